@@ -1,0 +1,51 @@
+package coord
+
+// Record is one entry of a box's log: exactly one field is set. The log is replayed in
+// order on start; what is in it before a vote is there when the vote is.
+type Record struct {
+	Batch *Batch
+	Block *Block // whole
+	Vote  *Vote  // our own
+	Cert  *Cert
+	// Final says that the block Header and its ancestors are final; Cert, if any, proves it.
+	Final *Final
+	// Stable is the newest checkpoint that a quorum signed.
+	Stable *Checkpoint
+}
+
+// Final is a delivered block's header and the certificate that it was judged by (which may be
+// that of a descendant, or absent when f+1 members vouched for it).
+type Final struct {
+	Header *Block
+	Cert   *Cert
+}
+
+// Change is one write to the state's storage: in a space, a key gets a value, or is
+// removed when Value is nil. Slices are immutable once made.
+type Change struct {
+	Space Space
+	Key   []byte
+	Value []byte
+}
+
+// Space separates the kinds of keys that the state keeps; each is a bucket of its own.
+type Space uint8
+
+// The spaces; the numbers are part of the files and of snapshots.
+const (
+	SpaceMeta     Space = 1 // the state's own scalars (revision, sizes)
+	SpaceKeys     Space = 2 // user keys
+	SpaceCounters Space = 3 // observed objects
+	SpaceSessions Space = 4 // client sessions
+	SpaceBoxes    Space = 5 // which batches of each box took effect
+	SpaceMax            = 5
+)
+
+// Commit is the changes of the blocks up to and including Header, to be made durable together.
+type Commit struct {
+	Header  *Block
+	Cert    *Cert // may be nil, as in Final
+	Changes []Change
+	// Checkpoint asks that the state exactly at Header be kept for a snapshot.
+	Checkpoint bool
+}
