@@ -1,0 +1,223 @@
+package bft
+
+import (
+	"slices"
+
+	"github.com/holdfast-edge/holdfast/coord"
+)
+
+// claimsKept is how many things of a kind a box remembers that one member said it holds.
+const claimsKept = 4
+
+// said is what one member claims to hold, newest last, by kind of vote.
+type said [coord.VoteEmpty + 1][]*coord.Cert
+
+// claims collects certificates whose signatures did not hold: the word of their sender.
+type claims struct{ by []said }
+
+// vouched is a certificate without signatures: known to be true, not provable to others.
+func vouched(k coord.VoteKind, epoch, round uint64, d coord.Digest) *coord.Cert {
+	return &coord.Cert{Kind: k, Epoch: epoch, Round: round, Digest: d}
+}
+
+// believe takes a certificate that came from a member: true when it is known to hold, by what we
+// saw ourselves, by its signatures, or because f+1 members say so.
+func (c *Core) believe(from int, x *coord.Cert) bool {
+	if x == nil || x.Kind < coord.VoteNotarize || x.Kind > coord.VoteEmpty || x.Epoch != c.cfg.Epoch || x.Round == 0 ||
+		(x.Kind == coord.VoteEmpty) != (x.Digest == coord.Digest{}) {
+		c.bad(from)
+		return false
+	}
+	if c.same(x) {
+		return true
+	}
+	if !c.useful(x) {
+		return false
+	}
+	if len(x.Sigs) > 0 && c.badCerts[from] < badCertsMax {
+		if c.verifyCert(x) {
+			c.gotCert(x)
+			return true
+		}
+		c.badCerts[from]++
+		c.bad(from)
+	}
+	return c.claim(from, x)
+}
+
+// claim remembers from's word and counts the members that gave the same.
+func (c *Core) claim(from int, x *coord.Cert) bool {
+	mine := &c.claims.by[from][x.Kind]
+	known := false
+	for _, o := range *mine {
+		known = known || (o.Round == x.Round && o.Digest == x.Digest)
+	}
+	if !known {
+		if len(*mine) >= claimsKept {
+			*mine = slices.Delete(*mine, 0, 1)
+		}
+		*mine = append(*mine, vouched(x.Kind, x.Epoch, x.Round, x.Digest))
+	}
+	need := c.f + 1
+	if c.cfg.Mutant&MutantOneClaim != 0 {
+		need = 1
+	}
+	// One entry a member. An empty certificate of a lower level says more than one of a higher,
+	// so of those that speak of the term, the need-th lowest level is vouched for.
+	var levels []uint64
+	for i := range c.claims.by {
+		low := uint64(0)
+		for _, o := range c.claims.by[i][x.Kind] {
+			if (x.Kind == coord.VoteEmpty && c.term(o.Round) == c.term(x.Round)) || (o.Round == x.Round && o.Digest == x.Digest) {
+				if low == 0 || o.Round < low {
+					low = o.Round
+				}
+			}
+		}
+		if low > 0 {
+			levels = append(levels, low)
+		}
+	}
+	if len(levels) < need {
+		return false
+	}
+	slices.Sort(levels)
+	level := levels[need-1]
+	y := vouched(x.Kind, x.Epoch, level, x.Digest)
+	c.gotCert(y)
+	return c.same(x)
+}
+
+// verifyCert checks a certificate in full: a quorum of distinct members, each signature over
+// the certificate's kind, epoch, round (for VoteEmpty: its level) and digest.
+func (c *Core) verifyCert(x *coord.Cert) bool {
+	if len(x.Sigs) < c.q || len(x.Sigs) > c.n {
+		return false
+	}
+	var seen, top uint64
+	for i := range x.Sigs {
+		s := &x.Sigs[i]
+		if int(s.Voter) >= c.n || (seen&(1<<s.Voter) != 0 && c.cfg.Mutant&MutantNotDistinct == 0) {
+			return false
+		}
+		seen |= 1 << s.Voter
+		r := x.Round
+		if x.Kind == coord.VoteEmpty {
+			r = s.Level
+			if r == 0 || r > x.Round || c.term(r) != c.term(x.Round) {
+				return false
+			}
+			top = max(top, r)
+		}
+		if !c.verify(&coord.Vote{Kind: x.Kind, Epoch: x.Epoch, Round: r, Digest: x.Digest, Voter: s.Voter, Sig: s.Sig}) {
+			return false
+		}
+	}
+	return x.Kind != coord.VoteEmpty || top == x.Round
+}
+
+// same: we hold a certificate that says this.
+func (c *Core) same(x *coord.Cert) bool {
+	if x.Kind == coord.VoteEmpty {
+		ts := c.terms[c.term(x.Round)]
+		return ts != nil && ts.end != nil && ts.end.Round <= x.Round
+	}
+	if x.Round == c.final.Round && x.Digest == c.finalDigest {
+		return true
+	}
+	rs := c.rounds[x.Round]
+	if rs == nil {
+		return false
+	}
+	if rs.fin != nil && rs.fin.Digest == x.Digest {
+		return true
+	}
+	return x.Kind == coord.VoteNotarize && rs.notar != nil && rs.notar.Digest == x.Digest
+}
+
+// useful says whether a certificate would tell us something new.
+func (c *Core) useful(x *coord.Cert) bool {
+	switch x.Kind {
+	case coord.VoteNotarize:
+		rs := c.rounds[x.Round]
+		return x.Round > c.final.Round && (rs == nil || rs.notar == nil)
+	case coord.VoteFinalize:
+		rs := c.rounds[x.Round]
+		return x.Round > c.final.Round && (rs == nil || rs.fin == nil || (len(rs.fin.Sigs) == 0 && len(x.Sigs) > 0))
+	case coord.VoteEmpty:
+		t := c.term(x.Round)
+		ts := c.terms[t]
+		return t >= c.term(c.final.Round) && (ts == nil || ts.end == nil || ts.end.Round > x.Round)
+	}
+	return false
+}
+
+func (c *Core) gotCert(x *coord.Cert) {
+	if c.useful(x) {
+		c.takeCert(x)
+		c.persist(coord.Record{Cert: x})
+		c.progressed = true
+	}
+}
+
+func (c *Core) takeCert(x *coord.Cert) {
+	switch x.Kind {
+	case coord.VoteEmpty:
+		c.termOf(c.term(x.Round)).end = x
+		return
+	case coord.VoteNotarize:
+		rs := c.round(x.Round)
+		rs.notar = x
+		if rs.fin != nil && rs.fin.Digest != x.Digest {
+			c.fault("a round's notarized and final blocks differ")
+		}
+	case coord.VoteFinalize:
+		rs := c.round(x.Round)
+		rs.fin = x
+		if rs.notar != nil && rs.notar.Digest != x.Digest {
+			c.fault("a round's notarized and final blocks differ")
+		}
+		if c.target == nil || x.Round >= c.target.Round {
+			c.target = x
+		}
+	}
+	if x.Round > c.hiRound {
+		c.hi, c.hiRound, c.hiDigest = x, x.Round, x.Digest
+	}
+}
+
+// proof lists what shows that round r may start: the certificate of the highest notarized block p and
+// the empty certificates that cover p+1..r-1. ok is false if we do not hold that.
+func (c *Core) proof(r uint64) (xs []*coord.Cert, ok bool) {
+	if c.hi != nil {
+		xs = append(xs, c.hi)
+	}
+	if r == c.hiRound+1 {
+		return xs, true
+	}
+	if r <= c.hiRound || r != c.first(c.term(r)) {
+		return nil, false
+	}
+	for t := c.term(c.hiRound + 1); t < c.term(r); t++ {
+		if !c.covered(t) {
+			return nil, false
+		}
+		xs = append(xs, c.terms[t].end)
+	}
+	return xs, true
+}
+
+// covered says whether the term t is over for whoever holds our highest notarization: it has
+// an empty certificate, and one whose level is above the term's first round counts only with the
+// notarization just below it.
+func (c *Core) covered(t uint64) bool {
+	ts := c.terms[t]
+	return ts != nil && ts.end != nil &&
+		(ts.end.Round <= max(c.hiRound+1, c.first(t)) || c.cfg.Mutant&MutantLevelUnproven != 0)
+}
+
+func (c *Core) fault(why string) {
+	if c.rd.Fault == "" {
+		c.rd.Fault = why
+	}
+}

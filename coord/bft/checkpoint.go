@@ -1,0 +1,122 @@
+package bft
+
+import "github.com/holdfast-edge/holdfast/coord"
+
+// ckptVotesKept is how many checkpoints of one member a box remembers: boxes may be one apart.
+const ckptVotesKept = 2
+
+// ckptVotes is one member's newest checkpoint votes, oldest first.
+type ckptVotes []*coord.Vote
+
+type checkpoints struct {
+	stable *coord.Checkpoint
+	mine   []*coord.Checkpoint // ours that no quorum has signed yet, without Cert, oldest first
+	votes  []ckptVotes
+}
+
+// onState signs our state at a checkpoint height and counts.
+func (c *Core) onState(s *State) {
+	if c.ckpt.stable != nil && s.Header.Height <= c.ckpt.stable.Header.Height {
+		return
+	}
+	p := &coord.Checkpoint{Header: s.Header.Header(), State: s.Digest}
+	if len(c.ckpt.mine) >= ckptVotesKept {
+		c.ckpt.mine = c.ckpt.mine[1:]
+	}
+	c.ckpt.mine = append(c.ckpt.mine, p)
+	v := c.checkpointVote(p)
+	c.keepCheckpointVote(c.cfg.Self, v)
+	c.send(coord.ToAll, &coord.PeerMsg{Vote: v})
+	c.stableNow()
+}
+
+func (c *Core) checkpointVote(p *coord.Checkpoint) *coord.Vote {
+	c.stats.Signed++
+	d := coord.CheckpointDigest(p.Header.Digest(), p.State)
+	return &coord.Vote{
+		Kind: coord.VoteCheckpoint, Epoch: c.cfg.Epoch, Round: p.Header.Height, Digest: d, Voter: uint8(c.cfg.Self),
+		Sig: c.cfg.Keys.SignVote(coord.VoteCheckpoint, c.cfg.Epoch, p.Header.Height, d),
+	}
+}
+
+// onCheckpointVote: these go into a certificate that boxes will trust years later, so the signature
+// is checked at once; they are rare.
+func (c *Core) onCheckpointVote(from int, v *coord.Vote) {
+	if c.ckpt.stable != nil && v.Round <= c.ckpt.stable.Header.Height {
+		return
+	}
+	for _, o := range c.ckpt.votes[from] {
+		if o.Round >= v.Round {
+			return
+		}
+	}
+	if !c.verify(v) {
+		c.bad(from)
+		return
+	}
+	c.keepCheckpointVote(from, v)
+	c.stableNow()
+}
+
+func (c *Core) keepCheckpointVote(i int, v *coord.Vote) {
+	vs := c.ckpt.votes[i]
+	if len(vs) >= ckptVotesKept {
+		vs = vs[1:]
+	}
+	c.ckpt.votes[i] = append(vs[:len(vs):len(vs)], v)
+}
+
+// stableNow makes the newest of our checkpoints that a quorum signed the stable one.
+func (c *Core) stableNow() {
+	for k := len(c.ckpt.mine) - 1; k >= 0; k-- {
+		p := c.ckpt.mine[k]
+		d := coord.CheckpointDigest(p.Header.Digest(), p.State)
+		x := &coord.Cert{Kind: coord.VoteCheckpoint, Epoch: c.cfg.Epoch, Round: p.Header.Height, Digest: d}
+		differ := 0
+		for i := range c.ckpt.votes {
+			for _, v := range c.ckpt.votes[i] {
+				if v.Round != p.Header.Height {
+					continue
+				}
+				if v.Digest == d {
+					x.Sigs = append(x.Sigs, coord.VoteSig{Voter: uint8(i), Sig: v.Sig})
+				} else {
+					differ++
+				}
+			}
+		}
+		if differ > c.f {
+			c.fault("our state differs from that of other boxes at a checkpoint")
+			return
+		}
+		if len(x.Sigs) >= c.q {
+			s := *p
+			s.Cert = x
+			c.ckpt.stable = &s
+			c.ckpt.mine = append([]*coord.Checkpoint(nil), c.ckpt.mine[k+1:]...)
+			c.persist(coord.Record{Stable: &s})
+			c.rd.Stable = &s
+			return
+		}
+	}
+}
+
+func (c *Core) repeatCheckpoint() {
+	if n := len(c.ckpt.mine); n > 0 {
+		for _, v := range c.ckpt.votes[c.cfg.Self] {
+			if v.Round == c.ckpt.mine[n-1].Header.Height {
+				c.send(coord.ToAll, &coord.PeerMsg{Vote: v})
+			}
+		}
+	}
+}
+
+// VerifyCheckpoint checks a checkpoint's certificate in full.
+func (c *Core) VerifyCheckpoint(p *coord.Checkpoint) bool {
+	if p == nil || p.Header == nil || p.Cert == nil {
+		return false
+	}
+	x := p.Cert
+	return x.Kind == coord.VoteCheckpoint && x.Epoch == c.cfg.Epoch && x.Round == p.Header.Height &&
+		x.Digest == coord.CheckpointDigest(p.Header.Digest(), p.State) && c.verifyCert(x)
+}

@@ -1,0 +1,351 @@
+package bft
+
+import (
+	"errors"
+	"fmt"
+	"math"
+
+	"github.com/holdfast-edge/holdfast/coord"
+)
+
+// ErrConfig says that a Config cannot work.
+var ErrConfig = errors.New("bft: configuration")
+
+// voteWindow is how many rounds ahead of its own a box remembers votes: more than any
+// honest box can be ahead without certificates having been sent.
+const voteWindow = 64
+
+// badCertsMax is how many certificates with bad signatures a box looks at from one sender between two
+// retransmissions: each costs it a quorum of verifications (about 0.1 ms each).
+const badCertsMax = 8
+
+type slot struct {
+	has    bool
+	round  uint64 // VoteEmpty: the level
+	digest coord.Digest
+	sig    coord.Signature
+}
+
+type roundState struct {
+	votes, fins []slot
+	notar, fin  *coord.Cert
+	prop        *coord.Block
+	propDigest  coord.Digest
+}
+
+type termState struct {
+	empties []slot
+	end     *coord.Cert
+}
+
+// stash is a proposal whose proof we have not seen form ourselves yet.
+type stash struct {
+	from int
+	p    *coord.Proposal
+	at   int64 // when we check its signatures after all
+}
+
+// Core is one box's view of the protocol. Not safe for concurrent use.
+type Core struct {
+	cfg     Config
+	n, f, q int
+	index   map[coord.BoxID]int
+
+	cur       uint64 // the round we are in: our level, never lower again
+	enteredAt int64
+	termAt    int64 // when we entered cur's term
+	rounds    map[uint64]*roundState
+	terms     map[uint64]*termState
+	blocks    map[coord.Digest]*coord.Block // not final, whole; and the final one's header
+
+	hi       *coord.Cert // of the highest notarized block; nil: the base
+	hiRound  uint64
+	hiDigest coord.Digest
+
+	final       *coord.Block // header of the last delivered block
+	finalDigest coord.Digest
+	finalCert   *coord.Cert
+	target      *coord.Cert // final, not delivered yet; may have no signatures (vouched for)
+
+	pool   pool
+	claims claims
+	ckpt   checkpoints
+	want   want
+
+	pullAt   int64 // not before this do we ask for final blocks again
+	catching int   // the member, plus one, that gave us final blocks now
+	finalAt  int64 // when a block was delivered last
+	dropped  []coord.Digest
+	stash    *stash
+	down     []bool
+	heard    []coord.Status
+	badCerts []int
+
+	armedAt  int64 // since when work waits for finality; 0: none does
+	nextRetx int64
+	started  bool
+	replayed bool
+
+	now        int64
+	rd         Ready
+	progressed bool
+	stats      Stats
+}
+
+// Stats count since New.
+type Stats struct {
+	Signed, Verified, EmptyVotes, Terms uint64
+	Bad                                 []uint64 // by member: things that did not hold
+}
+
+// New makes a core whose last delivered block is base (Round and Height 0 for a new site)
+// with its certificate, if there is one. Replay the log into it, then Start.
+func New(cfg Config, base *coord.Block, cert *coord.Cert) (*Core, error) {
+	n := len(cfg.Members)
+	switch {
+	case n < 1 || n > coord.MembersMax:
+		return nil, fmt.Errorf("%w: %d members, want 1 to %d", ErrConfig, n, coord.MembersMax)
+	case cfg.Self < 0 || cfg.Self >= n:
+		return nil, fmt.Errorf("%w: self %d of %d", ErrConfig, cfg.Self, n)
+	case cfg.TermRounds < 1 || cfg.Timeout <= 0 || cfg.LeaderDown <= 0 || cfg.Retransmit <= 0 || cfg.IdleStatus <= 0 ||
+		cfg.FetchDelay <= 0 || cfg.Starve <= 0 || cfg.DepthMax < 1 || cfg.BlockBytes < 1 || cfg.PendingMax < 1:
+		return nil, fmt.Errorf("%w: a limit or time is not positive", ErrConfig)
+	case cfg.Keys == nil || cfg.Done == nil || base == nil:
+		return nil, fmt.Errorf("%w: no keys, no done or no base", ErrConfig)
+	}
+	c := &Core{
+		cfg: cfg, n: n, f: coord.MaxFaulty(n), q: coord.Quorum(n),
+		index:  make(map[coord.BoxID]int, n),
+		rounds: map[uint64]*roundState{}, terms: map[uint64]*termState{}, blocks: map[coord.Digest]*coord.Block{},
+		down: make([]bool, n), heard: make([]coord.Status, n), badCerts: make([]int, n),
+		claims: claims{by: make([]said, n)}, ckpt: checkpoints{votes: make([]ckptVotes, n)},
+	}
+	if cfg.Mutant&MutantQuorumShort != 0 {
+		c.q--
+	}
+	c.stats.Bad = make([]uint64, n)
+	for i, id := range cfg.Members {
+		c.index[id] = i
+	}
+	c.pool = pool{held: map[coord.Digest]*Held{}, perAuthor: make([]int, n), need: map[coord.Digest]*need{}}
+	c.setBase(base.Header(), cert)
+	return c, nil
+}
+
+// setBase makes b the last delivered block.
+func (c *Core) setBase(b *coord.Block, x *coord.Cert) {
+	c.final, c.finalDigest, c.finalCert = b, b.Digest(), x
+	c.blocks[c.finalDigest] = b
+	if b.Round > 0 && b.Round >= c.hiRound {
+		c.hi, c.hiRound, c.hiDigest = x, b.Round, c.finalDigest
+		if x == nil || x.Kind == coord.VoteCheckpoint || x.Digest != c.finalDigest {
+			c.hi = vouched(coord.VoteFinalize, c.cfg.Epoch, b.Round, c.finalDigest)
+		}
+	} else if c.hiRound == 0 {
+		c.hiDigest = c.finalDigest
+	}
+	c.cur = max(c.cur, b.Round+1)
+}
+
+// Replay takes one record of the log, in order, before Start.
+func (c *Core) Replay(r *coord.Record) {
+	c.replayed = true
+	switch {
+	case r.Batch != nil:
+		// What is in the log was accepted once; what it is worth was judged then.
+		if !c.cfg.Done(r.Batch.Author, r.Batch.Seq) {
+			c.keepBatch(r.Batch, r.Batch.Digest(c.cfg.Site), false)
+		}
+	case r.Block != nil:
+		if r.Block.Height > c.final.Height {
+			c.blocks[r.Block.Digest()] = r.Block
+		}
+	case r.Vote != nil && r.Vote.Epoch == c.cfg.Epoch && int(r.Vote.Voter) == c.cfg.Self:
+		v := r.Vote
+		if v.Kind != coord.VoteEmpty && v.Round <= c.final.Round || c.term(v.Round) < c.term(c.final.Round) {
+			c.cur = max(c.cur, v.Round)
+			return
+		}
+		c.put(v)
+		if b := c.blocks[v.Digest]; v.Kind == coord.VoteNotarize && b != nil {
+			rs := c.round(v.Round)
+			rs.prop, rs.propDigest = b, v.Digest
+		}
+		if v.Kind != coord.VoteFinalize {
+			c.cur = max(c.cur, v.Round)
+		}
+	case r.Cert != nil:
+		if c.useful(r.Cert) {
+			c.takeCert(r.Cert)
+		}
+	case r.Final != nil:
+		if h := r.Final.Header; h.Height > c.final.Height {
+			x := r.Final.Cert
+			if x == nil {
+				x = vouched(coord.VoteFinalize, h.Epoch, h.Round, h.Digest())
+			}
+			if x.Kind == coord.VoteFinalize && c.useful(x) {
+				c.takeCert(x)
+			}
+		}
+	case r.Stable != nil:
+		c.ckpt.stable = r.Stable
+	}
+	c.enter()
+}
+
+// Start ends the replay; the first Step follows.
+func (c *Core) Start() { c.rd = Ready{} }
+
+// Round is the round that the box is in, Height that of the last delivered block.
+func (c *Core) Round() uint64 { return c.cur }
+
+// Height is that of the last delivered block.
+func (c *Core) Height() uint64 { return c.final.Height }
+
+// Final is the header of the last delivered block and its digest.
+func (c *Core) Final() (*coord.Block, coord.Digest) { return c.final, c.finalDigest }
+
+// Stable is the newest checkpoint that a quorum signed, or nil.
+func (c *Core) Stable() *coord.Checkpoint { return c.ckpt.stable }
+
+// Stats is a copy of the counters.
+func (c *Core) Stats() Stats {
+	s := c.stats
+	s.Bad = append([]uint64(nil), s.Bad...)
+	return s
+}
+
+// Heard is the last status of a member.
+func (c *Core) Heard(i int) coord.Status { return c.heard[i] }
+
+// Live is how many things the core remembers, for bounds in tests.
+func (c *Core) Live() int {
+	return len(c.rounds) + len(c.blocks) + len(c.terms) + len(c.pool.held) + len(c.pool.need)
+}
+
+// Working says whether something waits to become final.
+func (c *Core) Working() bool { return c.work() }
+
+// Overdue says whether work has waited longer than a leader is given.
+func (c *Core) Overdue(now int64) bool {
+	return c.myEmpty().has || (c.armedAt != 0 && now >= c.deadline())
+}
+
+// Leader is the index of the leader of a round.
+func (c *Core) Leader(r uint64) int { return int(c.term(r) % uint64(c.n)) }
+
+// Term is the term of a round.
+func (c *Core) Term(r uint64) uint64 { return c.term(r) }
+
+func (c *Core) term(r uint64) uint64  { return r / c.cfg.TermRounds }
+func (c *Core) first(t uint64) uint64 { return max(t*c.cfg.TermRounds, 1) }
+func (c *Core) leads() bool           { return c.Leader(c.cur) == c.cfg.Self }
+
+func (c *Core) persist(r coord.Record) { c.rd.Persist = append(c.rd.Persist, r) }
+func (c *Core) send(to int, m *coord.PeerMsg) {
+	c.rd.Send = append(c.rd.Send, coord.Out{To: to, Msg: m})
+}
+func (c *Core) bad(from int) { c.stats.Bad[from]++ }
+
+func (c *Core) round(r uint64) *roundState {
+	rs := c.rounds[r]
+	if rs == nil {
+		s := make([]slot, 2*c.n)
+		rs = &roundState{votes: s[:c.n:c.n], fins: s[c.n:]}
+		c.rounds[r] = rs
+	}
+	return rs
+}
+
+func (c *Core) termOf(t uint64) *termState {
+	ts := c.terms[t]
+	if ts == nil {
+		ts = &termState{empties: make([]slot, c.n)}
+		c.terms[t] = ts
+	}
+	return ts
+}
+
+// Step takes one input at one time (which never goes back). It is the only entry after Start.
+func (c *Core) Step(in Input, now int64) Ready {
+	c.now, c.rd = now, Ready{Wake: math.MaxInt64}
+	if !c.started {
+		c.started, c.enteredAt, c.termAt, c.nextRetx = true, now, now, now
+		for _, h := range c.pool.order {
+			h.since = now
+		}
+	}
+	for _, d := range c.dropped {
+		c.drop(d)
+	}
+	c.dropped = c.dropped[:0]
+	from := in.From
+	switch {
+	case in.Batch != nil:
+		c.onBatch(from, in.Batch, in.BatchDigest, in.Verified)
+	case in.Checked != nil:
+		c.onChecked(*in.Checked)
+	case in.Link != nil:
+		c.onLink(*in.Link)
+	case in.State != nil:
+		c.onState(in.State)
+	case in.Installed != nil:
+		c.onInstalled(in.Installed)
+	case in.Msg != nil && from != c.cfg.Self && from >= 0 && from < c.n:
+		c.handle(from, in.Msg)
+	}
+	c.progress()
+	c.fetch()
+	if now >= c.nextRetx {
+		c.retransmit()
+		if c.work() {
+			c.nextRetx = now + c.cfg.Retransmit
+		} else {
+			c.nextRetx = now + c.cfg.IdleStatus
+		}
+	} else if c.work() {
+		c.nextRetx = min(c.nextRetx, now+c.cfg.Retransmit)
+	}
+	c.wake(c.nextRetx)
+	if c.stash != nil {
+		c.wake(c.stash.at)
+	}
+	c.wake(c.pool.wake)
+	return c.rd
+}
+
+func (c *Core) wake(at int64) {
+	if at > 0 {
+		c.rd.Wake = min(c.rd.Wake, max(at, c.now+1))
+	}
+}
+
+func (c *Core) handle(from int, m *coord.PeerMsg) {
+	switch {
+	case m.Vote != nil:
+		c.onVote(from, m.Vote)
+	case m.Proposal != nil:
+		c.onProposal(from, m.Proposal)
+	case m.Certs != nil:
+		for _, x := range m.Certs {
+			c.believe(from, x)
+		}
+	case m.Status != nil:
+		c.onStatus(from, m.Status)
+	case m.Announce != nil:
+		c.onAnnounce(from, m.Announce)
+	case m.Fetch != nil:
+		c.onFetch(from, m.Fetch)
+	case m.FetchFrom != nil:
+		c.rd.Serve = append(c.rd.Serve, Serve{To: from, Blocks: true, After: *m.FetchFrom})
+	case m.FetchBlock != nil:
+		if b := c.blocks[*m.FetchBlock]; b != nil && b.Height > c.final.Height {
+			c.send(from, &coord.PeerMsg{Block: b})
+		}
+	case m.Block != nil:
+		c.onBlock(m.Block)
+	case m.CatchUp != nil:
+		c.onCatchUp(from, m.CatchUp)
+	}
+}

@@ -1,0 +1,189 @@
+package bft
+
+import "github.com/holdfast-edge/holdfast/coord"
+
+// want is the one block that we miss and know to be notarized or final.
+type want struct {
+	digest coord.Digest
+	at     int64 // when to ask (again)
+	to     int   // whom to ask next
+}
+
+// deliver hands out the blocks up to target in order, once all of them and their batches are here.
+func (c *Core) deliver() {
+	x := c.target
+	if x == nil {
+		return
+	}
+	if x.Round <= c.final.Round {
+		c.target = nil
+		return
+	}
+	var chain []*coord.Block
+	for d := x.Digest; d != c.finalDigest; {
+		b := c.blocks[d]
+		if b == nil {
+			c.miss(d)
+			return
+		}
+		if b.Height <= c.final.Height {
+			c.fault("the final chain does not contain our final block")
+			return
+		}
+		chain = append(chain, b)
+		d = b.Parent
+	}
+	// Oldest first; what is whole is delivered even when a later one is not, and all that is missing
+	// is asked for together.
+	whole := true
+	for i := len(chain) - 1; i >= 0; i-- {
+		b := chain[i]
+		whole = c.holdAll(b, c.Leader(b.Round), true) && whole
+		if !whole {
+			continue
+		}
+		var cert *coord.Cert
+		if i == 0 {
+			cert = x
+		}
+		c.apply(b, cert)
+	}
+	if !whole {
+		return
+	}
+	c.target = nil
+	c.settle()
+}
+
+func (c *Core) apply(b *coord.Block, cert *coord.Cert) {
+	d := b.Digest()
+	bs := make([]*coord.Batch, len(b.Refs))
+	for i := range b.Refs {
+		if h := c.pool.held[b.Refs[i].Digest]; h != nil {
+			bs[i] = h.Batch
+		}
+		c.dropped = append(c.dropped, b.Refs[i].Digest)
+	}
+	delete(c.blocks, c.finalDigest)
+	c.final, c.finalDigest, c.finalCert = b.Header(), d, cert
+	c.blocks[d] = c.final
+	c.persist(coord.Record{Final: &coord.Final{Header: c.final, Cert: cert}})
+	c.rd.Deliver = append(c.rd.Deliver, Delivery{Block: b, Digest: d, Batches: bs, Cert: cert})
+	c.armedAt, c.finalAt, c.progressed = 0, c.now, true
+}
+
+// settle drops what a new final block makes useless.
+func (c *Core) settle() {
+	if c.final.Round > c.hiRound {
+		c.hi, c.hiRound, c.hiDigest = c.finalCert, c.final.Round, c.finalDigest
+		if c.hi == nil {
+			c.hi = vouched(coord.VoteFinalize, c.cfg.Epoch, c.final.Round, c.finalDigest)
+		}
+	}
+	for r, rs := range c.rounds {
+		if r <= c.final.Round {
+			delete(c.rounds, r)
+		} else if rs.fin != nil && (c.target == nil || r > c.target.Round) {
+			c.target = rs.fin // known before a snapshot of something lower came
+		}
+	}
+	for t := range c.terms {
+		if t < c.term(c.final.Round) {
+			delete(c.terms, t)
+		}
+	}
+	for d, b := range c.blocks {
+		if b.Round <= c.final.Round && d != c.finalDigest {
+			delete(c.blocks, d)
+		}
+	}
+	for i := range c.claims.by {
+		for k := range c.claims.by[i] {
+			xs := c.claims.by[i][k]
+			keep := xs[:0]
+			for _, x := range xs {
+				if x.Round > c.final.Round || (x.Kind == coord.VoteEmpty && c.term(x.Round) >= c.term(c.final.Round)) {
+					keep = append(keep, x)
+				}
+			}
+			c.claims.by[i][k] = keep
+		}
+	}
+	if c.stash != nil && c.stash.p.Block.Round <= c.final.Round {
+		c.stash = nil
+	}
+	c.sweep()
+	if from := c.catching - 1; from >= 0 {
+		c.catching = 0
+		if c.heard[from].Height > c.final.Height {
+			c.pullAt = c.now
+			c.pull(from)
+		}
+	}
+	c.progressed = true
+}
+
+// miss notes a block to be fetched; a known one is asked for at once, then from one member after
+// the other.
+func (c *Core) miss(d coord.Digest) {
+	if c.want.digest != d {
+		c.want = want{digest: d, at: c.now + c.cfg.FetchDelay, to: c.Leader(c.cur)}
+	}
+}
+
+func (c *Core) onBlock(b *coord.Block) {
+	if c.want.digest != (coord.Digest{}) && b.Whole() && b.Digest() == c.want.digest && c.authorsKnown(b) {
+		c.keepBlock(b)
+		c.want = want{}
+		c.progressed = true
+	}
+}
+
+func (c *Core) authorsKnown(b *coord.Block) bool {
+	for i := range b.Refs {
+		if _, ok := c.index[b.Refs[i].Author]; !ok {
+			return false
+		}
+	}
+	return true
+}
+
+// onCatchUp takes final blocks: the certificate makes the last one final, the hash chain the others.
+func (c *Core) onCatchUp(from int, u *coord.CatchUp) {
+	if u.Cert == nil || u.Cert.Kind != coord.VoteFinalize || len(u.Blocks) == 0 || len(u.Blocks) > coord.CatchUpBlocksMax {
+		c.bad(from)
+		return
+	}
+	next := u.Cert.Digest
+	for i := len(u.Blocks) - 1; i >= 0; i-- {
+		b := u.Blocks[i]
+		if b == nil || b.Digest() != next || !b.Whole() || !c.authorsKnown(b) {
+			c.bad(from)
+			return
+		}
+		next = b.Parent
+	}
+	if !c.believe(from, u.Cert) {
+		c.pull(from) // perhaps another one can prove it
+		return
+	}
+	for _, b := range u.Blocks {
+		c.keepBlock(b)
+	}
+	c.want = want{}
+	c.catching = from + 1
+	c.progressed = true
+}
+
+// onInstalled: the state was fetched from others and is that of a signed checkpoint.
+func (c *Core) onInstalled(p *coord.Checkpoint) {
+	if p.Header == nil || p.Header.Height <= c.final.Height {
+		return
+	}
+	delete(c.blocks, c.finalDigest)
+	c.setBase(p.Header.Header(), nil)
+	c.ckpt.stable = p
+	c.persist(coord.Record{Stable: p})
+	c.target, c.want, c.armedAt = nil, want{}, 0
+	c.settle()
+}

@@ -1,0 +1,98 @@
+package bft
+
+import (
+	"slices"
+
+	"github.com/holdfast-edge/holdfast/coord"
+)
+
+// LiveRecords is what a restart needs besides the state and the final blocks, in the order of Replay: the
+// head of a new log segment. Everything is by reference.
+func (c *Core) LiveRecords() []coord.Record {
+	var recs []coord.Record
+	if c.ckpt.stable != nil {
+		recs = append(recs, coord.Record{Stable: c.ckpt.stable})
+	}
+	bs := make([]*coord.Block, 0, len(c.blocks))
+	used := map[coord.Digest]struct{}{}
+	for _, b := range c.blocks {
+		if b.Height > c.final.Height {
+			bs = append(bs, b)
+			for i := range b.Refs {
+				used[b.Refs[i].Digest] = struct{}{}
+			}
+		}
+	}
+	slices.SortFunc(bs, func(a, b *coord.Block) int {
+		if a.Round != b.Round {
+			return cmp(a.Round, b.Round)
+		}
+		return slices.Compare(a.Root[:], b.Root[:])
+	})
+	for _, h := range c.pool.order {
+		if h.pending {
+			recs = append(recs, coord.Record{Batch: h.Batch})
+			delete(used, h.Digest)
+		}
+	}
+	rest := make([]coord.Digest, 0, len(used))
+	for d := range used {
+		rest = append(rest, d)
+	}
+	slices.SortFunc(rest, func(a, b coord.Digest) int { return slices.Compare(a[:], b[:]) })
+	for _, d := range rest {
+		if h := c.pool.held[d]; h != nil {
+			recs = append(recs, coord.Record{Batch: h.Batch})
+		}
+	}
+	for _, b := range bs {
+		recs = append(recs, coord.Record{Block: b})
+	}
+	recs = append(recs, coord.Record{Final: &coord.Final{Header: c.final, Cert: c.finalCert}})
+	return append(recs, c.liveVotes()...)
+}
+
+func (c *Core) liveVotes() []coord.Record {
+	var recs []coord.Record
+	rounds, terms := keys(c.rounds), keys(c.terms)
+	self := c.cfg.Self
+	vote := func(k coord.VoteKind, r uint64, s slot) {
+		if s.has {
+			recs = append(recs, coord.Record{Vote: c.mine(k, r, s).Vote})
+		}
+	}
+	for _, r := range rounds {
+		for _, x := range []*coord.Cert{c.rounds[r].notar, c.rounds[r].fin} {
+			if x != nil {
+				recs = append(recs, coord.Record{Cert: x})
+			}
+		}
+	}
+	for _, t := range terms {
+		if x := c.terms[t].end; x != nil {
+			recs = append(recs, coord.Record{Cert: x})
+		}
+		vote(coord.VoteEmpty, c.terms[t].empties[self].round, c.terms[t].empties[self])
+	}
+	for _, r := range rounds {
+		vote(coord.VoteNotarize, r, c.rounds[r].votes[self])
+		vote(coord.VoteFinalize, r, c.rounds[r].fins[self])
+	}
+	return recs
+}
+
+func keys[V any](m map[uint64]V) []uint64 {
+	ks := make([]uint64, 0, len(m))
+	for k := range m {
+		ks = append(ks, k)
+	}
+	slices.Sort(ks)
+	return ks
+}
+
+func cmp(a, b uint64) int {
+	if a < b {
+		return -1
+	}
+	return 1
+}

@@ -1,0 +1,325 @@
+package bft
+
+import (
+	"slices"
+
+	"github.com/holdfast-edge/holdfast/coord"
+)
+
+// progressMax bounds the passes of one Step; each pass that goes on has cast a vote or moved a
+// round, so more than a few is a defect of ours.
+const progressMax = 1000
+
+func (c *Core) progress() {
+	for range progressMax {
+		c.progressed = false
+		if c.hiRound >= c.cur {
+			c.finalizeVote(c.hiRound)
+		}
+		if c.enter() {
+			c.progressed = true
+		}
+		c.unstash()
+		c.deliver()
+		c.vote()
+		c.propose()
+		c.timer()
+		if !c.progressed {
+			return
+		}
+	}
+	c.fault("progress does not end")
+}
+
+// enter moves to the highest round that we hold the proof of.
+func (c *Core) enter() bool {
+	next := max(c.cur, c.hiRound+1)
+	for t := c.term(c.hiRound + 1); c.covered(t); t++ {
+		next = max(next, c.first(t+1))
+	}
+	if next == c.cur {
+		return false
+	}
+	if c.term(next) != c.term(c.cur) {
+		c.armedAt, c.termAt = 0, c.now
+		c.stats.Terms++
+	}
+	c.cur, c.enteredAt = next, c.now
+	return true
+}
+
+func (c *Core) myEmpty() slot {
+	if ts := c.terms[c.term(c.cur)]; ts != nil {
+		return ts.empties[c.cfg.Self]
+	}
+	return slot{}
+}
+
+// finalizeVote: only on leaving a round by its notarization, never at or above the level of an
+// empty vote of ours in that term.
+func (c *Core) finalizeVote(r uint64) {
+	if r <= c.final.Round || c.hi == nil {
+		return
+	}
+	rs := c.round(r)
+	if rs.fins[c.cfg.Self].has || (rs.fin != nil && len(rs.fin.Sigs) > 0) {
+		return
+	}
+	if ts := c.terms[c.term(r)]; ts != nil && c.cfg.Mutant&MutantFinAfterEmpty == 0 {
+		if e := ts.empties[c.cfg.Self]; e.has && r >= e.round {
+			return
+		}
+	}
+	c.castAndSend(coord.VoteFinalize, r, c.hiDigest)
+}
+
+// onProposal judges a leader's block. What is wrong in itself is dropped; what we cannot judge yet
+// because we did not see its proof form waits a moment for that.
+func (c *Core) onProposal(from int, p *coord.Proposal) {
+	b := p.Block
+	if b == nil || p.Parent == nil || b.Epoch != c.cfg.Epoch || b.Round == 0 || from != c.Leader(b.Round) ||
+		len(b.Refs) > coord.BlockRefsMax || len(p.Proof) > coord.ProofCertsMax || !b.Whole() ||
+		p.Parent.Digest() != b.Parent || p.Parent.Round != b.ParentRound || p.Parent.Height+1 != b.Height || b.ParentRound >= b.Round {
+		c.bad(from)
+		return
+	}
+	if slices.Contains(p.Proof, nil) {
+		c.bad(from)
+		return
+	}
+	for i := range b.Refs {
+		if _, ok := c.index[b.Refs[i].Author]; !ok {
+			c.bad(from)
+			return
+		}
+	}
+	if b.Round < c.cur {
+		c.onVote(from, c.leaderVote(from, p))
+		return
+	}
+	if !c.sawForm(p.Proof) && (c.stash == nil || c.stash.p.Block.Round < b.Round) {
+		c.stash = &stash{from, p, c.now + c.cfg.FetchDelay}
+		return
+	}
+	c.judge(from, p)
+}
+
+// unstash judges the proposal that waited, once its proof formed here or the wait is over.
+func (c *Core) unstash() {
+	s := c.stash
+	if s == nil {
+		return
+	}
+	if c.sawForm(s.p.Proof) || c.now >= s.at {
+		c.stash = nil
+		c.judge(s.from, s.p)
+	}
+}
+
+func (c *Core) sawForm(xs []*coord.Cert) bool {
+	for _, x := range xs {
+		if !c.same(x) {
+			return false
+		}
+	}
+	return true
+}
+
+func (c *Core) leaderVote(from int, p *coord.Proposal) *coord.Vote {
+	return &coord.Vote{
+		Kind: coord.VoteNotarize, Epoch: c.cfg.Epoch, Round: p.Block.Round, Digest: p.Block.Digest(), Voter: uint8(from), Sig: p.Sig,
+	}
+}
+
+// judge checks that the proof covers everything from the parent to the block's round.
+func (c *Core) judge(from int, p *coord.Proposal) {
+	b, xs := p.Block, p.Proof
+	for _, x := range xs {
+		if !c.believe(from, x) {
+			return
+		}
+	}
+	switch {
+	case b.ParentRound == 0:
+		if b.Parent != c.genesis() {
+			return
+		}
+	case len(xs) == 0 || xs[0].Kind == coord.VoteEmpty || xs[0].Round != b.ParentRound || xs[0].Digest != b.Parent:
+		c.bad(from)
+		return
+	default:
+		xs = xs[1:]
+	}
+	if b.Round != b.ParentRound+1 {
+		// A gap ends only at a term's first round, and every term in it is covered.
+		t := c.term(b.ParentRound + 1)
+		for _, x := range xs {
+			if x.Kind != coord.VoteEmpty || c.term(x.Round) != t || x.Round > max(b.ParentRound+1, c.first(t)) {
+				return
+			}
+			t++
+		}
+		if t != c.term(b.Round) || b.Round != c.first(t) {
+			return
+		}
+	}
+	if c.hiRound >= c.cur {
+		c.finalizeVote(c.hiRound)
+	}
+	c.enter()
+	d := b.Digest()
+	if c.want.digest == d {
+		c.keepBlock(b)
+	}
+	if b.Round == c.cur {
+		if rs := c.round(b.Round); rs.prop == nil {
+			rs.prop, rs.propDigest = b, d
+			c.progressed = true
+		}
+	}
+	c.onVote(from, c.leaderVote(from, p))
+}
+
+// genesis is the digest of the epoch's first block.
+func (c *Core) genesis() coord.Digest { return (&coord.Block{Epoch: c.cfg.Epoch}).Digest() }
+
+func (c *Core) keepBlock(b *coord.Block) {
+	d := b.Digest()
+	if old := c.blocks[d]; (old == nil || len(old.Refs) == 0) && b.Height > c.final.Height {
+		c.blocks[d] = b
+		c.persist(coord.Record{Block: b})
+	}
+}
+
+// vote for the proposal of our round once we hold all its batches.
+func (c *Core) vote() {
+	rs := c.rounds[c.cur]
+	if rs == nil || rs.prop == nil || rs.votes[c.cfg.Self].has {
+		return
+	}
+	if !c.holdAll(rs.prop, c.Leader(c.cur), false) && c.cfg.Mutant&MutantNoHold == 0 {
+		return
+	}
+	c.keepBlock(rs.prop)
+	c.castAndSend(coord.VoteNotarize, c.cur, rs.propDigest)
+}
+
+func (c *Core) propose() {
+	if !c.leads() {
+		return
+	}
+	if rs := c.rounds[c.cur]; rs != nil && (rs.prop != nil || rs.votes[c.cfg.Self].has) {
+		return
+	}
+	parent := c.blocks[c.hiDigest]
+	if parent == nil {
+		return
+	}
+	// In a new term the block that makes the ones before final may always be added.
+	if parent.Height >= c.final.Height+c.cfg.DepthMax && c.term(parent.Round) == c.term(c.cur) {
+		return
+	}
+	proof, ok := c.proof(c.cur)
+	if !ok || len(proof) > coord.ProofCertsMax {
+		return
+	}
+	refs := c.choose(parent)
+	if len(refs) == 0 {
+		// Nothing new: only to make an older block final, and only when that is late.
+		if c.hiRound <= c.final.Round || (c.cur == c.hiRound+1 && c.now-c.enteredAt < c.timeout()/4) {
+			return
+		}
+	}
+	b := &coord.Block{
+		Epoch: c.cfg.Epoch, Round: c.cur, ParentRound: c.hiRound, Height: parent.Height + 1, Parent: c.hiDigest,
+		Root: coord.RefsRoot(refs), Refs: refs,
+	}
+	rs := c.round(c.cur)
+	rs.prop, rs.propDigest = b, b.Digest()
+	c.keepBlock(b)
+	v := c.cast(coord.VoteNotarize, c.cur, rs.propDigest)
+	c.send(coord.ToAll, &coord.PeerMsg{Proposal: &coord.Proposal{Block: b, Sig: v.Sig, Parent: parent.Header(), Proof: proof}})
+}
+
+// backoff is how many terms in a row have failed, at most 5.
+func (c *Core) backoff() int64 {
+	return min(max(int64(c.term(c.cur))-int64(c.term(c.final.Round))-1, 0), 5)
+}
+
+func (c *Core) timeout() int64 { return c.cfg.Timeout << c.backoff() }
+
+func (c *Core) work() bool {
+	if c.pool.pending > 0 || c.hiRound > c.final.Round || c.target != nil {
+		return true
+	}
+	rs := c.rounds[c.cur]
+	return rs != nil && rs.prop != nil
+}
+
+// timer: no progress in finality while there is work, or a batch that starves, ends the
+// leader's term. f+1 empty votes of others are joined at once.
+func (c *Core) timer() {
+	ts := c.terms[c.term(c.cur)]
+	if ts != nil {
+		if ts.empties[c.cfg.Self].has {
+			return
+		}
+		k := 0
+		for i := range ts.empties {
+			if ts.empties[i].has {
+				k++
+			}
+		}
+		if k > c.f {
+			c.castEmpty()
+			return
+		}
+	}
+	if !c.work() {
+		c.armedAt = 0
+		return
+	}
+	if c.armedAt == 0 {
+		if c.replayed && c.cfg.Mutant&MutantNoTimerRestart != 0 {
+			return
+		}
+		c.armedAt = c.now
+	}
+	at := c.deadline()
+	if s := c.starving(); s > 0 {
+		at = min(at, s)
+	}
+	if c.now >= at {
+		c.castEmpty()
+		return
+	}
+	c.wake(at)
+}
+
+// deadline is when the leader is given up for lack of finality.
+func (c *Core) deadline() int64 {
+	d := c.timeout()
+	if l := c.Leader(c.cur); c.down[l] {
+		d = min(d, c.cfg.LeaderDown<<c.backoff())
+	}
+	return c.armedAt + d
+}
+
+func (c *Core) castEmpty() {
+	r := c.cur
+	if c.cfg.Mutant&MutantEmptyAfterFin != 0 && r > c.first(c.term(r)) {
+		r-- // the round that we voted to finalize
+	}
+	c.stats.EmptyVotes++
+	c.castAndSend(coord.VoteEmpty, r, coord.Digest{})
+}
+
+func (c *Core) onLink(l Link) {
+	if l.Peer < 0 || l.Peer >= c.n || l.Peer == c.cfg.Self {
+		return
+	}
+	c.down[l.Peer] = !l.Up
+	if l.Up {
+		c.nextRetx = c.now // what it missed while it was away
+	}
+}

@@ -1,0 +1,150 @@
+package bft
+
+import "github.com/holdfast-edge/holdfast/coord"
+
+// Keys signs for this box and checks what others signed.
+type Keys interface {
+	// SignVote signs coord.VoteBytes of the site.
+	SignVote(k coord.VoteKind, epoch, round uint64, d coord.Digest) coord.Signature
+	// VerifyVote says whether v.Sig is by member v.Voter.
+	VerifyVote(v *coord.Vote) bool
+}
+
+// Config is fixed for the life of a Core. Times are nanoseconds of the caller's monotonic clock.
+type Config struct {
+	Self    int           // index of this box
+	Members []coord.BoxID // by index
+	Site    coord.SiteID
+	Epoch   uint64
+	// TermRounds is K. Long terms make a dead leader cost one time-out a term; 1,000 or more keeps
+	// that below a thousandth (facts: K=64 gave p99 242 ms with one dead box, K=1024 59 ms).
+	TermRounds uint64
+	// Timeout is how long work may wait for finality before the leader is given up; it doubles for
+	// each failed term in a row, up to 32 times. LeaderDown replaces it when the link to the leader
+	// is down.
+	Timeout, LeaderDown int64
+	// Retransmit is the interval of repeating the current state while there is work, IdleStatus
+	// that of telling the height when there is none.
+	Retransmit, IdleStatus int64
+	// FetchDelay is how long a box waits for batches or votes that are probably on their way before
+	// it asks for them or checks signatures itself.
+	FetchDelay int64
+	// Starve is how long a verified batch may wait in one leader's term before the leader is given up
+	// although it orders others' batches.
+	Starve int64
+	// DepthMax bounds the blocks that are notarized and not final; more only adds latency.
+	DepthMax uint64
+	// BlockBytes bounds the batches' bytes in a proposal, so that a block stays cheap to
+	// apply and to fetch.
+	BlockBytes int
+	// PendingMax bounds the batches of one author that wait to be ordered.
+	PendingMax int
+	// Done says whether a batch took effect already (or never will): it need not be ordered.
+	Done func(author coord.BoxID, seq uint64) bool
+	Keys Keys
+	// Mutant breaks the core on purpose, for the simulator's own tests. 0 in the product.
+	Mutant Mutant
+}
+
+// Mutant is a set of deliberate defects.
+type Mutant uint32
+
+// The deliberate defects that coord/sim must catch.
+const (
+	MutantNoPersist      Mutant = 1 << iota // a vote is sent and not written
+	MutantQuorumShort                       // a quorum is one vote short
+	MutantNoDigest                          // votes are counted without comparing digests
+	MutantEmptyAfterFin                     // empty below an own finalize vote
+	MutantFinAfterEmpty                     // finalize above an own empty vote
+	MutantNoRetransmit                      // nothing is sent twice
+	MutantNotDistinct                       // one member's signature counts often
+	MutantLevelUnproven                     // an empty certificate counts without the notarization below it
+	MutantNoHold                            // vote without holding the batches
+	MutantOneClaim                          // one box's word is taken for a certificate
+	MutantNoTimerRestart                    // no timer after a restart
+)
+
+// Input is one thing that happened. Exactly one of the fields is set, or none: only time passed.
+type Input struct {
+	// From is the member whose authenticated link Msg or Batch came over.
+	From int
+	Msg  *coord.PeerMsg // anything but Batch, Fetch of what the core does not hold, snapshots
+	// Batch arrived (or is our own: From is Self). Verified says that the author's signature
+	// was checked. The core keeps the pointer.
+	Batch       *coord.Batch
+	BatchDigest coord.Digest
+	Verified    bool
+	// Checked answers Ready.Verify for one batch.
+	Checked *Checked
+	// Link says that the link to a member came up or went down.
+	Link *Link
+	// State is the digest of our state at a checkpoint height.
+	State *State
+	// Installed says that the state now is that of this checkpoint, fetched from others.
+	Installed *coord.Checkpoint
+}
+
+// Checked is the outcome of a signature check.
+type Checked struct {
+	Digest coord.Digest
+	OK     bool
+}
+
+// Link is a member's link going up or down.
+type Link struct {
+	Peer int
+	Up   bool
+}
+
+// State is our state's digest after the block Header.
+type State struct {
+	Header *coord.Block
+	Digest coord.Digest
+}
+
+// Delivery is one final block with its batches, in the order of its Refs. Cert is the
+// certificate that made it final, nil for an ancestor of that block.
+type Delivery struct {
+	Block   *coord.Block
+	Digest  coord.Digest
+	Batches []*coord.Batch
+	Cert    *coord.Cert
+}
+
+// Serve is work for whoever can read the log: send To the final blocks after After (when Blocks) with
+// their batches, or the batches named.
+type Serve struct {
+	To      int
+	Blocks  bool
+	After   uint64
+	Batches []coord.Digest
+}
+
+// Ready is what one Step wants done; see the package comment for the order.
+type Ready struct {
+	Persist []coord.Record
+	Sync    bool
+	Send    []coord.Out
+	Deliver []Delivery
+	Serve   []Serve
+	// Verify lists batches whose author's signature should be checked (answered by Input.Checked).
+	Verify []*Held
+	// Stable is a checkpoint that a quorum has signed now.
+	Stable   *coord.Checkpoint
+	Evidence []coord.Evidence
+	// Wake is when Step wants to be called again though nothing happened.
+	Wake int64
+	// Fault, when set, is something that cannot happen with at most f liars and an undamaged
+	// disk: the box must stop voting and say so.
+	Fault string
+}
+
+// Held is a batch that the core holds.
+type Held struct {
+	Batch  *coord.Batch
+	Digest coord.Digest
+	// verified: the author's signature was checked; checking: Verify is under way; pending: it waits to
+	// be ordered, since when.
+	verified, checking, pending bool
+	since                       int64
+}
