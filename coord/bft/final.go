@@ -61,6 +61,7 @@ func (c *Core) apply(b *coord.Block, cert *coord.Cert) {
 	for i := range b.Refs {
 		if h := c.pool.held[b.Refs[i].Digest]; h != nil {
 			bs[i] = h.Batch
+			c.unpend(h)
 		}
 		c.dropped = append(c.dropped, b.Refs[i].Digest)
 	}
