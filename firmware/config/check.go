@@ -1,0 +1,183 @@
+package config
+
+import (
+	"fmt"
+	"net"
+	"reflect"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/BurntSushi/toml"
+)
+
+// Bounds of values. Outside of them a box does not work, or works against its site.
+const (
+	segmentMin     Size = 1 << 20               // a batch frame can be 1.3 MiB; smaller segments would be one batch each
+	segmentMax     Size = 1 << 30               // a segment is preallocated as a whole
+	retainMax      Size = 1 << 40               // beyond any card
+	memoryMin      Size = 16 << 20              // below this the collector runs without end
+	roundMin            = 20 * time.Millisecond // below the fsync of a card leaders change for nothing
+	waitMax             = time.Minute           // a minute without a leader is an outage, whatever the reason
+	drainMin            = time.Millisecond      // no drain at all would lose answers for nothing
+	drainMax            = 30 * time.Second      // service managers kill after 90 s
+	heartbeatMin        = 10 * time.Millisecond // more often is load, not knowledge
+	connectionsMax      = 1 << 16               // file descriptors of one process
+	gcPercentMin        = 10                    // below, the collector takes most of the CPU
+	gcPercentMax        = 1000                  // ten times the live heap
+	hostsMax            = 64                    // names of one console
+	suggestEdits        = 2                     // between a misspelt key and the one that was meant
+)
+
+func (c *Config) check() error {
+	if c.DataDir == "" {
+		return fmt.Errorf("%w: data_dir is empty; name the box's directory", ErrValue)
+	}
+	for _, a := range []struct{ key, value string }{
+		{"peer.listen", c.Peer.Listen},
+		{"client.listen", c.Client.Listen},
+		{"native.listen", c.Native.Listen},
+		{"console.listen", c.Console.Listen},
+	} {
+		if err := checkListen(a.key, a.value); err != nil {
+			return err
+		}
+	}
+	if _, err := c.NativeListen(); err != nil {
+		return err
+	}
+	if !c.Console.InsecureNetwork && c.Console.Listen != "" && !Loopback(c.Console.Listen) {
+		return fmt.Errorf("%w: console.listen = %q is not loopback and the console is plain text; use 127.0.0.1, or set console.insecure_network = true if the network is yours alone",
+			ErrValue, c.Console.Listen)
+	}
+	if c.Console.Listen == "" && c.Console.Socket == "" {
+		return fmt.Errorf("%w: console.listen and console.socket are both empty; nobody could ask the box anything", ErrValue)
+	}
+	if len(c.Console.Hosts) > hostsMax {
+		return fmt.Errorf("%w: console.hosts has more than %d names", ErrValue, hostsMax)
+	}
+	return c.checkRanges()
+}
+
+func (c *Config) checkRanges() error {
+	for _, r := range []struct {
+		key           string
+		value, lo, hi int64
+		text          func(int64) string
+	}{
+		{"log.segment_size", int64(c.Log.SegmentSize), int64(segmentMin), int64(segmentMax), sizeText},
+		{"log.retain_size", int64(c.Log.RetainSize), int64(c.Log.SegmentSize), int64(retainMax), sizeText},
+		{"timeouts.round", int64(c.Timeouts.Round), int64(roundMin), int64(waitMax), durationText},
+		{"timeouts.leader_down", int64(c.Timeouts.LeaderDown), int64(roundMin), int64(waitMax), durationText},
+		{"timeouts.heartbeat", int64(c.Timeouts.Heartbeat), int64(heartbeatMin), int64(waitMax), durationText},
+		{"timeouts.peer_dead", int64(c.Timeouts.PeerDead), 2 * int64(c.Timeouts.Heartbeat), int64(waitMax), durationText},
+		{"timeouts.drain", int64(c.Timeouts.Drain), int64(drainMin), int64(drainMax), durationText},
+		{"limits.memory_soft", int64(c.Limits.MemorySoft), int64(memoryMin), int64(retainMax), sizeText},
+		{"limits.gc_percent", int64(c.Limits.GCPercent), gcPercentMin, gcPercentMax, numberText},
+		{"limits.native_connections", int64(c.Limits.NativeConnections), 1, connectionsMax, numberText},
+		{"limits.console_connections", int64(c.Limits.ConsoleConnections), 1, connectionsMax, numberText},
+	} {
+		if r.value < r.lo || r.value > r.hi {
+			return fmt.Errorf("%w: %s = %s must be from %s to %s", ErrValue, r.key, r.text(r.value), r.text(r.lo), r.text(r.hi))
+		}
+	}
+	return nil
+}
+
+func numberText(n int64) string   { return strconv.FormatInt(n, 10) }
+func sizeText(n int64) string     { return Size(n).String() }
+func durationText(n int64) string { return time.Duration(n).String() }
+
+func checkListen(key, value string) error {
+	if value == "" {
+		return nil
+	}
+	host, port, err := net.SplitHostPort(value)
+	if err != nil {
+		return fmt.Errorf("%w: %s = %q is not host:port", ErrValue, key, value)
+	}
+	if n, err := strconv.ParseUint(port, 10, 16); err != nil || n == 0 {
+		return fmt.Errorf("%w: %s = %q has no port from 1 to 65535", ErrValue, key, value)
+	}
+	if strings.ContainsAny(host, " \t\n/") {
+		return fmt.Errorf("%w: %s = %q has no host name or address", ErrValue, key, value)
+	}
+	return nil
+}
+
+// Loopback says whether a listen address is reachable from the same machine only.
+func Loopback(address string) bool {
+	host, _, err := net.SplitHostPort(address)
+	if err != nil {
+		return false
+	}
+	ip := net.ParseIP(host)
+	return host == "localhost" || ip != nil && ip.IsLoopback()
+}
+
+// unknownKey names the line, and the key that was probably meant.
+func unknownKey(data []byte, key toml.Key) error {
+	at := ""
+	if n := lineOf(data, key); n > 0 {
+		at = fmt.Sprintf("line %d: ", n)
+	}
+	hint := "`holdfast config show` lists all keys"
+	best, distance := "", suggestEdits+1
+	for _, k := range keys(reflect.TypeFor[Config](), "") {
+		if d := edits(k, key.String()); d < distance {
+			best, distance = k, d
+		}
+	}
+	if best != "" {
+		hint = fmt.Sprintf("did you mean %q?", best)
+	}
+	return fmt.Errorf("%s%w %q; %s", at, ErrUnknownKey, key.String(), hint)
+}
+
+// lineOf finds the line that sets key, from 1, or 0. The TOML library does not say; this
+// knows tables and plain, quoted and dotted keys, which is what people write.
+func lineOf(data []byte, key toml.Key) int {
+	want := strings.Join(key, ".")
+	table, number := "", 0
+	for line := range strings.Lines(string(data)) {
+		number++
+		line = strings.TrimSpace(line)
+		if strings.HasPrefix(line, "[") {
+			name, _, _ := strings.Cut(strings.Trim(line, "["), "]")
+			table = plain(name) + "."
+			if strings.TrimSuffix(table, ".") == want {
+				return number
+			}
+			continue
+		}
+		name, _, found := strings.Cut(line, "=")
+		if found && (table+plain(name) == want || strings.HasPrefix(want, table+plain(name)+".")) {
+			return number
+		}
+	}
+	return 0
+}
+
+func plain(key string) string {
+	return strings.NewReplacer(" ", "", "\t", "", `"`, "", "'", "").Replace(key)
+}
+
+// edits is the Levenshtein distance of two keys.
+func edits(a, b string) int {
+	row := make([]int, len(b)+1)
+	for j := range row {
+		row[j] = j
+	}
+	for i := range len(a) {
+		diagonal := row[0]
+		row[0] = i + 1
+		for j := range len(b) {
+			cost := diagonal
+			if a[i] != b[j] {
+				cost = 1 + min(diagonal, row[j], row[j+1])
+			}
+			diagonal, row[j+1] = row[j+1], cost
+		}
+	}
+	return row[len(b)]
+}

@@ -1,0 +1,210 @@
+// Package config reads a box's configuration: one TOML file in which every key has a
+// default, an unknown key is an error, and every complaint names the key, the line and
+// what to do. It decides nothing else: who uses a value gives it its meaning.
+//
+// default.toml is the single source of the defaults and of what the keys mean:
+// Default reads it, `holdfast config show` prints it.
+package config
+
+import (
+	"bytes"
+	_ "embed" // default.toml
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"os"
+	"path/filepath"
+	"reflect"
+	"strconv"
+
+	"github.com/BurntSushi/toml"
+)
+
+// fileBytesMax bounds what is read of a configuration: the commented default is 3 KiB.
+const fileBytesMax = 256 << 10
+
+// Errors of this package.
+var (
+	// ErrSyntax says that the file is not TOML, or a value does not have its key's type.
+	ErrSyntax = errors.New("cannot be read")
+	// ErrUnknownKey says that the file has a key that no part of the product knows.
+	ErrUnknownKey = errors.New("unknown key")
+	// ErrValue says that a value cannot be.
+	ErrValue = errors.New("bad value")
+)
+
+//go:embed default.toml
+var defaultText []byte
+
+// Config is the configuration of one box. default.toml says what each key means.
+type Config struct {
+	DataDir  string   `toml:"data_dir"`
+	Name     string   `toml:"name"`
+	Peer     Peer     `toml:"peer"`
+	Client   Client   `toml:"client"`
+	Native   Native   `toml:"native"`
+	Console  Console  `toml:"console"`
+	Log      Log      `toml:"log"`
+	Timeouts Timeouts `toml:"timeouts"`
+	Limits   Limits   `toml:"limits"`
+}
+
+// Peer is about the links between boxes.
+type Peer struct {
+	Listen string `toml:"listen"`
+}
+
+// Client is about the etcd API.
+type Client struct {
+	Listen string `toml:"listen"`
+}
+
+// Native is about the native stream.
+type Native struct {
+	Listen string `toml:"listen"`
+	Socket string `toml:"socket"`
+}
+
+// Console is about the HTTP console.
+type Console struct {
+	Listen          string   `toml:"listen"`
+	Socket          string   `toml:"socket"`
+	InsecureNetwork bool     `toml:"insecure_network"`
+	Hosts           []string `toml:"hosts"`
+}
+
+// Log is about the ordering log.
+type Log struct {
+	SegmentSize Size `toml:"segment_size"`
+	RetainSize  Size `toml:"retain_size"`
+}
+
+// Timeouts are times that the box waits.
+type Timeouts struct {
+	Round      Duration `toml:"round"`
+	LeaderDown Duration `toml:"leader_down"`
+	Heartbeat  Duration `toml:"heartbeat"`
+	PeerDead   Duration `toml:"peer_dead"`
+	Drain      Duration `toml:"drain"`
+}
+
+// Limits bound what the box uses.
+type Limits struct {
+	MemorySoft         Size `toml:"memory_soft"`
+	GCPercent          int  `toml:"gc_percent"`
+	NativeConnections  int  `toml:"native_connections"`
+	ConsoleConnections int  `toml:"console_connections"`
+}
+
+// DefaultText is the commented default configuration; the caller owns the copy.
+func DefaultText() []byte { return bytes.Clone(defaultText) }
+
+// Default is the configuration of an empty file. Its error is a broken build.
+func Default() (*Config, error) {
+	c := new(Config)
+	if _, err := toml.Decode(string(defaultText), c); err != nil {
+		return nil, fmt.Errorf("config: default: %w", err)
+	}
+	return c, nil
+}
+
+// Load reads, completes and checks the configuration in path. Relative paths in it are
+// made absolute, from the file's directory.
+//
+// Errors: ErrSyntax, ErrUnknownKey, ErrValue, or what the file system says.
+func Load(path string) (*Config, error) {
+	f, err := os.Open(path)
+	if err != nil {
+		return nil, fmt.Errorf("config: open: %w", err)
+	}
+	data, err := io.ReadAll(io.LimitReader(f, fileBytesMax+1))
+	if err = errors.Join(err, f.Close()); err != nil {
+		return nil, fmt.Errorf("config: read: %w", err)
+	}
+	if len(data) > fileBytesMax {
+		return nil, fmt.Errorf("config: %s: %w: larger than %d bytes", path, ErrSyntax, fileBytesMax)
+	}
+	c, err := Parse(data)
+	if err != nil {
+		return nil, fmt.Errorf("config: %s: %w", path, err)
+	}
+	dir, err := filepath.Abs(filepath.Dir(path))
+	if err != nil {
+		return nil, fmt.Errorf("config: %s: %w", path, err)
+	}
+	c.DataDir = under(dir, c.DataDir)
+	c.Native.Socket = under(c.DataDir, c.Native.Socket)
+	c.Console.Socket = under(c.DataDir, c.Console.Socket)
+	return c, nil
+}
+
+// Parse completes the text of a configuration with the defaults and checks it. Paths stay
+// as they are written.
+func Parse(data []byte) (*Config, error) {
+	c, err := Default()
+	if err != nil {
+		return nil, err
+	}
+	meta, err := toml.Decode(string(data), c)
+	if err != nil {
+		var pe toml.ParseError
+		if errors.As(err, &pe) {
+			return nil, fmt.Errorf("line %d: %w: %s", pe.Position.Line, ErrSyntax, pe.Message)
+		}
+		return nil, fmt.Errorf("%w: %w", ErrSyntax, err)
+	}
+	if unknown := meta.Undecoded(); len(unknown) > 0 {
+		return nil, unknownKey(data, unknown[0])
+	}
+	if err := c.check(); err != nil {
+		return nil, err
+	}
+	return c, nil
+}
+
+// NativeListen is where the native stream is served: native.listen, or the client port plus one.
+func (c *Config) NativeListen() (string, error) {
+	if c.Native.Listen != "" || c.Client.Listen == "" {
+		return c.Native.Listen, nil
+	}
+	host, port, err := net.SplitHostPort(c.Client.Listen)
+	if err != nil {
+		return "", fmt.Errorf("%w: client.listen: %w", ErrValue, err)
+	}
+	n, err := strconv.Atoi(port)
+	if err != nil || n >= 65535 {
+		return "", fmt.Errorf("%w: client.listen: no port follows %s; set native.listen", ErrValue, port)
+	}
+	return net.JoinHostPort(host, strconv.Itoa(n+1)), nil
+}
+
+// Encode writes c as TOML that Load reads back.
+func (c *Config) Encode(w io.Writer) error {
+	e := toml.NewEncoder(w)
+	e.Indent = ""
+	if err := e.Encode(c); err != nil {
+		return fmt.Errorf("config: encode: %w", err)
+	}
+	return nil
+}
+
+func under(dir, path string) string {
+	if path == "" || filepath.IsAbs(path) {
+		return path
+	}
+	return filepath.Join(dir, path)
+}
+
+// keys lists every key of t as it is written in a file, in order.
+func keys(t reflect.Type, prefix string) (list []string) {
+	for f := range t.Fields() {
+		name := prefix + f.Tag.Get("toml")
+		if f.Type.Kind() == reflect.Struct && f.Type.PkgPath() == t.PkgPath() && f.Type.NumField() > 0 {
+			list = append(list, keys(f.Type, name+".")...)
+			continue
+		}
+		list = append(list, name)
+	}
+	return list
+}
