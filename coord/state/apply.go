@@ -1,0 +1,163 @@
+package state
+
+import (
+	"encoding/binary"
+	"math"
+
+	"github.com/holdfast-edge/holdfast/coord"
+)
+
+// apply walks the messages in runs of one kind and session, so that what a run shares is
+// looked up once.
+func (m *Machine) apply(cols *coord.Columns, results []coord.Result) []coord.Result {
+	for i, n := 0, cols.Len(); i < n && m.err == nil; {
+		kind, id := cols.Kinds[i], cols.Sessions[i]
+		j := i + 1
+		for j < n && cols.Kinds[j] == kind && cols.Sessions[j] == id {
+			j++
+		}
+		results = m.applyRun(kind, id, cols, i, j, results)
+		i = j
+	}
+	return results
+}
+
+// applyRun applies messages i to j-1, all of one kind and session.
+func (m *Machine) applyRun(kind coord.Kind, id uint64, cols *coord.Columns, i, j int, results []coord.Result) []coord.Result {
+	switch kind {
+	case coord.KindOpen:
+		for ; i < j; i++ {
+			results = append(results, m.openSession(id, cols.Key(i)))
+		}
+		return results
+	case KindCheckpoint:
+		m.meta.asked = true
+		for ; i < j; i++ {
+			results = append(results, coord.Result{Revision: m.meta.revision})
+		}
+		return results
+	}
+	s := m.sessions.m[id]
+	if s == nil {
+		for ; i < j; i++ {
+			results = append(results, coord.Result{Code: coord.CodeNoSession, Revision: m.meta.revision})
+		}
+		return results
+	}
+	m.sessions.touch(s, m.meta.height)
+	for ; i < j && m.err == nil; i++ {
+		results = append(results, m.applyOne(kind, s, cols.Seqs[i], cols.Key(i), cols.Value(i)))
+	}
+	return results
+}
+
+func (m *Machine) openSession(id uint64, name []byte) coord.Result {
+	if id == 0 {
+		return coord.Result{Code: coord.CodeBad, Revision: m.meta.revision}
+	}
+	_, existed := m.sessions.open(id, name, m.meta.height)
+	return coord.Result{Duplicate: existed, Revision: m.meta.revision}
+}
+
+// applyOne applies message seq of s, unless it was applied before or cannot be yet.
+func (m *Machine) applyOne(kind coord.Kind, s *session, seq uint64, key, value []byte) coord.Result {
+	switch {
+	case seq == 0:
+		return coord.Result{Code: coord.CodeBad, Revision: m.meta.revision}
+	case s.seen.has(seq):
+		return m.again(kind, s, seq, key)
+	case seq-s.seen.floor > SessionAheadMax || !s.seen.add(seq, sessionSpansMax):
+		return coord.Result{Code: coord.CodeWindow, Revision: m.meta.revision}
+	}
+	var r coord.Result
+	switch kind {
+	case coord.KindPut:
+		m.put(key, value)
+	case coord.KindDelete:
+		r.Found = m.remove(key)
+	case coord.KindGet:
+		r.Value, r.Found = m.read(key)
+	case coord.KindObserve:
+		r.Code = m.observe(key, value)
+	default:
+		r.Code = coord.CodeBad
+	}
+	r.Revision = m.meta.revision
+	if kind == coord.KindPut || kind == coord.KindDelete {
+		s.remember(ack{seq, r.Revision, r.Found})
+	}
+	return r
+}
+
+// again answers a message that took effect before. A read is done again: its client has
+// no answer yet, so that this place in the order is as good as the first.
+func (m *Machine) again(kind coord.Kind, s *session, seq uint64, key []byte) coord.Result {
+	r := coord.Result{Duplicate: true}
+	switch kind {
+	case coord.KindPut, coord.KindDelete:
+		a := s.recall(seq)
+		r.Revision, r.Found = a.rev, a.found
+	case coord.KindGet:
+		r.Value, r.Found = m.read(key)
+		r.Revision = m.meta.revision
+	}
+	return r
+}
+
+// observe adds to a counter. A counter that reaches the largest number stays there.
+func (m *Machine) observe(key, value []byte) coord.Code {
+	count := uint64(1)
+	if len(value) > 0 {
+		v, n := binary.Uvarint(value)
+		if n != len(value) {
+			return coord.CodeBad
+		}
+		count = v
+	}
+	if len(key) != 8 || count == 0 {
+		return coord.CodeBad
+	}
+	object := binary.BigEndian.Uint64(key)
+	e := m.counters.m[object]
+	if e == nil {
+		v, ok, err := m.back.Get(coord.SpaceCounters, key)
+		if err != nil {
+			m.fail(backendError(coord.SpaceCounters, key, err))
+			return coord.CodeStopping
+		}
+		e = m.counters.insert(object)
+		if !ok {
+			m.meta.distinct++
+		} else if e.val, err = decodeCounter(v); err != nil {
+			m.fail(damaged(coord.SpaceCounters, key, err))
+			return coord.CodeStopping
+		}
+	} else {
+		m.counters.write(e)
+	}
+	e.val = addCapped(e.val, count)
+	m.meta.total = addCapped(m.meta.total, count)
+	m.top.update(Count{object, e.val})
+	return coord.CodeOK
+}
+
+func addCapped(a, b uint64) uint64 {
+	if a > math.MaxUint64-b {
+		return math.MaxUint64
+	}
+	return a + b
+}
+
+func takeCounters(out []coord.Change, entries []*entry[uint64, uint64]) []coord.Change {
+	slab := make([]byte, 0, len(entries)*(8+1+binary.MaxVarintLen64))
+	for _, e := range entries {
+		k := len(slab)
+		slab = binary.BigEndian.AppendUint64(slab, e.key)
+		v := len(slab)
+		slab = appendCounter(slab, e.val)
+		out = append(out, coord.Change{
+			Space: coord.SpaceCounters, Key: slab[k:v:v], Value: slab[v:len(slab):len(slab)],
+		})
+	}
+	return out
+}

@@ -1,0 +1,123 @@
+package state
+
+import (
+	"bytes"
+	"encoding/hex"
+	"testing"
+)
+
+// sample values, one with everything and one with nothing of each format.
+func samples() map[string][]byte {
+	full := &session{name: []byte("shop"), opened: 3, used: 900, seen: seqSet{floor: 70}}
+	for i := uint64(1); i <= 70; i++ {
+		full.remember(ack{i, 1000 + i, i%3 == 0})
+	}
+	for _, n := range []uint64{72, 73, 90, 400} {
+		full.seen.add(n, sessionSpansMax)
+	}
+	full.remember(ack{90, 1071, true})
+	full.remember(ack{72, 1071, false})
+	return map[string][]byte{
+		"meta":          appendMeta(nil, &meta{300, 7, 2, 99, 1 << 40, 5, 256, 1 << 23, 12345, true}),
+		"meta of none":  appendMeta(nil, &meta{}),
+		"key":           appendRecord(nil, record{2, 300, 4}, []byte("value")),
+		"counter":       appendCounter(nil, 1<<63),
+		"box":           appendBox(nil, &seqSet{floor: 1 << 20, spans: []span{{1<<20 + 2, 1<<20 + 5}, {1<<20 + 9, 1<<20 + 9}}, above: 5}),
+		"box of none":   appendBox(nil, &seqSet{}),
+		"session":       appendSession(nil, full),
+		"session, new":  appendSession(nil, &session{opened: 1, used: 1}),
+		"a later state": {format + 1, 1, 2, 3},
+	}
+}
+
+// again decodes a value as each format in turn and encodes what it got.
+func again(b []byte) (out [][]byte) {
+	if m, err := decodeMeta(b); err == nil {
+		out = append(out, appendMeta(nil, &m))
+	}
+	if rec, v, err := decodeRecord(b); err == nil {
+		out = append(out, appendRecord(nil, rec, v))
+	}
+	if n, err := decodeCounter(b); err == nil {
+		out = append(out, appendCounter(nil, n))
+	}
+	if s, err := decodeBox(b); err == nil {
+		out = append(out, appendBox(nil, &s))
+	}
+	if s, err := decodeSession(b); err == nil {
+		out = append(out, appendSession(nil, s))
+	}
+	return out
+}
+
+func TestStoredValuesReadBackAsTheyWere(t *testing.T) {
+	for name, b := range samples() {
+		got := again(b)
+		if name == "a later state" {
+			if len(got) != 0 {
+				t.Errorf("%s was read", name)
+			}
+			continue
+		}
+		if len(got) == 0 {
+			t.Errorf("%s cannot be read", name)
+		}
+		for _, g := range got {
+			if !bytes.Equal(g, b) {
+				t.Errorf("%s: %x became %x", name, b, g)
+			}
+		}
+	}
+}
+
+// The bytes of docs/state.md.
+func TestStoredValuesAreAsDocumented(t *testing.T) {
+	s := &session{opened: 3, used: 9, name: []byte("shop"), seen: seqSet{floor: 6}}
+	s.seen.add(8, sessionSpansMax)
+	s.remember(ack{5, 20, false})
+	s.remember(ack{6, 21, true})
+	for name, c := range map[string]struct {
+		got  []byte
+		want string
+	}{
+		"meta":    {appendMeta(nil, &meta{9, 21, 1, 12, 7, 2, 4, 100, 300, false}), "01 09 15 01 0c 07 02 04 64 ac02 00"},
+		"key":     {appendRecord(nil, record{20, 21, 2}, []byte("v")), "01 14 15 02 76"},
+		"counter": {appendCounter(nil, 300), "01 ac02"},
+		"box":     {appendBox(nil, &seqSet{floor: 4, spans: []span{{6, 7}}, above: 2}), "01 04 01 00 01"},
+		"session": {appendSession(nil, s), "01 03 09 04 73686f70 06 01 00 00 02 0a 28 02 03"},
+	} {
+		want, err := hex.DecodeString(string(bytes.ReplaceAll([]byte(c.want), []byte(" "), nil)))
+		if err != nil || !bytes.Equal(c.got, want) {
+			t.Errorf("%s is % x, want % x (%v)", name, c.got, want, err)
+		}
+	}
+}
+
+func TestATruncatedValueIsDamaged(t *testing.T) {
+	for name, b := range samples() {
+		if name == "key" {
+			continue // ends with its value, of any length
+		}
+		for n := range len(b) {
+			for _, g := range again(b[:n]) {
+				if !bytes.Equal(g, b[:n]) { // read as another format, perhaps, but exactly
+					t.Errorf("%s cut to %d bytes was read as something else", name, n)
+				}
+			}
+		}
+	}
+}
+
+// No stored bytes crash a decoder, and what is accepted has this one encoding.
+func FuzzStoredValues(f *testing.F) {
+	for _, b := range samples() {
+		f.Add(b)
+	}
+	f.Fuzz(func(t *testing.T, b []byte) {
+		for _, g := range again(b) {
+			if !bytes.Equal(g, b) {
+				t.Fatalf("%x became %x", b, g)
+			}
+		}
+	})
+}

@@ -1,0 +1,112 @@
+package state
+
+import (
+	"cmp"
+	"slices"
+)
+
+// overlay holds what was written and is not yet durable, and, within a budget, what
+// became durable lately so that it need not be read again.
+//
+// An entry carries the generation of its newest write. take closes a generation and
+// hands its entries to a commit; committed, when that commit is durable, makes those
+// entries clean that were not written since. So an entry that is dirty, or whose commit
+// is under way, is never forgotten, and a value that was handed out is never changed.
+type overlay[K cmp.Ordered, V any] struct {
+	m     map[K]*entry[K, V]
+	gen   uint64
+	dirty []*entry[K, V]
+	// taken are the generations being committed, oldest first.
+	taken [][]*entry[K, V]
+
+	// clean lists entries in the order in which they became clean; those written since then
+	// have another generation and are skipped.
+	clean       []cleanRef[K, V]
+	weigh       func(*entry[K, V]) int
+	cleanWeight int
+	weightMax   int
+}
+
+type entry[K cmp.Ordered, V any] struct {
+	key  K
+	val  V
+	gone bool // removed: val is of no use
+	// durable: the Backend has this value.
+	durable bool
+	gen     uint64
+}
+
+type cleanRef[K cmp.Ordered, V any] struct {
+	e   *entry[K, V]
+	gen uint64
+}
+
+func newOverlay[K cmp.Ordered, V any](weightMax int, weigh func(*entry[K, V]) int) overlay[K, V] {
+	return overlay[K, V]{m: map[K]*entry[K, V]{}, gen: 1, weigh: weigh, weightMax: weightMax}
+}
+
+// insert adds an entry to be written now. There must be none for k.
+func (o *overlay[K, V]) insert(k K) *entry[K, V] {
+	e := &entry[K, V]{key: k, gen: o.gen}
+	o.m[k] = e
+	o.dirty = append(o.dirty, e)
+	return e
+}
+
+// write prepares e for a new value and says whether its present one may be overwritten
+// in place: not if it was handed out.
+func (o *overlay[K, V]) write(e *entry[K, V]) (inPlace bool) {
+	if e.gen == o.gen {
+		return true
+	}
+	if e.durable {
+		o.cleanWeight -= o.weigh(e)
+		e.durable = false
+	}
+	e.gen = o.gen
+	o.dirty = append(o.dirty, e)
+	return false
+}
+
+// take closes the generation and gives its entries by ascending key.
+func (o *overlay[K, V]) take() []*entry[K, V] {
+	d := o.dirty
+	slices.SortFunc(d, func(a, b *entry[K, V]) int { return cmp.Compare(a.key, b.key) })
+	o.taken = append(o.taken, d)
+	o.dirty = nil
+	o.gen++
+	return d
+}
+
+// committed says that the oldest generation taken is durable.
+func (o *overlay[K, V]) committed() {
+	gen := o.gen - uint64(len(o.taken))
+	for _, e := range o.taken[0] {
+		switch {
+		case e.gen != gen: // written again since
+		case e.gone:
+			delete(o.m, e.key)
+		default:
+			e.durable = true
+			o.cleanWeight += o.weigh(e)
+			o.clean = append(o.clean, cleanRef[K, V]{e, gen})
+		}
+	}
+	o.taken = slices.Delete(o.taken, 0, 1)
+	o.shrink()
+}
+
+// shrink forgets the entries that have been clean longest until the rest fits the
+// budget. The list itself is bounded too, for it may hold one entry many times.
+func (o *overlay[K, V]) shrink() {
+	drop := 0
+	for drop < len(o.clean) && (o.cleanWeight > o.weightMax || len(o.clean)-drop > cleanEntriesMax) {
+		r := o.clean[drop]
+		drop++
+		if r.e.gen == r.gen {
+			o.cleanWeight -= o.weigh(r.e)
+			delete(o.m, r.e.key)
+		}
+	}
+	o.clean = slices.Delete(o.clean, 0, drop)
+}

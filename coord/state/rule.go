@@ -1,0 +1,20 @@
+package state
+
+// Rule is when a checkpoint is due; it is part of the protocol, so all boxes of a site have the same.
+type Rule struct {
+	// BytesMin is the least that is ordered between two checkpoints.
+	BytesMin uint64
+	// GapBlocks is the least distance of a checkpoint that a KindCheckpoint asked for.
+	GapBlocks uint64
+}
+
+// DefaultRule is the product's: 8 MiB, which the slowest board replays in well under a second, and 256
+// blocks, so that nobody can make boxes hash their state all the time.
+func DefaultRule() Rule { return Rule{BytesMin: checkpointBytesMin, GapBlocks: checkpointGapBlocks} }
+
+// SetRule replaces the rule before the first block; coord/sim uses small ones.
+func (m *Machine) SetRule(r Rule) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.rule = r
+}
