@@ -22,6 +22,7 @@ type overlay[K cmp.Ordered, V any] struct {
 	// clean lists entries in the order in which they became clean; those written since then
 	// have another generation and are skipped.
 	clean       []cleanRef[K, V]
+	cleanFrom   int // entries of clean before it are used up
 	weigh       func(*entry[K, V]) int
 	cleanWeight int
 	weightMax   int
@@ -99,14 +100,17 @@ func (o *overlay[K, V]) committed() {
 // shrink forgets the entries that have been clean longest until the rest fits the
 // budget. The list itself is bounded too, for it may hold one entry many times.
 func (o *overlay[K, V]) shrink() {
-	drop := 0
-	for drop < len(o.clean) && (o.cleanWeight > o.weightMax || len(o.clean)-drop > cleanEntriesMax) {
-		r := o.clean[drop]
-		drop++
+	for o.cleanFrom < len(o.clean) && (o.cleanWeight > o.weightMax || len(o.clean)-o.cleanFrom > cleanEntriesMax) {
+		r := o.clean[o.cleanFrom]
+		o.clean[o.cleanFrom] = cleanRef[K, V]{}
+		o.cleanFrom++
 		if r.e.gen == r.gen {
 			o.cleanWeight -= o.weigh(r.e)
 			delete(o.m, r.e.key)
 		}
 	}
-	o.clean = slices.Delete(o.clean, 0, drop)
+	if o.cleanFrom > len(o.clean)/2 {
+		o.clean = slices.Delete(o.clean, 0, o.cleanFrom)
+		o.cleanFrom = 0
+	}
 }

