@@ -1,0 +1,165 @@
+package console
+
+import (
+	"bufio"
+	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"strings"
+	"testing"
+	"time"
+)
+
+// serve runs the console on a loopback port until the test ends, or stop is called.
+func serve(t *testing.T, c *Console, connections int) (url string, stop func() error) {
+	t.Helper()
+	var lc net.ListenConfig
+	l, err := lc.Listen(t.Context(), "tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	done := make(chan error, 1)
+	go func() { done <- c.Serve(ctx, time.Second, connections, l) }()
+	stopped := false
+	stop = func() error {
+		if stopped {
+			return nil
+		}
+		stopped = true
+		cancel()
+		return <-done
+	}
+	t.Cleanup(func() {
+		if err := stop(); err != nil {
+			t.Error(err)
+		}
+	})
+	return "http://" + l.Addr().String(), stop
+}
+
+func open(t *testing.T, url string) *http.Response {
+	t.Helper()
+	r, err := http.NewRequestWithContext(t.Context(), http.MethodGet, url, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	resp, err := http.DefaultClient.Do(r)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = resp.Body.Close() })
+	return resp
+}
+
+func TestEventsSendAllSectionsFirstAndEndWithTheServer(t *testing.T) {
+	url, stop := serve(t, newConsole(t, servingSite()), 8)
+	resp := open(t, url+"/events")
+	if got := resp.Header.Get("Content-Type"); got != "text/event-stream" {
+		t.Fatalf("content type %q", got)
+	}
+	lines := bufio.NewScanner(resp.Body)
+	sections := map[string]string{}
+	for len(sections) == 0 && lines.Scan() {
+		if data, ok := strings.CutPrefix(lines.Text(), "data: "); ok {
+			if err := json.Unmarshal([]byte(data), &sections); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	for _, id := range sectionIDs() {
+		if sections[id] == "" {
+			t.Errorf("first event has no %s", id)
+		}
+	}
+	if err := stop(); err != nil {
+		t.Errorf("stop with an open stream: %v", err)
+	}
+	for lines.Scan() {
+	}
+}
+
+func TestOnlyWhatChangedIsSentAgain(t *testing.T) {
+	s := servingSite()
+	c := newConsole(t, s)
+	shown := map[string]string{}
+	if text, err := c.change(shown); err != nil || text == "" {
+		t.Fatalf("first: %q %v", text, err)
+	}
+	if text, err := c.change(shown); err != nil || text != "" {
+		t.Errorf("nothing changed, yet %q is sent (%v)", text, err)
+	}
+	s.view.Verdict = "All is well."
+	text, err := c.change(shown)
+	if err != nil || !strings.Contains(text, `"verdict"`) || strings.Contains(text, `"members"`) {
+		t.Errorf("the verdict changed, sent is %q (%v)", text, err)
+	}
+}
+
+func TestStreamsAreBounded(t *testing.T) {
+	url, _ := serve(t, newConsole(t, servingSite()), streamsMax+8)
+	for range streamsMax {
+		if r := open(t, url+"/events"); r.StatusCode != http.StatusOK {
+			t.Fatalf("stream refused: %d", r.StatusCode)
+		}
+	}
+	if r := open(t, url+"/events"); r.StatusCode != http.StatusServiceUnavailable {
+		t.Errorf("one stream too many got %d", r.StatusCode)
+	}
+}
+
+func TestConnectionsBeyondTheLimitWaitForOneToClose(t *testing.T) {
+	url, _ := serve(t, newConsole(t, servingSite()), 1)
+	address := strings.TrimPrefix(url, "http://")
+	dial := func() net.Conn {
+		var d net.Dialer
+		c, err := d.DialContext(t.Context(), "tcp", address)
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { _ = c.Close() })
+		return c
+	}
+	ask := func(c net.Conn) string {
+		if _, err := io.WriteString(c, "GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n"); err != nil {
+			t.Fatal(err)
+		}
+		line, err := bufio.NewReader(c).ReadString('\n')
+		if err != nil {
+			t.Fatal(err)
+		}
+		return line
+	}
+	first, second := dial(), dial()
+	if got := ask(first); !strings.Contains(got, "200") {
+		t.Fatal(got)
+	}
+	answered := make(chan string, 1)
+	go func() { answered <- ask(second) }()
+	_ = first.Close()
+	if got := <-answered; !strings.Contains(got, "200") {
+		t.Error(got)
+	}
+}
+
+func TestAHugeHeaderIsRefused(t *testing.T) {
+	url, _ := serve(t, newConsole(t, servingSite()), 4)
+	r, err := http.NewRequestWithContext(t.Context(), http.MethodGet, url+"/healthz", nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i := range 100 {
+		r.Header.Set(fmt.Sprintf("X-%d", i), strings.Repeat("a", 1<<10))
+	}
+	resp, err := http.DefaultClient.Do(r)
+	if err != nil {
+		return // closed while we were still writing
+	}
+	defer resp.Body.Close()
+	if resp.StatusCode != http.StatusRequestHeaderFieldsTooLarge {
+		t.Errorf("%d", resp.StatusCode)
+	}
+}
