@@ -76,7 +76,7 @@ func (m *Machine) applyOne(kind coord.Kind, s *session, seq uint64, key, value [
 	case coord.KindDelete:
 		r.Found = m.remove(key)
 	case coord.KindGet:
-		r.Value, r.Found = m.read(key)
+		m.read(key, &r)
 	case coord.KindObserve:
 		r.Code = m.observe(key, value)
 	default:
@@ -98,7 +98,7 @@ func (m *Machine) again(kind coord.Kind, s *session, seq uint64, key []byte) coo
 		a := s.recall(seq)
 		r.Revision, r.Found = a.rev, a.found
 	case coord.KindGet:
-		r.Value, r.Found = m.read(key)
+		m.read(key, &r)
 		r.Revision = m.meta.revision
 	}
 	return r

@@ -129,6 +129,32 @@ func TestTooManyHolesInASessionMustWait(t *testing.T) {
 	}
 }
 
+func TestTheReadsOfABatchCannotExhaustMemory(t *testing.T) {
+	r := newRig(t)
+	r.open(1)
+	r.one(coord.KindPut, 1, 1, "k", string(make([]byte, coord.ValueBytesMax)))
+	c := new(coord.Columns)
+	for i := range uint64(coord.BatchMessagesMax) {
+		c.Add(coord.KindGet, 1, 2+i, 0, []byte("k"), nil)
+	}
+	total, busy := 0, 0
+	for i, res := range r.block(c) {
+		total += len(res.Value)
+		if busy == 0 && res.Code == coord.CodeBusy {
+			busy = i
+		}
+		if (busy == 0) != (res.Code == coord.CodeOK) {
+			t.Fatalf("read %d: %v", i, res.Code)
+		}
+	}
+	if busy == 0 || total > readBytesMax+coord.ValueBytesMax {
+		t.Fatalf("%d bytes, busy from %d", total, busy)
+	}
+	if res := r.one(coord.KindGet, 1, uint64(2+busy), "k", ""); res.Code != coord.CodeOK || !res.Found || len(res.Value) != coord.ValueBytesMax {
+		t.Fatalf("the repeated read: %v %d", res.Code, len(res.Value))
+	}
+}
+
 // The 4097th session drops the one that was used longest ago, by height and then by id.
 func TestTheLeastRecentlyUsedSessionGoesFirst(t *testing.T) {
 	r := newRig(t)

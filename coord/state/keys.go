@@ -94,17 +94,22 @@ func (m *Machine) remove(key []byte) (existed bool) {
 	return true
 }
 
-// read gives a copy of a key's value.
-func (m *Machine) read(key []byte) (value []byte, found bool) {
+// read puts a copy of a key's value into r, or CodeBusy when the batch has read enough:
+// a read that is repeated reads again (see again), so its client loses only time.
+func (m *Machine) read(key []byte, r *coord.Result) {
+	if m.readBytes >= readBytesMax {
+		r.Code = coord.CodeBusy
+		return
+	}
 	_, v, found, _, err := m.lookup(key)
 	if err != nil {
 		m.fail(err)
-		return nil, false
+		return
 	}
-	if !found {
-		return nil, false
+	if found {
+		r.Found, r.Value = true, copyOf(v)
+		m.readBytes += len(v)
 	}
-	return copyOf(v), true
 }
 
 // copyOf differs from bytes.Clone in that an empty value is not nil.

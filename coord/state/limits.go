@@ -37,6 +37,11 @@ const (
 	// startBits is the width of a batch number's lower part; the rest counts the author's starts.
 	startBits = 20
 
+	// readBytesMax bounds the values that the reads of one batch give: a batch could
+	// otherwise ask for 4 GiB. A read beyond it answers CodeBusy and is repeated. With one value more
+	// it still fits a frame.
+	readBytesMax = 2 << 20
+
 	// TopMax is the longest list that Top gives.
 	TopMax = 1024
 )

@@ -20,6 +20,8 @@ type Machine struct {
 	inBlock  bool
 	changed  bool // since the last Take
 	inFlight int  // Takes that are not Committed
+	// readBytes is what reads of the batch being applied gave.
+	readBytes int
 
 	keys     overlay[string, []byte]
 	counters overlay[uint64, uint64]
@@ -165,6 +167,7 @@ func (m *Machine) Batch(author coord.BoxID, seq, floor uint64, cols *coord.Colum
 		return results, false
 	}
 	m.meta.logBytes += uint64(cols.Bytes() + messageLogBytes*cols.Len())
+	m.readBytes = 0
 	results = m.apply(cols, results)
 	if m.err != nil {
 		return results[:0], false
