@@ -1,0 +1,243 @@
+// Package remote asks a running box's console on behalf of the command line: over the box's
+// unix socket or over HTTP. Every error is one line that says what to do.
+package remote
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"net/url"
+	"os"
+	"strconv"
+	"strings"
+	"syscall"
+	"time"
+
+	"github.com/holdfast-edge/holdfast/coord/site"
+	"github.com/holdfast-edge/holdfast/firmware/console/api"
+	"github.com/holdfast-edge/holdfast/firmware/unixsock"
+)
+
+const (
+	// answerBytesMax bounds an answer that is read whole: api.TopMax objects of at most 60 bytes.
+	answerBytesMax = 64 << 20
+	// errorBytesMax bounds what is shown of an answer that is an error.
+	errorBytesMax = 1 << 10
+	// answerTimeMax is how long a box may take to begin its answer.
+	answerTimeMax = 10 * time.Second
+	// defaultURL is where a box's console is when nobody has said otherwise.
+	defaultURL = "http://127.0.0.1:8080"
+	// defaultSocket is the same for the box's own machine (config's data_dir and console.socket).
+	defaultSocket = "/var/lib/holdfast/holdfast.sock"
+	unixScheme    = "unix://"
+)
+
+// Errors of this package.
+var (
+	// ErrAddress says that an address is not one of a console.
+	ErrAddress = errors.New("not a console address")
+	// ErrUnreachable says that no console answers there.
+	ErrUnreachable = errors.New("no box answers")
+	// ErrRefused says that the box answered with an error.
+	ErrRefused = errors.New("the box refused")
+	// ErrAnswer says that the answer is not a console's, or broke off.
+	ErrAnswer = errors.New("bad answer")
+	// ErrNotFound says that what was asked for does not exist.
+	ErrNotFound = errors.New("not found")
+)
+
+// Box is one box's console. It may be used by many goroutines.
+type Box struct {
+	address string
+	base    string
+	http    *http.Client
+}
+
+// Default is the address used when none is given: this machine's own box if its socket is
+// there, else the default port.
+func Default() string {
+	if info, err := os.Stat(defaultSocket); err == nil && info.Mode().Type() == os.ModeSocket {
+		return unixScheme + defaultSocket
+	}
+	return defaultURL
+}
+
+// New prepares to ask the console at address: http://host:port, host:port or
+// unix:///path/to/holdfast.sock. It connects to nothing yet.
+//
+// Errors: ErrAddress.
+func New(address string) (*Box, error) {
+	transport := &http.Transport{
+		DialContext:           (&net.Dialer{Timeout: answerTimeMax}).DialContext,
+		ResponseHeaderTimeout: answerTimeMax,
+		MaxIdleConnsPerHost:   2,
+	}
+	b := &Box{address: address, http: &http.Client{Transport: transport}}
+	if path, ok := strings.CutPrefix(address, unixScheme); ok {
+		if !strings.HasPrefix(path, "/") {
+			return nil, fmt.Errorf("remote: %w: %q; write unix:///path/to/holdfast.sock", ErrAddress, address)
+		}
+		transport.DialContext = func(ctx context.Context, _, _ string) (net.Conn, error) { return unixsock.Dial(ctx, path) }
+		b.base = "http://localhost"
+		return b, nil
+	}
+	text := address
+	if !strings.Contains(text, "://") {
+		text = "http://" + text
+	}
+	u, err := url.Parse(text)
+	if err != nil || u.Scheme != "http" || u.Hostname() == "" || u.User != nil || u.RawQuery != "" || strings.Trim(u.Path, "/") != "" {
+		return nil, fmt.Errorf("remote: %w: %q; write http://host:port or unix:///path/to/holdfast.sock", ErrAddress, address)
+	}
+	if p := u.Port(); p != "" {
+		if n, err := strconv.ParseUint(p, 10, 16); err != nil || n == 0 {
+			return nil, fmt.Errorf("remote: %w: %q; a port is from 1 to 65535", ErrAddress, address)
+		}
+	}
+	b.base = "http://" + u.Host
+	return b, nil
+}
+
+// Address is what New was given.
+func (b *Box) Address() string { return b.address }
+
+// Close lets go of idle connections.
+func (b *Box) Close() { b.http.CloseIdleConnections() }
+
+// Status is the box's view of its site, to be read.
+func (b *Box) Status(ctx context.Context) (s api.Status, err error) {
+	return s, b.get(ctx, "/api/v1/status", &s)
+}
+
+// Members lists the boxes of the site.
+func (b *Box) Members(ctx context.Context) (m api.Members, err error) {
+	return m, b.get(ctx, "/api/v1/members", &m)
+}
+
+// Top lists the n most observed objects.
+func (b *Box) Top(ctx context.Context, n int) (t site.Top, err error) {
+	return t, b.get(ctx, "/api/v1/top?n="+strconv.Itoa(n), &t)
+}
+
+// Get reads one key as the box has applied it; ErrNotFound says that there is none.
+func (b *Box) Get(ctx context.Context, key string) (kv api.KV, err error) {
+	return kv, b.get(ctx, "/api/v1/kv/"+url.PathEscape(key), &kv)
+}
+
+// Ready asks whether the box serves; the error says why not.
+func (b *Box) Ready(ctx context.Context) error {
+	resp, err := b.open(ctx, "/readyz")
+	if err != nil {
+		return err
+	}
+	return resp.Close()
+}
+
+// Raw copies the JSON answer of path to w as the box gave it, line by line if it is a stream.
+func (b *Box) Raw(ctx context.Context, path string, w io.Writer) error {
+	body, err := b.open(ctx, path)
+	if err != nil {
+		return err
+	}
+	defer body.Close()
+	if _, err := io.Copy(w, body); err != nil {
+		return fmt.Errorf("remote: %w: %s broke off: %w", ErrAnswer, b.address, err)
+	}
+	return nil
+}
+
+// Log calls fn with each committed block from height from to height to; 0 means the oldest and
+// the newest.
+func (b *Box) Log(ctx context.Context, from, to uint64, fn func(*api.LogLine) error) error {
+	body, err := b.open(ctx, LogPath(from, to))
+	if err != nil {
+		return err
+	}
+	defer body.Close()
+	d := json.NewDecoder(body)
+	for {
+		var line api.LogLine
+		if err := d.Decode(&line); errors.Is(err, io.EOF) {
+			return nil
+		} else if err != nil {
+			return fmt.Errorf("remote: %w: %s broke off: %w", ErrAnswer, b.address, err)
+		}
+		if err := fn(&line); err != nil {
+			return err
+		}
+	}
+}
+
+// LogPath is the path of the log between two heights, 0 for the ends.
+func LogPath(from, to uint64) string {
+	q := url.Values{}
+	if from > 0 {
+		q.Set("from", strconv.FormatUint(from, 10))
+	}
+	if to > 0 {
+		q.Set("to", strconv.FormatUint(to, 10))
+	}
+	return strings.TrimSuffix("/api/v1/log?"+q.Encode(), "?")
+}
+
+func (b *Box) get(ctx context.Context, path string, into any) error {
+	body, err := b.open(ctx, path)
+	if err != nil {
+		return err
+	}
+	defer body.Close()
+	if err := json.NewDecoder(io.LimitReader(body, answerBytesMax)).Decode(into); err != nil {
+		return fmt.Errorf("remote: %w: %s: %w; is it a Holdfast console?", ErrAnswer, b.address, err)
+	}
+	return nil
+}
+
+func (b *Box) open(ctx context.Context, path string) (io.ReadCloser, error) {
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, b.base+path, nil)
+	if err != nil {
+		return nil, fmt.Errorf("remote: %w: %w", ErrAddress, err)
+	}
+	resp, err := b.http.Do(req)
+	if err != nil {
+		return nil, b.unreachable(ctx, err)
+	}
+	if resp.StatusCode == http.StatusOK {
+		return resp.Body, nil
+	}
+	defer resp.Body.Close()
+	text, err := io.ReadAll(io.LimitReader(resp.Body, errorBytesMax))
+	if err != nil {
+		return nil, fmt.Errorf("remote: %w: %s: %w", ErrAnswer, b.address, err)
+	}
+	why := oneLine(text)
+	var e api.Error
+	if json.Unmarshal(text, &e) == nil && e.Error != "" {
+		why = e.Error
+	}
+	if resp.StatusCode == http.StatusNotFound {
+		return nil, fmt.Errorf("remote: %w: %s", ErrNotFound, why)
+	}
+	return nil, fmt.Errorf("remote: %w: %s: %s", ErrRefused, resp.Status, why)
+}
+
+func (b *Box) unreachable(ctx context.Context, err error) error {
+	if ctx.Err() != nil {
+		return fmt.Errorf("remote: %s: %w", b.address, context.Cause(ctx))
+	}
+	why := err
+	var ue *url.Error
+	if errors.As(err, &ue) {
+		why = ue.Err
+	}
+	what := "start one with `holdfast run` or `holdfast dev`, or name another with --addr"
+	if errors.Is(err, syscall.EACCES) || errors.Is(err, syscall.EPERM) {
+		what = "the socket is for the box's own user; run this as that user, or use --addr http://host:port"
+	}
+	return fmt.Errorf("remote: %w at %s (%w); %s", ErrUnreachable, b.address, why, what)
+}
+
+func oneLine(text []byte) string { return strings.Join(strings.Fields(string(text)), " ") }

@@ -1,0 +1,106 @@
+package remote
+
+import (
+	"errors"
+	"io"
+	"net/http"
+	"net/http/httptest"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/holdfast-edge/holdfast/firmware/console/api"
+	"github.com/holdfast-edge/holdfast/firmware/unixsock"
+)
+
+func TestAddresses(t *testing.T) {
+	for address, ok := range map[string]bool{
+		"http://127.0.0.1:8080": true, "http://127.0.0.1:8080/": true, "127.0.0.1:8080": true, "box.example": true, "[::1]:8080": true,
+		"unix:///run/holdfast.sock": true, "unix://run/x": false, "https://a:1": false, "http://": false, "": false,
+		"http://a:0": false, "http://a:99999": false, "http://u:p@a:1": false, "http://a:1/api": false, "ftp://a": false, "http://a b": false,
+	} {
+		_, err := New(address)
+		if (err == nil) != ok || err != nil && !errors.Is(err, ErrAddress) {
+			t.Errorf("%q: %v", address, err)
+		}
+	}
+}
+
+func box(t *testing.T, h http.HandlerFunc) *Box {
+	t.Helper()
+	srv := httptest.NewServer(h)
+	t.Cleanup(srv.Close)
+	b, err := New(srv.URL)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(b.Close)
+	return b
+}
+
+func TestErrorsSayWhatHappened(t *testing.T) {
+	for _, tc := range []struct {
+		name   string
+		handle http.HandlerFunc
+		is     error
+		want   string
+	}{
+		{"error of the console", func(w http.ResponseWriter, _ *http.Request) {
+			w.WriteHeader(400)
+			_, _ = io.WriteString(w, `{"error":"n must be a number"}`)
+		}, ErrRefused, "n must be a number"},
+		{"error of something else", func(w http.ResponseWriter, _ *http.Request) { http.Error(w, "go\naway", 502) }, ErrRefused, "go away"},
+		{"not found", func(w http.ResponseWriter, r *http.Request) { http.NotFound(w, r) }, ErrNotFound, "404"},
+		{"not JSON", func(w http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(w, "<html>") }, ErrAnswer, "is it a Holdfast console?"},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			_, err := box(t, tc.handle).Status(t.Context())
+			if !errors.Is(err, tc.is) || !strings.Contains(err.Error(), tc.want) || strings.Contains(err.Error(), "\n") {
+				t.Errorf("error %v, want %v that says %q", err, tc.is, tc.want)
+			}
+		})
+	}
+	b, err := New("unix://" + filepath.Join(t.TempDir(), "none.sock"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := b.Ready(t.Context()); !errors.Is(err, ErrUnreachable) || !strings.Contains(err.Error(), "holdfast run") {
+		t.Errorf("error %v", err)
+	}
+}
+
+func TestKeysTravelWhole(t *testing.T) {
+	b := box(t, func(w http.ResponseWriter, r *http.Request) {
+		_, _ = io.WriteString(w, `{"key":"k","value":"`+strings.TrimPrefix(r.URL.EscapedPath(), "/api/v1/kv/")+`","revision":1}`)
+	})
+	kv, err := b.Get(t.Context(), "a//b/../c?d e")
+	if err != nil || string(kv.Value) != "a%2F%2Fb%2F..%2Fc%3Fd%20e" {
+		t.Errorf("%s %v", kv.Value, err)
+	}
+}
+
+func TestLogIsReadLineByLineOverTheSocket(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "holdfast.sock")
+	l, err := unixsock.Listen(t.Context(), path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	srv := &httptest.Server{Listener: l, Config: &http.Server{Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.URL.Query().Get("from") != "2" || r.URL.Query().Has("to") {
+			w.WriteHeader(400)
+		}
+		_, _ = io.WriteString(w, "{\"height\":2,\"messages\":[{\"kind\":\"put\",\"key\":\"0x00\"}]}\n{\"height\":3}\n{\"hei")
+	})}}
+	srv.Start()
+	defer srv.Close()
+	b, err := New("unix://" + path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer b.Close()
+	var heights []uint64
+	err = b.Log(t.Context(), 2, 0, func(l *api.LogLine) error { heights = append(heights, l.Height); return nil })
+	if len(heights) != 2 || !errors.Is(err, ErrAnswer) {
+		t.Errorf("heights %v, error %v; want 2 and 3 and that it broke off", heights, err)
+	}
+}
