@@ -9,15 +9,18 @@ const ckptVotesKept = 2
 type ckptVotes []*coord.Vote
 
 type checkpoints struct {
-	stable *coord.Checkpoint
+	stable *coord.Checkpoint   // signed by a quorum: what is below may be forgotten
+	offer  *coord.Checkpoint   // signed by f+1, one of them honest: others may trust it
 	mine   []*coord.Checkpoint // ours that no quorum has signed yet, without Cert, oldest first
 	votes  []ckptVotes
 }
 
 // onState signs our state at a checkpoint height and counts.
 func (c *Core) onState(s *State) {
-	if c.ckpt.stable != nil && s.Header.Height <= c.ckpt.stable.Header.Height {
-		return
+	for _, p := range c.ckpt.mine {
+		if p.Header.Height >= s.Header.Height {
+			return
+		}
 	}
 	p := &coord.Checkpoint{Header: s.Header.Header(), State: s.Digest}
 	if len(c.ckpt.mine) >= ckptVotesKept {
@@ -42,9 +45,6 @@ func (c *Core) checkpointVote(p *coord.Checkpoint) *coord.Vote {
 // onCheckpointVote: these go into a certificate that boxes will trust years later, so the signature
 // is checked at once; they are rare.
 func (c *Core) onCheckpointVote(from int, v *coord.Vote) {
-	if c.ckpt.stable != nil && v.Round <= c.ckpt.stable.Header.Height {
-		return
-	}
 	for _, o := range c.ckpt.votes[from] {
 		if o.Round >= v.Round {
 			return
@@ -66,39 +66,49 @@ func (c *Core) keepCheckpointVote(i int, v *coord.Vote) {
 	c.ckpt.votes[i] = append(vs[:len(vs):len(vs)], v)
 }
 
-// stableNow makes the newest of our checkpoints that a quorum signed the stable one.
+// stableNow finds the newest of our checkpoints that f+1 boxes signed, which is worth trusting, and that a
+// quorum signed, which f+1 honest boxes have, so that logs may be cut.
 func (c *Core) stableNow() {
 	for k := len(c.ckpt.mine) - 1; k >= 0; k-- {
 		p := c.ckpt.mine[k]
-		d := coord.CheckpointDigest(p.Header.Digest(), p.State)
-		x := &coord.Cert{Kind: coord.VoteCheckpoint, Epoch: c.cfg.Epoch, Round: p.Header.Height, Digest: d}
-		differ := 0
-		for i := range c.ckpt.votes {
-			for _, v := range c.ckpt.votes[i] {
-				if v.Round != p.Header.Height {
-					continue
-				}
-				if v.Digest == d {
-					x.Sigs = append(x.Sigs, coord.VoteSig{Voter: uint8(i), Sig: v.Sig})
-				} else {
-					differ++
-				}
-			}
-		}
+		x, differ := c.checkpointCert(p)
 		if differ > c.f {
 			c.fault("our state differs from that of other boxes at a checkpoint")
 			return
 		}
+		if len(x.Sigs) <= c.f {
+			continue
+		}
+		s := *p
+		s.Cert = x
+		if o := c.ckpt.offer; o == nil || o.Header.Height <= s.Header.Height {
+			c.ckpt.offer, c.rd.Offer = &s, &s
+		}
 		if len(x.Sigs) >= c.q {
-			s := *p
-			s.Cert = x
-			c.ckpt.stable = &s
+			c.ckpt.stable, c.rd.Stable = &s, &s
 			c.ckpt.mine = append([]*coord.Checkpoint(nil), c.ckpt.mine[k+1:]...)
 			c.persist(coord.Record{Stable: &s})
-			c.rd.Stable = &s
 			return
 		}
 	}
+}
+
+// checkpointCert is the votes for a checkpoint, and how many members voted for another state there.
+func (c *Core) checkpointCert(p *coord.Checkpoint) (x *coord.Cert, differ int) {
+	d := coord.CheckpointDigest(p.Header.Digest(), p.State)
+	x = &coord.Cert{Kind: coord.VoteCheckpoint, Epoch: c.cfg.Epoch, Round: p.Header.Height, Digest: d}
+	for i := range c.ckpt.votes {
+		for _, v := range c.ckpt.votes[i] {
+			switch {
+			case v.Round != p.Header.Height:
+			case v.Digest == d:
+				x.Sigs = append(x.Sigs, coord.VoteSig{Voter: uint8(i), Sig: v.Sig})
+			default:
+				differ++
+			}
+		}
+	}
+	return x, differ
 }
 
 func (c *Core) repeatCheckpoint() {
@@ -111,7 +121,7 @@ func (c *Core) repeatCheckpoint() {
 	}
 }
 
-// VerifyCheckpoint checks a checkpoint's certificate in full.
+// VerifyCheckpoint checks that f+1 members signed a checkpoint: one of them is honest.
 func (c *Core) VerifyCheckpoint(p *coord.Checkpoint) bool {
 	if p == nil || p.Header == nil || p.Cert == nil {
 		return false

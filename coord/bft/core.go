@@ -21,6 +21,7 @@ const badCertsMax = 8
 
 type slot struct {
 	has    bool
+	good   bool   // the signature was checked
 	round  uint64 // VoteEmpty: the level
 	digest coord.Digest
 	sig    coord.Signature
@@ -29,8 +30,11 @@ type slot struct {
 type roundState struct {
 	votes, fins []slot
 	notar, fin  *coord.Cert
-	prop        *coord.Block
-	propDigest  coord.Digest
+	notarAt     int64 // when notar formed here
+	// proven: notar can be shown to every honest box, see prove.go.
+	proven     bool
+	prop       *coord.Block
+	propDigest coord.Digest
 }
 
 type termState struct {
@@ -62,10 +66,19 @@ type Core struct {
 	hiRound  uint64
 	hiDigest coord.Digest
 
+	proven       uint64      // the highest round whose notarization is proven, or the final one
+	provenCert   *coord.Cert // nil: the base
+	provenDigest coord.Digest
+	finTop       uint64 // the highest round that we voted to finalize
+	absent       []bool // by member: its votes come late or not at all, so do not wait for them
+	liar         []bool // by member: it sent a bad signature, so each is checked
+
 	final       *coord.Block // header of the last delivered block
 	finalDigest coord.Digest
 	finalCert   *coord.Cert
 	target      *coord.Cert // final, not delivered yet; may have no signatures (vouched for)
+
+	partial *coord.Cert // the last catch-up's end: final too, and below target
 
 	pool   pool
 	claims claims
@@ -117,7 +130,7 @@ func New(cfg Config, base *coord.Block, cert *coord.Cert) (*Core, error) {
 		cfg: cfg, n: n, f: coord.MaxFaulty(n), q: coord.Quorum(n),
 		index:  make(map[coord.BoxID]int, n),
 		rounds: map[uint64]*roundState{}, terms: map[uint64]*termState{}, blocks: map[coord.Digest]*coord.Block{},
-		down: make([]bool, n), heard: make([]coord.Status, n), badCerts: make([]int, n),
+		down: make([]bool, n), absent: make([]bool, n), liar: make([]bool, n), heard: make([]coord.Status, n), badCerts: make([]int, n),
 		claims: claims{by: make([]said, n)}, ckpt: checkpoints{votes: make([]ckptVotes, n)},
 	}
 	if cfg.Mutant&MutantQuorumShort != 0 {
@@ -143,6 +156,9 @@ func (c *Core) setBase(b *coord.Block, x *coord.Cert) {
 		}
 	} else if c.hiRound == 0 {
 		c.hiDigest = c.finalDigest
+	}
+	if b.Round >= c.proven {
+		c.proven, c.provenCert, c.provenDigest = b.Round, c.hi, c.finalDigest
 	}
 	c.cur = max(c.cur, b.Round+1)
 }
@@ -171,7 +187,11 @@ func (c *Core) Replay(r *coord.Record) {
 			rs := c.round(v.Round)
 			rs.prop, rs.propDigest = b, v.Digest
 		}
-		if v.Kind != coord.VoteFinalize {
+		if v.Kind == coord.VoteFinalize { // we had proof of its notarization then
+			c.round(v.Round).proven = true
+			c.finTop = max(c.finTop, v.Round)
+			c.prove()
+		} else {
 			c.cur = max(c.cur, v.Round)
 		}
 	case r.Cert != nil:
@@ -209,6 +229,9 @@ func (c *Core) Final() (*coord.Block, coord.Digest) { return c.final, c.finalDig
 // Stable is the newest checkpoint that a quorum signed, or nil.
 func (c *Core) Stable() *coord.Checkpoint { return c.ckpt.stable }
 
+// Offer is the newest checkpoint that f+1 members signed, or nil.
+func (c *Core) Offer() *coord.Checkpoint { return c.ckpt.offer }
+
 // Stats is a copy of the counters.
 func (c *Core) Stats() Stats {
 	s := c.stats
@@ -223,6 +246,12 @@ func (c *Core) Heard(i int) coord.Status { return c.heard[i] }
 func (c *Core) Live() int {
 	return len(c.rounds) + len(c.blocks) + len(c.terms) + len(c.pool.held) + len(c.pool.need)
 }
+
+// Pending is how many batches wait to be ordered.
+func (c *Core) Pending() int { return c.pool.pending }
+
+// Suspect counts what a member said that did not hold.
+func (c *Core) Suspect(i int) uint64 { return c.stats.Bad[i] }
 
 // Working says whether something waits to become final.
 func (c *Core) Working() bool { return c.work() }
@@ -329,7 +358,7 @@ func (c *Core) handle(from int, m *coord.PeerMsg) {
 		c.onProposal(from, m.Proposal)
 	case m.Certs != nil:
 		for _, x := range m.Certs {
-			c.believe(from, x)
+			c.believe(from, x, true)
 		}
 	case m.Status != nil:
 		c.onStatus(from, m.Status)

@@ -9,26 +9,35 @@ type want struct {
 	to     int   // whom to ask next
 }
 
-// deliver hands out the blocks up to target in order, once all of them and their batches are here.
+// deliver hands out final blocks in order, once they and their batches are here: those up to the
+// highest that is known to be final or, when a block on the way is missing, those of the last catch-up.
 func (c *Core) deliver() {
-	x := c.target
-	if x == nil {
-		return
-	}
-	if x.Round <= c.final.Round {
+	if c.target != nil && c.target.Round <= c.final.Round {
 		c.target = nil
+	}
+	if c.partial != nil && c.partial.Round <= c.final.Round {
+		c.partial = nil
+	}
+	if c.target != nil && c.deliverTo(c.target) {
 		return
 	}
+	if c.partial != nil {
+		c.deliverTo(c.partial)
+	}
+}
+
+// deliverTo delivers up to the block of x. false: a block is missing.
+func (c *Core) deliverTo(x *coord.Cert) bool {
 	var chain []*coord.Block
 	for d := x.Digest; d != c.finalDigest; {
 		b := c.blocks[d]
 		if b == nil {
 			c.miss(d)
-			return
+			return false
 		}
 		if b.Height <= c.final.Height {
 			c.fault("the final chain does not contain our final block")
-			return
+			return false
 		}
 		chain = append(chain, b)
 		d = b.Parent
@@ -48,11 +57,11 @@ func (c *Core) deliver() {
 		}
 		c.apply(b, cert)
 	}
-	if !whole {
-		return
+	if whole {
+		c.target, c.partial = nil, nil
+		c.settle()
 	}
-	c.target = nil
-	c.settle()
+	return true
 }
 
 func (c *Core) apply(b *coord.Block, cert *coord.Cert) {
@@ -79,6 +88,12 @@ func (c *Core) settle() {
 		c.hi, c.hiRound, c.hiDigest = c.finalCert, c.final.Round, c.finalDigest
 		if c.hi == nil {
 			c.hi = vouched(coord.VoteFinalize, c.cfg.Epoch, c.final.Round, c.finalDigest)
+		}
+	}
+	if c.final.Round >= c.proven {
+		c.proven, c.provenCert, c.provenDigest = c.final.Round, c.finalCert, c.finalDigest
+		if c.provenCert == nil || c.provenCert.Digest != c.finalDigest {
+			c.provenCert = vouched(coord.VoteFinalize, c.cfg.Epoch, c.final.Round, c.finalDigest)
 		}
 	}
 	for r, rs := range c.rounds {
@@ -164,14 +179,14 @@ func (c *Core) onCatchUp(from int, u *coord.CatchUp) {
 		}
 		next = b.Parent
 	}
-	if !c.believe(from, u.Cert) {
+	if !c.believe(from, u.Cert, true) {
 		c.pull(from) // perhaps another one can prove it
 		return
 	}
 	for _, b := range u.Blocks {
 		c.keepBlock(b)
 	}
-	c.want = want{}
+	c.want, c.partial = want{}, u.Cert
 	c.catching = from + 1
 	c.progressed = true
 }
@@ -185,6 +200,6 @@ func (c *Core) onInstalled(p *coord.Checkpoint) {
 	c.setBase(p.Header.Header(), nil)
 	c.ckpt.stable = p
 	c.persist(coord.Record{Stable: p})
-	c.target, c.want, c.armedAt = nil, want{}, 0
+	c.target, c.partial, c.want, c.armedAt = nil, nil, want{}, 0
 	c.settle()
 }

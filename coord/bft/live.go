@@ -1,6 +1,7 @@
 package bft
 
 import (
+	"fmt"
 	"slices"
 
 	"github.com/holdfast-edge/holdfast/coord"
@@ -95,4 +96,37 @@ func cmp(a, b uint64) int {
 		return -1
 	}
 	return 1
+}
+
+// String describes the core for people who look into a stall.
+func (c *Core) String() string {
+	e := c.myEmpty()
+	rs := c.rounds[c.cur]
+	s := fmt.Sprintf("round %d term %d leader %d proven %d high %d (have %v) final round %d height %d", c.cur, c.term(c.cur), c.Leader(c.cur), c.proven,
+		c.hiRound, c.blocks[c.hiDigest] != nil, c.final.Round, c.final.Height)
+	s += fmt.Sprintf(" target %v pending %d need %d armed %v empty %v@%d", c.target != nil, c.pool.pending, len(c.pool.need), c.armedAt != 0, e.has, e.round)
+	if rs != nil {
+		s += fmt.Sprintf(" proposal %v voted %v votes", rs.prop != nil, rs.votes[c.cfg.Self].has)
+		for i := range rs.votes {
+			if rs.votes[i].has {
+				s += fmt.Sprintf(" %d:%s", i, rs.votes[i].digest.Short())
+			}
+		}
+	}
+	for t := c.term(c.final.Round); t <= c.term(c.cur)+1; t++ {
+		ts := c.terms[t]
+		if ts == nil {
+			continue
+		}
+		s += fmt.Sprintf(" term %d:", t)
+		if ts.end != nil {
+			s += fmt.Sprintf(" end@%d", ts.end.Round)
+		}
+		for i := range ts.empties {
+			if ts.empties[i].has {
+				s += fmt.Sprintf(" %d@%d", i, ts.empties[i].round)
+			}
+		}
+	}
+	return s
 }

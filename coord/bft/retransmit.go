@@ -22,9 +22,9 @@ func (c *Core) retransmit() {
 	}
 	c.announce()
 	self := c.cfg.Self
-	proof, ok := c.proof(c.cur)
-	if ok && len(proof) > 0 {
-		c.send(coord.ToAll, &coord.PeerMsg{Certs: proof})
+	proof, _, parent, ok := c.proof(c.cur)
+	if xs := c.follow(); len(xs) > 0 {
+		c.send(coord.ToAll, &coord.PeerMsg{Certs: xs})
 	}
 	for r := c.final.Round + 1; r <= c.cur; r++ {
 		if rs := c.rounds[r]; rs != nil && rs.fins[self].has {
@@ -37,7 +37,7 @@ func (c *Core) retransmit() {
 	if rs := c.rounds[c.cur]; rs != nil && rs.votes[self].has {
 		s := rs.votes[self]
 		b := c.blocks[s.digest]
-		if c.leads() && b != nil && ok && b.Parent == c.hiDigest && c.blocks[b.Parent] != nil {
+		if c.leads() && b != nil && ok && b.Parent == parent && c.blocks[b.Parent] != nil {
 			c.send(coord.ToAll, &coord.PeerMsg{Proposal: &coord.Proposal{
 				Block: b, Sig: s.sig, Parent: c.blocks[b.Parent].Header(), Proof: proof,
 			}})
@@ -76,8 +76,8 @@ func (c *Core) sendStatus(to int) {
 	s := &coord.Status{
 		Height: c.final.Height, FinalRound: c.final.Round, FinalDigest: c.finalDigest, Round: c.cur,
 	}
-	if c.ckpt.stable != nil {
-		s.Checkpoint = c.ckpt.stable.Header.Height
+	if c.ckpt.offer != nil {
+		s.Checkpoint = c.ckpt.offer.Header.Height
 	}
 	c.send(to, &coord.PeerMsg{Status: s})
 }
@@ -90,7 +90,7 @@ func (c *Core) onStatus(from int, s *coord.Status) {
 	case s.Height > c.final.Height:
 		// The word of f+1 boxes for one final block is as good as a certificate.
 		if s.FinalRound > c.final.Round && s.FinalDigest != (coord.Digest{}) {
-			c.claim(from, vouched(coord.VoteFinalize, c.cfg.Epoch, s.FinalRound, s.FinalDigest))
+			c.claim(from, vouched(coord.VoteFinalize, c.cfg.Epoch, s.FinalRound, s.FinalDigest), true)
 		}
 		// Messages on their way look like lag for a moment: ask when it is much, or lasts.
 		if s.Height > c.final.Height+lagMax || c.now-c.finalAt > c.cfg.Retransmit/2 {
@@ -101,9 +101,41 @@ func (c *Core) onStatus(from int, s *coord.Status) {
 			c.sendStatus(from) // so that it knows whom to ask
 		}
 	case s.Round < c.cur && s.FinalRound <= c.final.Round:
-		if p, ok := c.proof(c.cur); ok && len(p) > 0 {
-			c.send(from, &coord.PeerMsg{Certs: p})
+		c.helpRound(from, s.Round)
+	}
+}
+
+// follow is what lets others come to where we are, as far as we can prove it.
+func (c *Core) follow() []*coord.Cert {
+	var xs []*coord.Cert
+	if c.provenCert != nil {
+		xs = append(xs, c.provenCert)
+	}
+	for t := c.term(c.proven + 1); t < c.term(c.cur) && len(xs) < coord.ProofCertsMax; t++ {
+		if ts := c.terms[t]; ts != nil && ts.end != nil {
+			xs = append(xs, ts.end)
 		}
+	}
+	return xs
+}
+
+// helpRound gives a box in an earlier round what lets it follow: the certificates that we hold, and our own
+// votes of its round and term, for the certificates may carry a liar's bad signature.
+func (c *Core) helpRound(to int, r uint64) {
+	if xs := c.follow(); len(xs) > 0 {
+		c.send(to, &coord.PeerMsg{Certs: xs})
+	}
+	self := c.cfg.Self
+	if rs := c.rounds[r]; rs != nil {
+		if rs.votes[self].has {
+			c.send(to, c.mine(coord.VoteNotarize, r, rs.votes[self]))
+		}
+		if rs.notar != nil && rs.proven {
+			c.send(to, &coord.PeerMsg{Certs: []*coord.Cert{rs.notar}})
+		}
+	}
+	if ts := c.terms[c.term(r)]; ts != nil && ts.empties[self].has {
+		c.send(to, c.mine(coord.VoteEmpty, ts.empties[self].round, ts.empties[self]))
 	}
 }
 

@@ -13,9 +13,8 @@ const progressMax = 1000
 func (c *Core) progress() {
 	for range progressMax {
 		c.progressed = false
-		if c.hiRound >= c.cur {
-			c.finalizeVote(c.hiRound)
-		}
+		c.prove()
+		c.finalizeVote()
 		if c.enter() {
 			c.progressed = true
 		}
@@ -33,14 +32,24 @@ func (c *Core) progress() {
 
 // enter moves to the highest round that we hold the proof of.
 func (c *Core) enter() bool {
-	next := max(c.cur, c.hiRound+1)
-	for t := c.term(c.hiRound + 1); c.covered(t); t++ {
-		next = max(next, c.first(t+1))
+	p := c.hiRound
+	if c.term(p+1) != c.term(p) && p > c.proven {
+		p = c.proven // a term is left only by what others can follow
+	}
+	next := max(c.cur, p+1)
+	for _, q := range [2]uint64{p, c.proven} {
+		for t := c.term(q + 1); c.covered(t, q); t++ {
+			next = max(next, c.first(t+1))
+		}
 	}
 	if next == c.cur {
 		return false
 	}
 	if c.term(next) != c.term(c.cur) {
+		// The votes of the empty certificate may be known to us alone; ours makes the honest ones a quorum.
+		if ts := c.terms[c.term(c.cur)]; ts != nil && ts.end != nil && !ts.empties[c.cfg.Self].has && c.started {
+			c.castEmpty()
+		}
 		c.armedAt, c.termAt = 0, c.now
 		c.stats.Terms++
 	}
@@ -55,10 +64,11 @@ func (c *Core) myEmpty() slot {
 	return slot{}
 }
 
-// finalizeVote: only on leaving a round by its notarization, never at or above the level of an
-// empty vote of ours in that term.
-func (c *Core) finalizeVote(r uint64) {
-	if r <= c.final.Round || c.hi == nil {
+// finalizeVote for the highest notarization that we can prove, never at or above the level of an empty
+// vote of ours in that term.
+func (c *Core) finalizeVote() {
+	r := c.proven
+	if r <= c.final.Round {
 		return
 	}
 	rs := c.round(r)
@@ -70,7 +80,7 @@ func (c *Core) finalizeVote(r uint64) {
 			return
 		}
 	}
-	c.castAndSend(coord.VoteFinalize, r, c.hiDigest)
+	c.castAndSend(coord.VoteFinalize, r, c.provenDigest)
 }
 
 // onProposal judges a leader's block. What is wrong in itself is dropped; what we cannot judge yet
@@ -135,7 +145,7 @@ func (c *Core) leaderVote(from int, p *coord.Proposal) *coord.Vote {
 func (c *Core) judge(from int, p *coord.Proposal) {
 	b, xs := p.Block, p.Proof
 	for _, x := range xs {
-		if !c.believe(from, x) {
+		if !c.believe(from, x, false) {
 			return
 		}
 	}
@@ -163,9 +173,8 @@ func (c *Core) judge(from int, p *coord.Proposal) {
 			return
 		}
 	}
-	if c.hiRound >= c.cur {
-		c.finalizeVote(c.hiRound)
-	}
+	c.prove()
+	c.finalizeVote()
 	c.enter()
 	d := b.Digest()
 	if c.want.digest == d {
@@ -211,27 +220,24 @@ func (c *Core) propose() {
 	if rs := c.rounds[c.cur]; rs != nil && (rs.prop != nil || rs.votes[c.cfg.Self].has) {
 		return
 	}
-	parent := c.blocks[c.hiDigest]
-	if parent == nil {
+	proof, parentRound, parentDigest, ok := c.proof(c.cur)
+	parent := c.blocks[parentDigest]
+	if !ok || parent == nil || len(proof) > coord.ProofCertsMax {
 		return
 	}
 	// In a new term the block that makes the ones before final may always be added.
 	if parent.Height >= c.final.Height+c.cfg.DepthMax && c.term(parent.Round) == c.term(c.cur) {
 		return
 	}
-	proof, ok := c.proof(c.cur)
-	if !ok || len(proof) > coord.ProofCertsMax {
-		return
-	}
 	refs := c.choose(parent)
 	if len(refs) == 0 {
 		// Nothing new: only to make an older block final, and only when that is late.
-		if c.hiRound <= c.final.Round || (c.cur == c.hiRound+1 && c.now-c.enteredAt < c.timeout()/4) {
+		if c.hiRound <= c.final.Round || (c.cur == parentRound+1 && c.now-c.enteredAt < c.timeout()/4) {
 			return
 		}
 	}
 	b := &coord.Block{
-		Epoch: c.cfg.Epoch, Round: c.cur, ParentRound: c.hiRound, Height: parent.Height + 1, Parent: c.hiDigest,
+		Epoch: c.cfg.Epoch, Round: c.cur, ParentRound: parentRound, Height: parent.Height + 1, Parent: parentDigest,
 		Root: coord.RefsRoot(refs), Refs: refs,
 	}
 	rs := c.round(c.cur)
@@ -306,7 +312,7 @@ func (c *Core) deadline() int64 {
 }
 
 func (c *Core) castEmpty() {
-	r := c.cur
+	r := c.emptyLevel()
 	if c.cfg.Mutant&MutantEmptyAfterFin != 0 && r > c.first(c.term(r)) {
 		r-- // the round that we voted to finalize
 	}

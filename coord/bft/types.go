@@ -129,8 +129,9 @@ type Ready struct {
 	Serve   []Serve
 	// Verify lists batches whose author's signature should be checked (answered by Input.Checked).
 	Verify []*Held
-	// Stable is a checkpoint that a quorum has signed now.
+	// Stable is a checkpoint that a quorum has signed now, Offer one that f+1 have.
 	Stable   *coord.Checkpoint
+	Offer    *coord.Checkpoint
 	Evidence []coord.Evidence
 	// Wake is when Step wants to be called again though nothing happened.
 	Wake int64

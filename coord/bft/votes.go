@@ -28,6 +28,10 @@ func (c *Core) onVote(from int, v *coord.Vote) {
 		c.bad(from)
 		return
 	}
+	if c.liar[from] && !c.verify(v) {
+		c.bad(from)
+		return
+	}
 	c.put(v)
 	c.tally(v)
 }
@@ -53,7 +57,10 @@ func (c *Core) put(v *coord.Vote) {
 		s = &c.termOf(c.term(v.Round)).empties[v.Voter]
 	}
 	if !s.has {
-		*s = slot{true, v.Round, v.Digest, v.Sig}
+		if v.Round >= c.cur {
+			c.absent[v.Voter] = false
+		}
+		*s = slot{has: true, round: v.Round, digest: v.Digest, sig: v.Sig}
 		return
 	}
 	if v.Kind != coord.VoteEmpty && s.digest != v.Digest {
@@ -135,6 +142,9 @@ func (c *Core) cast(k coord.VoteKind, r uint64, d coord.Digest) *coord.Vote {
 		Sig: c.cfg.Keys.SignVote(k, c.cfg.Epoch, r, d),
 	}
 	c.put(v)
+	if k == coord.VoteFinalize {
+		c.finTop = max(c.finTop, r)
+	}
 	if c.cfg.Mutant&MutantNoPersist == 0 || k == coord.VoteEmpty {
 		c.persist(coord.Record{Vote: v})
 		c.rd.Sync = true
