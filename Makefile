@@ -1,0 +1,71 @@
+# Holdfast. `make run` starts a site of four boxes on this machine; `make test` checks everything.
+SHELL      := /bin/bash
+.DEFAULT_GOAL := build
+
+VERSION    ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
+COMMIT     := $(shell git rev-parse --short=12 HEAD 2>/dev/null || echo unknown)
+LDFLAGS    := -s -w -X main.version=$(VERSION) -X main.commit=$(COMMIT)
+GOFLAGS    := -trimpath
+export CGO_ENABLED := 0
+CHECK      := go tool -modfile=tools/checks.mod
+SEEDS      ?= 2000
+SEED0      ?= 1
+FUZZTIME   ?= 10s
+TRACE      := testdata/traces/web07.trace.xz
+RUN_DIR    ?= .holdfast
+
+.PHONY: build arm64 deps run test check unit sim fuzz bench e2e arm64-smoke image clean help
+
+help: ## list the targets
+	@grep -hE '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/ -/'
+
+build: ## bin/holdfast for this machine
+	go build $(GOFLAGS) -ldflags '$(LDFLAGS)' -o bin/holdfast ./firmware
+
+arm64: ## bin/holdfast-linux-arm64: static and stripped, as it is flashed
+	GOOS=linux GOARCH=arm64 go build $(GOFLAGS) -ldflags '$(LDFLAGS)' -o bin/holdfast-linux-arm64 ./firmware
+
+deps: ## what a bare Debian 12 machine with Go lacks; safe to repeat
+	./tools/deps.sh
+
+run: build ## four boxes on this machine, with a real request trace being counted
+	./bin/holdfast dev --boxes 4 --dir $(RUN_DIR) --feed $(TRACE) --feed-rate 500
+
+test: deps check unit sim fuzz arm64-smoke ## everything that fits in an hour on two cores
+	@./tools/summary.sh
+
+check: ## format, vet, staticcheck, dead code, tidy, layers: under a minute when warm
+	@test -z "$$($(CHECK) gofumpt -l . | tee /dev/stderr)" || { echo 'not formatted: run "make fmt"'; exit 1; }
+	go vet ./...
+	GOOS=linux GOARCH=arm64 go vet ./...
+	go fix -diff ./...
+	$(CHECK) staticcheck ./...
+	@dead="$$($(CHECK) deadcode -test ./...)"; test -z "$$dead" || { echo "$$dead"; exit 1; }
+	go mod tidy -diff
+	$(MAKE) --no-print-directory arm64
+	go test ./tools/archtest
+
+fmt: ## format the tree
+	$(CHECK) gofumpt -w .
+
+unit: build ## all tests, the end-to-end ones included
+	mkdir -p bin
+	set -o pipefail; go test -count=1 -timeout 40m ./... 2>&1 | tee bin/unit.log
+
+e2e: build ## the end-to-end tests alone: a real site, a real trace, kills
+	go test -count=1 -v -timeout 20m ./firmware/e2e
+
+sim: ## SEEDS=n SEED0=s VERBOSE=1: whole sites under faults and liars, from seeds
+	HOLDFAST_SEEDS=$(SEEDS) HOLDFAST_SEED0=$(SEED0) HOLDFAST_VERBOSE=$(VERBOSE) go test -count=1 -v -timeout 85m -run 'TestSeedsHold' ./coord/sim
+
+fuzz: ## FUZZTIME=10s for each fuzz target
+	./tools/fuzz.sh $(FUZZTIME)
+
+bench: build ## the figures of docs/bench.md
+	go run ./tools/bench -binary bin/holdfast -out docs/bench.md
+
+arm64-smoke: arm64 ## the arm64 binary runs a one-box site under qemu
+	./tools/arm64-smoke.sh bin/holdfast-linux-arm64
+
+clean:
+	rm -rf bin

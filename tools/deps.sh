@@ -1,0 +1,20 @@
+#!/usr/bin/env bash
+# Installs what the build and the tests need on a bare Debian 12 machine that has Go, make and git.
+# Safe to repeat; does nothing when everything is there.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+
+command -v go >/dev/null || { echo 'deps: Go 1.26 is missing: see https://go.dev/doc/install' >&2; exit 1; }
+
+want=()
+command -v qemu-aarch64-static >/dev/null || want+=(qemu-user-static)
+command -v xz >/dev/null || want+=(xz-utils)
+command -v curl >/dev/null || want+=(curl)
+if [ ${#want[@]} -gt 0 ]; then
+	sudo=''
+	[ "$(id -u)" = 0 ] || sudo=sudo
+	$sudo apt-get update -q
+	$sudo env DEBIAN_FRONTEND=noninteractive apt-get install -q -y --no-install-recommends "${want[@]}"
+fi
+go mod download
+go mod download -modfile=tools/checks.mod
