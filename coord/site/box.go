@@ -1,0 +1,567 @@
+package site
+
+import (
+	"fmt"
+	"time"
+
+	"github.com/holdfast-edge/holdfast/coord"
+	"github.com/holdfast-edge/holdfast/coord/batch"
+	"github.com/holdfast-edge/holdfast/coord/bft"
+	"github.com/holdfast-edge/holdfast/coord/state"
+	"github.com/holdfast-edge/holdfast/coord/wire"
+)
+
+// Keys is what a box signs and checks with (coord/trust in the product).
+type Keys interface {
+	bft.Keys
+	// SignBatch signs a batch's digest; VerifyBatch checks its author's signature.
+	SignBatch(b *coord.Batch) coord.Signature
+	VerifyBatch(b *coord.Batch) bool
+}
+
+// BoxConfig is fixed for the life of a Box.
+type BoxConfig struct {
+	Members *coord.Members
+	Self    int
+	Keys    Keys
+	Tuning  Tuning
+	Mutant  bft.Mutant // for coord/sim
+}
+
+// Input is one thing that happened to a box; exactly one field is set, or none: time passed.
+type Input struct {
+	From       int            // the member whose link Peer came over
+	Peer       *coord.PeerMsg // a message of another box
+	Request    *Request       // of a client on this box
+	Checked    *bft.Checked   // outcome of Effects.Verify
+	Link       *bft.Link
+	Committed  bool       // the oldest Effects.Commit that was not answered yet is durable
+	State      *bft.State // digest of the state that a Commit with Checkpoint kept
+	Installed  *Installed // outcome of Effects.Install
+	Checkpoint bool       // a peer needs a snapshot that nobody has: have one made
+	Drain      bool       // take no more requests
+}
+
+// Installed says that a fetched state is in place, behind Backend, or why not.
+type Installed struct {
+	Checkpoint *coord.Checkpoint
+	Backend    state.Backend
+	Err        error
+}
+
+// Answer is a reply to a request.
+type Answer struct {
+	Request *Request
+	Reply   coord.Reply
+}
+
+// Effects is what one Step of a box wants done. Persist (and Roll) go to the log in the order of the
+// Steps; with Sync the log is made durable before Send, Answers and Commit of this and later Steps
+// become visible. The rest may be done at once.
+type Effects struct {
+	Persist []coord.Record
+	Sync    bool
+	Roll    []coord.Record // start a new log segment with these
+	Send    []coord.Out
+	Answers []Answer
+	Commit  *coord.Commit // to be made durable in the background, answered by Input.Committed
+
+	Serve     []bft.Serve
+	ServeSnap []SnapAsk
+	Verify    []*bft.Held
+	Install   []InstallStep
+	Stable    *coord.Checkpoint // signed by a quorum now
+	Offer     *coord.Checkpoint // signed by f+1 now
+	Evidence  []coord.Evidence
+	Wake      int64
+	Fault     string
+}
+
+// Visible says whether anything waits for the log.
+func (e *Effects) Visible() bool {
+	return len(e.Persist) > 0 || e.Roll != nil || len(e.Send) > 0 || len(e.Answers) > 0 || e.Commit != nil
+}
+
+// Box is one box without its goroutines, disk and network. Not safe for concurrent use.
+type Box struct {
+	cfg  BoxConfig
+	core *bft.Core
+	st   *state.Machine
+	me   coord.BoxID
+
+	bat *batch.Batcher
+	enc *wire.BodyEncoder
+	dec *wire.BodyDecoder
+
+	waiting []*Request // of the open batch, in the order of its messages
+	own     map[uint64]*ownBatch
+	nextSeq uint64
+
+	cols    coord.Columns // reused: the batch being closed, or being applied
+	results []coord.Result
+
+	backlog   []bft.Delivery // final, to be applied after the commit that a checkpoint waits for
+	wantPoint bool           // a checkpoint is due at the height that the state is at
+	lastFinal *coord.Final
+	commits   int // under way
+	dirty     int // bytes ordered since the last commit
+	commitAt  int64
+	logBytes  int
+
+	snap      *snapFetch
+	askPoint  bool
+	pointAt   int64 // when a checkpoint was wanted last
+	appliedAt int64
+	draining  bool
+	now       int64
+	fx        Effects
+	count     Counters
+	meter     meter
+	fault     string
+
+	applied, duplicates uint64
+}
+
+type ownBatch struct {
+	digest   coord.Digest
+	requests []*Request
+	closedAt int64
+}
+
+// NewBox makes a box on a state whose last durable block is final (nil for a new site). Replay the log
+// into it, then Start.
+func NewBox(cfg BoxConfig, backend state.Backend, final *coord.Final) (*Box, error) {
+	st, err := state.New(backend)
+	if err != nil {
+		return nil, fmt.Errorf("site: open state: %w", err)
+	}
+	cfg.Tuning = cfg.Tuning.withDefaults()
+	st.SetRule(cfg.Tuning.Checkpoint)
+	b := &Box{
+		cfg: cfg, st: st, me: cfg.Members.List[cfg.Self].ID, own: map[uint64]*ownBatch{},
+		bat: batch.New(cfg.Tuning.Batch), enc: wire.NewBodyEncoder(), dec: wire.NewBodyDecoder(),
+	}
+	base, cert := &coord.Block{Epoch: cfg.Members.Epoch}, (*coord.Cert)(nil)
+	if final != nil {
+		base, cert = final.Header, final.Cert
+	}
+	b.lastFinal = &coord.Final{Header: base, Cert: cert}
+	ids := make([]coord.BoxID, cfg.Members.N())
+	for i := range ids {
+		ids[i] = cfg.Members.List[i].ID
+	}
+	t := &cfg.Tuning
+	b.core, err = bft.New(bft.Config{
+		Self: cfg.Self, Members: ids, Site: cfg.Members.Site, Epoch: cfg.Members.Epoch,
+		TermRounds: t.TermRounds, Timeout: int64(t.Timeout), LeaderDown: int64(t.LeaderDown),
+		Retransmit: int64(t.Retransmit), IdleStatus: int64(t.IdleStatus), FetchDelay: int64(t.FetchDelay),
+		Starve: int64(t.Starve), DepthMax: t.DepthMax, BlockBytes: t.BlockBytes, PendingMax: t.PendingMax,
+		Done: func(a coord.BoxID, seq uint64) bool { return b.st.BatchDone(a, seq) },
+		Keys: cfg.Keys, Mutant: cfg.Mutant,
+	}, base, cert)
+	if err != nil {
+		return nil, fmt.Errorf("site: %w", err)
+	}
+	b.nextSeq = st.LastSeq(b.me)
+	return b, nil
+}
+
+// Replay takes one record of the log, in order, before Start.
+func (b *Box) Replay(r *coord.Record) {
+	if r.Batch != nil && r.Batch.Author == b.me {
+		b.nextSeq = max(b.nextSeq, r.Batch.Seq)
+	}
+	b.core.Replay(r)
+}
+
+// seqBitsPerStart is how many batches a box can make between two starts.
+const seqBitsPerStart = 20
+
+// Start ends the replay. A box numbers its batches in the upper bits by its starts, so that a number that
+// was sent and not written is never used again.
+func (b *Box) Start() {
+	b.nextSeq = (b.nextSeq>>seqBitsPerStart + 1) << seqBitsPerStart
+	b.core.Start()
+}
+
+// Core, State: for views and the simulator's checks. The owner alone may use them.
+func (b *Box) Core() *bft.Core { return b.core }
+
+// State is the state machine.
+func (b *Box) State() *state.Machine { return b.st }
+
+// Counters is a copy of the box's counters.
+func (b *Box) Counters() Counters { return b.count }
+
+// Step takes one input at one time (monotonic nanoseconds, never going back).
+func (b *Box) Step(in Input, now int64) Effects {
+	b.now, b.fx = now, Effects{}
+	if b.commitAt == 0 {
+		b.commitAt = now + int64(b.cfg.Tuning.CommitEvery)
+	}
+	switch {
+	case in.Peer != nil:
+		b.onPeer(in.From, in.Peer)
+	case in.Request != nil:
+		b.onRequest(in.Request)
+	case in.Checked != nil:
+		b.step(bft.Input{Checked: in.Checked})
+	case in.Link != nil:
+		b.step(bft.Input{Link: in.Link})
+	case in.Committed:
+		b.onCommitted()
+	case in.State != nil:
+		b.step(bft.Input{State: in.State})
+	case in.Installed != nil:
+		b.onInstalled(in.Installed)
+	case in.Checkpoint:
+		b.onCheckpointWanted()
+		b.step(bft.Input{})
+	case in.Drain:
+		b.draining = true
+		b.step(bft.Input{})
+	default:
+		b.step(bft.Input{})
+	}
+	b.closeBatch()
+	b.commit()
+	b.roll()
+	b.stepSnapshot()
+	b.wake(b.bat.Deadline())
+	if b.fx.Fault != "" {
+		b.fault = b.fx.Fault
+	}
+	return b.fx
+}
+
+// onCheckpointWanted: a member needs a state that nobody can serve. While blocks are ordered, one of them
+// asks for a checkpoint; on a quiet site, or one that cannot go on without that member, all boxes are at one
+// height and sign the state there.
+func (b *Box) onCheckpointWanted() {
+	quiet := 2 * int64(b.cfg.Tuning.Timeout)
+	if b.now < b.pointAt+quiet || b.lastFinal.Header.Height == 0 {
+		return
+	}
+	b.pointAt = b.now
+	if b.now-b.appliedAt < quiet {
+		b.askPoint = true
+	} else {
+		b.wantPoint = true
+	}
+}
+
+func (b *Box) wake(at int64) {
+	if at > 0 && (b.fx.Wake == 0 || at < b.fx.Wake) {
+		b.fx.Wake = max(at, b.now+1)
+	}
+}
+
+// step drives the core and takes over what it wants.
+func (b *Box) step(in bft.Input) {
+	if b.fault != "" {
+		return // a box that found its own invariants broken says nothing more
+	}
+	rd := b.core.Step(in, b.now)
+	b.fx.Persist = append(b.fx.Persist, rd.Persist...)
+	b.fx.Sync = b.fx.Sync || rd.Sync
+	b.fx.Send = append(b.fx.Send, rd.Send...)
+	b.fx.Serve = append(b.fx.Serve, rd.Serve...)
+	b.fx.Verify = append(b.fx.Verify, rd.Verify...)
+	b.fx.Evidence = append(b.fx.Evidence, rd.Evidence...)
+	if rd.Stable != nil {
+		b.fx.Stable = rd.Stable
+	}
+	if rd.Offer != nil {
+		b.fx.Offer = rd.Offer
+	}
+	if rd.Fault != "" {
+		b.fx.Fault = rd.Fault
+	}
+	b.count.Evidence += uint64(len(rd.Evidence))
+	for i := range rd.Persist {
+		b.logBytes += recordBytes(&rd.Persist[i])
+	}
+	b.fx.Wake = rd.Wake
+	for _, d := range rd.Deliver {
+		b.deliver(d)
+	}
+}
+
+// recordBytes is about what a record takes in the log.
+func recordBytes(r *coord.Record) int {
+	switch {
+	case r.Batch != nil:
+		return 160 + len(r.Batch.Body)
+	case r.Block != nil:
+		return 160 + 56*len(r.Block.Refs)
+	}
+	return 400
+}
+
+func (b *Box) onPeer(from int, m *coord.PeerMsg) {
+	if from < 0 || from >= b.cfg.Members.N() || from == b.cfg.Self {
+		return
+	}
+	switch {
+	case m.Batch != nil:
+		b.onPeerBatch(from, m.Batch)
+	case m.Checkpoint != nil:
+		b.onOffer(from, m.Checkpoint)
+	case m.SnapshotAsk != nil:
+		b.fx.ServeSnap = append(b.fx.ServeSnap, SnapAsk{From: from, Ask: *m.SnapshotAsk})
+	case m.SnapshotPart != nil:
+		b.onPart(from, m.SnapshotPart)
+	default:
+		b.step(bft.Input{From: from, Msg: m})
+	}
+}
+
+// onPeerBatch: over its author's link a batch is known to be the author's; from anyone else its signature is
+// checked, unless a certified block names the digest.
+func (b *Box) onPeerBatch(from int, bt *coord.Batch) {
+	d := bt.Digest(b.cfg.Members.Site)
+	verified := false
+	if b.cfg.Members.Index(bt.Author) != from {
+		wanted, certified := b.core.WantsBatch(d)
+		if !wanted {
+			return
+		}
+		if !certified {
+			b.count.Verified++
+			if verified = b.cfg.Keys.VerifyBatch(bt); !verified {
+				b.count.BadMessages++
+				return
+			}
+		}
+	}
+	b.step(bft.Input{From: from, Batch: bt, BatchDigest: d, Verified: verified})
+}
+
+// onRequest puts a client's messages into the open batch.
+func (b *Box) onRequest(r *Request) {
+	b.count.Requests++
+	code := coord.CodeOK
+	switch n := r.Cols.Len(); {
+	case b.draining || b.fault != "":
+		code = coord.CodeStopping
+	case n == 0:
+		code = coord.CodeBad
+	case n > coord.BatchMessagesMax || r.Cols.Bytes() > coord.BatchBytesMax:
+		code = coord.CodeTooLarge
+	case !b.takeIn(r.Cols):
+		code = coord.CodeBusy
+		b.count.Refused++
+	}
+	if code != coord.CodeOK {
+		b.answer(r, coord.Reply{Code: code, RetryAfter: b.cfg.Tuning.RetryAfter})
+		return
+	}
+	b.waiting = append(b.waiting, r)
+}
+
+// takeIn adds messages to the open batch, after closing it when they do not fit.
+func (b *Box) takeIn(c *coord.Columns) bool {
+	if b.bat.Add(c, b.now) {
+		return true
+	}
+	b.closeBatch()
+	return b.bat.Add(c, b.now)
+}
+
+func (b *Box) answer(r *Request, p coord.Reply) {
+	b.fx.Answers = append(b.fx.Answers, Answer{r, p})
+}
+
+// closeBatch makes the open messages a batch when the batcher says so.
+func (b *Box) closeBatch() {
+	if b.askPoint && b.fault == "" && !b.draining {
+		b.askPoint = false
+		b.cols.Reset()
+		b.cols.Add(state.KindCheckpoint, 0, 0, 0, nil, nil)
+		b.bat.Sent()
+		b.sendOwn(nil)
+	}
+	for b.fault == "" && b.bat.Ready(b.now) {
+		b.bat.Take(&b.cols)
+		rs := b.waiting
+		b.waiting = nil
+		b.sendOwn(rs)
+	}
+}
+
+// sendOwn encodes, numbers and signs b.cols and gives the batch to the core.
+func (b *Box) sendOwn(rs []*Request) {
+	bt := &coord.Batch{
+		Author: b.me, Seq: b.nextSeq, Floor: b.ownFloor(), Count: uint32(b.cols.Len()),
+		Body: b.enc.AppendBody(nil, &b.cols),
+	}
+	b.nextSeq++
+	d := bt.Digest(b.cfg.Members.Site)
+	bt.Sig = b.cfg.Keys.SignBatch(bt)
+	b.own[bt.Seq] = &ownBatch{digest: d, requests: rs, closedAt: b.now}
+	b.count.OwnBatches++
+	b.step(bft.Input{From: b.cfg.Self, Batch: bt, BatchDigest: d, Verified: true})
+}
+
+// ownFloor is the number below which none of our batches waits any more.
+func (b *Box) ownFloor() uint64 {
+	low := b.nextSeq
+	for s := range b.own {
+		low = min(low, s)
+	}
+	return low - 1
+}
+
+// deliver applies one final block, or keeps it until the state may move on.
+func (b *Box) deliver(d bft.Delivery) {
+	if b.wantPoint || b.frozen() || len(b.backlog) > 0 {
+		b.backlog = append(b.backlog, d)
+		return
+	}
+	b.apply(d)
+}
+
+func (b *Box) apply(d bft.Delivery) {
+	leader := b.core.Leader(d.Block.Round)
+	b.st.Begin(d.Block)
+	messages := 0
+	for i, bt := range d.Batches {
+		ref := &d.Block.Refs[i]
+		if bt == nil {
+			continue // it took effect before
+		}
+		cols := &b.cols
+		if err := b.dec.DecodeBody(bt.Body, cols); err != nil {
+			cols = nil
+			b.count.BadMessages++
+		}
+		var took bool
+		b.results, took = b.st.Batch(bt.Author, bt.Seq, bt.Floor, cols, b.results[:0])
+		if took {
+			messages += len(b.results)
+			b.tally()
+		}
+		b.dirty += len(bt.Body)
+		b.count.Batches++
+		if bt.Author == b.me {
+			b.finishOwn(bt.Seq, ref.Digest, d.Block.Height, took)
+		}
+	}
+	due := b.st.End()
+	if err := b.st.Err(); err != nil {
+		b.fx.Fault = fmt.Sprintf("the state cannot be read: %v", err)
+		return
+	}
+	b.lastFinal = &coord.Final{Header: d.Block.Header(), Cert: d.Cert}
+	b.wantPoint, b.appliedAt = due, b.now
+	b.count.Blocks++
+	if len(d.Block.Refs) == 0 {
+		b.count.EmptyBlocks++
+	}
+	b.meter.block(BlockView{
+		Height: d.Block.Height, Round: d.Block.Round, Digest: d.Digest, Leader: b.cfg.Members.List[leader].ID,
+		Batches: len(d.Block.Refs), Messages: messages,
+	}, b.now)
+}
+
+// tally counts what a batch's messages did.
+func (b *Box) tally() {
+	for i := range b.results {
+		switch {
+		case b.results[i].Duplicate:
+			b.duplicates++
+		case b.results[i].Code == coord.CodeOK:
+			b.applied++
+		}
+	}
+}
+
+func (b *Box) inflight() int {
+	n := len(b.waiting)
+	for _, o := range b.own {
+		n += len(o.requests)
+	}
+	return n
+}
+
+// finishOwn answers the requests of a batch of ours that is final and applied. When another batch with our
+// number took effect (an old disk image was restored), the clients retry.
+func (b *Box) finishOwn(seq uint64, d coord.Digest, height uint64, took bool) {
+	if seq >= b.nextSeq {
+		b.nextSeq = seq + 1
+	}
+	o := b.own[seq]
+	if o == nil {
+		return
+	}
+	delete(b.own, seq)
+	lat := time.Duration(b.now - o.closedAt)
+	b.bat.Done(lat)
+	b.count.latency(lat)
+	at := 0
+	for _, r := range o.requests {
+		n := r.Cols.Len()
+		p := coord.Reply{Height: height}
+		if !took || o.digest != d {
+			p.Code = coord.CodeStopping
+		} else {
+			p.Results = make([]coord.Result, n)
+			copy(p.Results, b.results[at:at+n])
+			for i := range p.Results {
+				if p.Code == coord.CodeOK && p.Results[i].Code != coord.CodeOK {
+					p.Code, p.RetryAfter = p.Results[i].Code, b.cfg.Tuning.RetryAfter
+				}
+			}
+		}
+		at += n
+		b.answer(r, p)
+	}
+}
+
+// commit hands the changes since the last one to the background, when enough gathered or at a checkpoint.
+func (b *Box) commit() {
+	if b.commits > 0 || b.frozen() {
+		return
+	}
+	late := b.now >= b.commitAt
+	if !b.wantPoint && b.dirty < b.cfg.Tuning.CommitBytes && !(late && b.dirty > 0) && !(b.draining && b.dirty > 0) {
+		if b.dirty > 0 {
+			b.wake(b.commitAt)
+		}
+		return
+	}
+	b.fx.Commit = &coord.Commit{
+		Header: b.lastFinal.Header, Cert: b.lastFinal.Cert, Changes: b.st.Take(), Checkpoint: b.wantPoint,
+	}
+	b.commits++
+	b.dirty, b.commitAt, b.wantPoint = 0, b.now+int64(b.cfg.Tuning.CommitEvery), false
+	b.drainBacklog()
+}
+
+func (b *Box) drainBacklog() {
+	for len(b.backlog) > 0 && !b.wantPoint && !b.frozen() {
+		d := b.backlog[0]
+		b.backlog = b.backlog[1:]
+		b.apply(d)
+	}
+}
+
+func (b *Box) onCommitted() {
+	b.commits--
+	b.st.Committed()
+	b.step(bft.Input{})
+}
+
+// roll starts a new log segment when the current one is full.
+func (b *Box) roll() {
+	if b.logBytes < b.cfg.Tuning.SegmentBytes {
+		return
+	}
+	b.logBytes = 0
+	b.fx.Roll = b.core.LiveRecords()
+}
+
+// Idle says that nothing of ours waits: a draining box may stop.
+func (b *Box) Idle() bool {
+	return len(b.own) == 0 && len(b.waiting) == 0 && b.commits == 0 && b.dirty == 0 && len(b.backlog) == 0
+}

@@ -1,0 +1,80 @@
+package site
+
+import (
+	"context"
+	"time"
+
+	"github.com/holdfast-edge/holdfast/coord"
+	"github.com/holdfast-edge/holdfast/coord/state"
+)
+
+// Log is the durable log of one box (package store). Append, Sync, Roll and Prune are called by one
+// goroutine, the reads by others. After an error nothing is acknowledged any more.
+type Log interface {
+	Append(recs []coord.Record) error
+	Sync() error
+	// Roll starts a segment that begins with head; what came before may be pruned.
+	Roll(head []coord.Record) error
+	// Prune drops segments that only have blocks up to height, beyond what the configuration keeps.
+	Prune(height uint64) error
+	Replay(fn func(r *coord.Record) error) error
+	Batch(d coord.Digest) (*coord.Batch, error)
+	// Blocks gives final blocks after a height, ending with one that has a certificate if it can.
+	Blocks(after uint64, most int) ([]*coord.Block, *coord.Cert, error)
+	// LogFrom is the lowest height that Blocks can give.
+	LogFrom() uint64
+}
+
+// Base is the durable state of one box (package store).
+type Base interface {
+	Backend() state.Backend
+	// Committed is the last block whose changes are durable, nil for none.
+	Committed() *coord.Final
+	Commit(c *coord.Commit) error
+	// Snapshot keeps the state of the last Commit for others.
+	Snapshot(ctx context.Context) (Snapshot, error)
+	// Install begins to replace the state by a fetched one.
+	Install(cp *coord.Checkpoint, manifest []byte) (Install, error)
+}
+
+// Snapshot is a state kept for others.
+type Snapshot interface {
+	// Build computes the digests; the rest may be called after it.
+	Build(ctx context.Context) error
+	Header() *coord.Block
+	State() coord.Digest
+	Manifest() []byte
+	Chunk(i int) ([]byte, error)
+	Close() error
+}
+
+// Install is a fetched state being put in place.
+type Install interface {
+	Put(i int, data []byte) error
+	Finish() error
+	Abort() error
+}
+
+// Links are the authenticated links to the other boxes (package link).
+type Links interface {
+	// Send never blocks.
+	Send(o coord.Out)
+	Run(ctx context.Context) error
+	Peers() []PeerState
+}
+
+// PeerState is a link as a View shows it.
+type PeerState struct {
+	Up                               bool
+	Heard                            time.Time
+	RTT                              time.Duration
+	SentBytes, ReceivedBytes         uint64
+	SentMessages, Dropped, BadFrames uint64
+}
+
+// Handlers are what links call: Message from the reader of one peer (it may block, which is
+// back-pressure), State when a link comes up or goes down.
+type Handlers struct {
+	Message func(from int, m *coord.PeerMsg)
+	State   func(peer int, up bool)
+}

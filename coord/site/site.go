@@ -1,0 +1,351 @@
+package site
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/holdfast-edge/holdfast/coord"
+	"github.com/holdfast-edge/holdfast/coord/bft"
+)
+
+// Errors of this package.
+var (
+	// ErrStopped: the site does not run any more.
+	ErrStopped = errors.New("site: stopped")
+	// ErrLog: the log or the state could not be written or read; the box has stopped voting.
+	ErrLog = errors.New("site: storage failed")
+)
+
+const (
+	// peerQueue is how many messages of other boxes wait for the owner; when it is full
+	// the links' readers wait, which is back-pressure.
+	peerQueue = 1024
+	// requestQueue is how many client requests wait for the owner; beyond it they are refused.
+	requestQueue = 4096
+	// effectsMax is how many Steps may wait for the disk before the owner waits for it.
+	effectsMax = 4096
+	// burst is how many inputs the owner takes before it looks at its timer again.
+	burst = 256
+	// drainMax is how long a stopping box waits for what it took in to become final.
+	drainMax = 1500 * time.Millisecond
+	// serveMax is how many requests for old blocks and batches wait; more are dropped, they come again.
+	serveMax = 64
+	// pointEvery is how often a box may ask for a checkpoint because a member needs one.
+	pointEvery = 5 * time.Second
+)
+
+// Options of a Site.
+type Options struct {
+	Box     BoxConfig
+	Log     Log
+	Base    Base
+	Connect func(Handlers) (Links, error)
+	Logger  *slog.Logger
+	Version string
+}
+
+// Site is one box's running coordinator.
+type Site struct {
+	o     Options
+	log   *slog.Logger
+	box   *Box // the owner's
+	links Links
+	start time.Time
+
+	peers    chan fromPeer
+	requests chan *Request
+	inner    *mailbox[Input]         // from our own goroutines: bounded by what the box asked of them
+	calls    *mailbox[func(*Box)]    // views: bounded by their callers, who wait
+	effects  *mailbox[Effects]       // to the writer: bounded by effectsMax
+	commits  *mailbox[*coord.Commit] // one is under way at a time
+	installs *mailbox[*InstallStep]  // bounded by the pieces asked for, one at a time
+	verifies *mailbox[*bft.Held]     // bounded by the pending batches
+	serves   *mailbox[bft.Serve]     // bounded by serveMax
+	pieces   *mailbox[SnapAsk]       // bounded by serveMax
+	written  chan struct{}           // the writer took effects: wakes an owner that waits
+	queued   atomic.Int64            // effects that the writer has not released yet
+	stable   atomic.Pointer[coord.Checkpoint]
+	offered  atomic.Pointer[coord.Checkpoint]
+	synced   atomic.Uint64
+	logged   atomic.Uint64
+	lastView atomic.Pointer[View]
+	fault    atomic.Pointer[string]
+	draining atomic.Bool
+
+	snapMu  sync.Mutex
+	snap    Snapshot
+	askedAt time.Time // when a checkpoint was asked for
+
+	installing *coord.Checkpoint // the keeper's
+
+	stopped chan struct{} // closed when the owner has ended
+}
+
+type fromPeer struct {
+	from int
+	msg  *coord.PeerMsg
+}
+
+// Open replays the log and makes a Site; Run starts it.
+func Open(o Options) (*Site, error) {
+	box, err := NewBox(o.Box, o.Base.Backend(), o.Base.Committed())
+	if err != nil {
+		return nil, err
+	}
+	records := 0
+	err = o.Log.Replay(func(r *coord.Record) error {
+		box.Replay(r)
+		records++
+		return nil
+	})
+	if err != nil {
+		return nil, fmt.Errorf("site: replay the log: %w", err)
+	}
+	box.Start()
+	s := &Site{
+		o: o, log: o.Logger, box: box, start: time.Now(),
+		peers: make(chan fromPeer, peerQueue), requests: make(chan *Request, requestQueue),
+		inner: newMailbox[Input](), calls: newMailbox[func(*Box)](), effects: newMailbox[Effects](),
+		commits: newMailbox[*coord.Commit](), installs: newMailbox[*InstallStep](), verifies: newMailbox[*bft.Held](),
+		serves: newMailbox[bft.Serve](), pieces: newMailbox[SnapAsk](),
+		written: make(chan struct{}, 1), stopped: make(chan struct{}),
+	}
+	s.log.Info("log replayed", "records", records, "height", box.State().Height(), "round", box.Core().Round())
+	s.links, err = o.Connect(Handlers{Message: s.fromPeer, State: s.fromLink})
+	if err != nil {
+		return nil, fmt.Errorf("site: links: %w", err)
+	}
+	return s, nil
+}
+
+// Run until ctx ends, then drain: requests are refused, what was taken in becomes final if the site
+// can, and everything acknowledged is durable when Run returns.
+func (s *Site) Run(ctx context.Context) error {
+	// The links outlive the owner, so that draining can still order; the workers outlive both.
+	linkCtx, stopLinks := context.WithCancel(context.WithoutCancel(ctx))
+	workCtx, stopWork := context.WithCancel(context.WithoutCancel(ctx))
+	defer stopLinks()
+	defer stopWork()
+	var links, work sync.WaitGroup
+	linkErr := make(chan error, 1)
+	links.Go(func() { linkErr <- s.links.Run(linkCtx) })
+	for _, w := range []func(context.Context){s.write, s.keep, s.verify, s.serve} {
+		work.Go(func() { w(workCtx) })
+	}
+	s.own(ctx)
+	stopLinks()
+	stopWork()
+	work.Wait()
+	links.Wait()
+	s.refuseRest()
+	s.snapMu.Lock()
+	if s.snap != nil {
+		s.snap.Close()
+		s.snap = nil
+	}
+	s.snapMu.Unlock()
+	if f := s.fault.Load(); f != nil {
+		return fmt.Errorf("%w: %s", ErrLog, *f)
+	}
+	if err := <-linkErr; err != nil && !errors.Is(err, context.Canceled) {
+		return fmt.Errorf("site: links: %w", err)
+	}
+	return nil
+}
+
+// fromPeer takes a message from a link's reader.
+func (s *Site) fromPeer(from int, m *coord.PeerMsg) {
+	select {
+	case s.peers <- fromPeer{from, m}:
+	case <-s.stopped:
+	}
+}
+
+func (s *Site) fromLink(peer int, up bool) {
+	s.inner.put(Input{Link: &bft.Link{Peer: peer, Up: up}})
+}
+
+// Submit takes over a request; its Done is called exactly once.
+func (s *Site) Submit(r *Request) {
+	code := coord.CodeStopping
+	if !s.draining.Load() && s.fault.Load() == nil {
+		select {
+		case s.requests <- r:
+			return
+		default:
+			code = coord.CodeBusy
+		}
+	}
+	r.Done(coord.Reply{Code: code, RetryAfter: s.box.cfg.Tuning.RetryAfter})
+}
+
+func (s *Site) now() int64 { return int64(time.Since(s.start)) + 1 }
+
+// own is the goroutine that owns the box.
+func (s *Site) own(ctx context.Context) {
+	defer close(s.stopped)
+	timer := time.NewTimer(0)
+	defer timer.Stop()
+	var wakeAt int64
+	done := ctx.Done()
+	var giveUp int64
+	step := func(in Input) {
+		e := s.box.Step(in, s.now())
+		if e.Wake > 0 && (wakeAt == 0 || e.Wake < wakeAt) {
+			wakeAt = e.Wake
+		}
+		s.dispatch(&e)
+	}
+	for {
+		if giveUp > 0 && (s.box.Idle() && s.queued.Load() == 0 || s.now() >= giveUp || s.fault.Load() != nil) {
+			s.publish()
+			return
+		}
+		timer.Reset(s.sleep(wakeAt, giveUp))
+		select {
+		case p := <-s.peers:
+			step(Input{From: p.from, Peer: p.msg})
+		case r := <-s.requests:
+			step(Input{Request: r})
+		case <-s.inner.signal:
+		case <-s.calls.signal:
+		case <-timer.C:
+		case <-done:
+			done = nil
+			s.draining.Store(true)
+			giveUp = s.now() + int64(drainMax)
+			step(Input{Drain: true})
+		}
+		for range burst {
+			select {
+			case p := <-s.peers:
+				step(Input{From: p.from, Peer: p.msg})
+				continue
+			case r := <-s.requests:
+				step(Input{Request: r})
+				continue
+			default:
+			}
+			break
+		}
+		for _, in := range s.inner.take() {
+			step(in)
+		}
+		for _, fn := range s.calls.take() {
+			fn(s.box)
+		}
+		if wakeAt != 0 && s.now() >= wakeAt {
+			wakeAt = 0
+			step(Input{})
+		}
+	}
+}
+
+func (s *Site) sleep(wakeAt, giveUp int64) time.Duration {
+	d := time.Hour
+	if wakeAt > 0 {
+		d = min(d, time.Duration(wakeAt-s.now()))
+	}
+	if giveUp > 0 {
+		d = min(d, 10*time.Millisecond)
+	}
+	return max(d, 0)
+}
+
+// dispatch hands a Step's effects to whoever does them.
+func (s *Site) dispatch(e *Effects) {
+	if e.Fault != "" {
+		s.failed(e.Fault)
+	}
+	for _, h := range e.Verify {
+		s.verifies.put(h)
+	}
+	for _, v := range e.Serve {
+		if s.serves.len() < serveMax {
+			s.serves.put(v)
+		}
+	}
+	for _, a := range e.ServeSnap {
+		if s.pieces.len() < serveMax {
+			s.pieces.put(a)
+		}
+	}
+	for i := range e.Install {
+		s.installs.put(&e.Install[i])
+	}
+	if e.Stable != nil {
+		s.stable.Store(e.Stable)
+		s.log.Info("checkpoint signed by a quorum", "height", e.Stable.Header.Height, "state", e.Stable.State.Short())
+	}
+	if e.Offer != nil {
+		s.offered.Store(e.Offer)
+	}
+	for _, ev := range e.Evidence {
+		s.log.Warn("a member signed two things that exclude each other",
+			"box", s.o.Box.Members.List[ev.A.Voter].ID, "kind", ev.A.Kind, "round", ev.A.Round, "a", ev.A.Digest.Short(), "b", ev.B.Digest.Short())
+	}
+	if !e.Visible() {
+		return
+	}
+	if len(e.Persist) == 0 && e.Roll == nil && s.queued.Load() == 0 {
+		s.release(e) // nothing before it waits for the disk
+		return
+	}
+	for s.queued.Load() >= effectsMax {
+		<-s.written
+	}
+	s.queued.Add(1)
+	s.effects.put(*e)
+}
+
+// failed stops the box for good: it says nothing more, its console says why.
+func (s *Site) failed(why string) {
+	if s.fault.CompareAndSwap(nil, &why) {
+		s.log.Error("this box has stopped voting", "reason", why)
+	}
+}
+
+// release makes visible what the log holds now.
+func (s *Site) release(e *Effects) {
+	if s.fault.Load() != nil {
+		for _, a := range e.Answers {
+			a.Request.Done(coord.Reply{Code: coord.CodeStopping})
+		}
+		return
+	}
+	for _, o := range e.Send {
+		s.links.Send(o)
+	}
+	for _, a := range e.Answers {
+		a.Request.Done(a.Reply)
+	}
+	if e.Commit != nil {
+		s.commits.put(e.Commit)
+	}
+}
+
+// refuseRest answers what nobody will work on any more.
+func (s *Site) refuseRest() {
+	no := coord.Reply{Code: coord.CodeStopping}
+	for _, o := range s.box.own {
+		for _, r := range o.requests {
+			r.Done(no)
+		}
+	}
+	for _, r := range s.box.waiting {
+		r.Done(no)
+	}
+	for {
+		select {
+		case r := <-s.requests:
+			r.Done(no)
+		default:
+			return
+		}
+	}
+}

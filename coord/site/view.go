@@ -1,0 +1,190 @@
+package site
+
+import (
+	"fmt"
+	"time"
+
+	"github.com/holdfast-edge/holdfast/coord"
+	"github.com/holdfast-edge/holdfast/coord/state"
+)
+
+// ask runs fn on the owner's goroutine and waits; false when the site has stopped.
+func (s *Site) ask(fn func(*Box)) bool {
+	done := make(chan struct{})
+	s.calls.put(func(b *Box) { fn(b); close(done) })
+	select {
+	case <-done:
+		return true
+	case <-s.stopped:
+		return false
+	}
+}
+
+// View is the box and its site now, or the last one when it has stopped.
+func (s *Site) View() *View {
+	if !s.ask(func(*Box) { s.publish() }) && s.lastView.Load() == nil {
+		return &View{Verdict: "This box is stopping.", Taken: time.Now()}
+	}
+	return s.lastView.Load()
+}
+
+// Top is the n most observed objects, as this box has them.
+func (s *Site) Top(n int) (t Top, err error) {
+	if !s.ask(func(b *Box) {
+		var top []state.Count
+		t.Total, t.Distinct, top, err = b.st.TopScan(n)
+		t.Top = make([]Count, len(top))
+		for i, c := range top {
+			t.Top[i] = Count(c)
+		}
+	}) {
+		return t, ErrStopped
+	}
+	return t, err
+}
+
+// Get reads a key as this box has it now (it may be behind the site). The value is the caller's.
+func (s *Site) Get(key []byte) (value []byte, revision uint64, found bool, err error) {
+	if !s.ask(func(b *Box) {
+		var kv state.KeyValue
+		kv, found, err = b.st.Get(key)
+		value, revision = kv.Value, kv.ModRevision
+	}) {
+		err = ErrStopped
+	}
+	return value, revision, found, err
+}
+
+// Log calls fn for the final blocks from..to (to 0: all), in order, as far as the log goes back.
+func (s *Site) Log(from, to uint64, fn func(*LogBlock) error) error {
+	low := s.o.Log.LogFrom()
+	if from == 0 {
+		from = max(low, 1)
+	}
+	if low > from {
+		return fmt.Errorf("site: the log begins at height %d; heights below it are in the state only", low)
+	}
+	for h := from - 1; to == 0 || h < to; {
+		bs, x, err := s.o.Log.Blocks(h, serveBlocks)
+		if err != nil {
+			return err
+		}
+		if len(bs) == 0 {
+			return nil
+		}
+		for i, b := range bs {
+			if to != 0 && b.Height > to {
+				return nil
+			}
+			lb := &LogBlock{Block: b, Digest: b.Digest(), Leader: s.leaderOf(b.Round)}
+			if i == len(bs)-1 {
+				lb.Cert = x
+			}
+			for k := range b.Refs {
+				bt, err := s.o.Log.Batch(b.Refs[k].Digest)
+				if err != nil {
+					return fmt.Errorf("site: batch of height %d: %w", b.Height, err)
+				}
+				lb.Batches = append(lb.Batches, bt)
+			}
+			if err := fn(lb); err != nil {
+				return err
+			}
+			h = b.Height
+		}
+	}
+	return nil
+}
+
+func (s *Site) leaderOf(round uint64) coord.BoxID {
+	l := s.o.Box.Members.List
+	return l[int(round/s.box.cfg.Tuning.TermRounds)%len(l)].ID
+}
+
+// publish makes a new View; on the owner's goroutine.
+func (s *Site) publish() {
+	b, now, wall := s.box, s.now(), time.Now()
+	core, ms := b.core, s.o.Box.Members
+	final, digest := core.Final()
+	n := ms.N()
+	v := &View{
+		ID: b.me, Index: b.cfg.Self, Name: ms.List[b.cfg.Self].Name, Site: ms.Site, Epoch: ms.Epoch, Version: s.o.Version,
+		Started: s.start, Taken: wall, N: n, F: coord.MaxFaulty(n), Quorum: coord.Quorum(n),
+		Leader: s.leaderOf(core.Round()), Round: core.Round(), Term: core.Term(core.Round()), Height: final.Height, Final: digest,
+		Revision: b.st.Revision(), Applied: b.applied, Duplicates: b.duplicates, Rate: b.meter.rate(now),
+		Pending: core.Pending(), Inflight: b.inflight(), LogFrom: s.o.Log.LogFrom(), Blocks: b.meter.blocks(now, wall),
+	}
+	if p := core.Stable(); p != nil {
+		v.Checkpoint = p.Header.Height
+	}
+	if f := s.fault.Load(); f != nil {
+		v.Fault = *f
+	}
+	peers := s.links.Peers()
+	up := 0
+	for i := range ms.List {
+		m := MemberView{Member: ms.List[i], Index: i, Self: i == b.cfg.Self}
+		if m.Self {
+			m.Up, m.Height, m.Round, m.Heard = true, final.Height, core.Round(), wall
+		} else {
+			h := core.Heard(i)
+			m.Height, m.Round = h.Height, h.Round
+			if i < len(peers) {
+				p := &peers[i]
+				m.Up, m.Heard, m.RTT = p.Up, p.Heard, p.RTT
+				v.Counters.SentBytes += p.SentBytes
+				v.Counters.ReceivedBytes += p.ReceivedBytes
+				v.Counters.SentMessages += p.SentMessages
+				v.Counters.DroppedSends += p.Dropped
+				v.Counters.BadMessages += p.BadFrames
+			}
+		}
+		m.Suspect = core.Suspect(i)
+		if m.Up {
+			up++
+		}
+		v.Members = append(v.Members, m)
+	}
+	s.fillCounters(v)
+	v.Serving = v.Fault == "" && up >= v.Quorum && !core.Overdue(now) && !s.draining.Load()
+	v.Verdict = verdict(v, up, s.draining.Load(), core.Overdue(now))
+	s.lastView.Store(v)
+}
+
+func (s *Site) fillCounters(v *View) {
+	links := v.Counters
+	st := s.box.core.Stats()
+	c := s.box.count
+	c.SentBytes, c.ReceivedBytes = links.SentBytes, links.ReceivedBytes
+	c.SentMessages, c.DroppedSends = links.SentMessages, links.DroppedSends
+	c.BadMessages += links.BadMessages
+	c.Syncs, c.LogBytes = s.synced.Load(), s.logged.Load()
+	c.SignedVotes, c.EmptyVotes, c.LeaderChanges = st.Signed, st.EmptyVotes, st.Terms
+	c.Verified += st.Verified
+	for _, n := range st.Bad {
+		c.BadMessages += n
+	}
+	v.Counters = c
+}
+
+// verdict is the site's state in one sentence.
+func verdict(v *View, up int, draining, overdue bool) string {
+	down := v.N - up
+	switch {
+	case v.Fault != "":
+		return "This box has stopped voting: " + v.Fault + "."
+	case draining:
+		return "This box is stopping."
+	case up < v.Quorum:
+		return fmt.Sprintf("The site cannot write: this box reaches %d of %d boxes, %d are needed.", up, v.N, v.Quorum)
+	case overdue:
+		return "The site is changing its leader; writes wait."
+	case down > 0 && v.F == 0:
+		return fmt.Sprintf("The site works, but %d of %d boxes is away and none may fail.", down, v.N)
+	case down > 0:
+		return fmt.Sprintf("The site works with %d of %d boxes; %d more may fail.", up, v.N, max(v.F-down, 0))
+	case v.F == 0:
+		return fmt.Sprintf("The site works; with %d boxes none may lie or fail for good (4 tolerate one).", v.N)
+	}
+	return fmt.Sprintf("The site works: all %d boxes are here, any %d may fail or lie.", v.N, v.F)
+}

@@ -1,0 +1,177 @@
+package site
+
+import (
+	"context"
+	"errors"
+
+	"github.com/holdfast-edge/holdfast/coord"
+	"github.com/holdfast-edge/holdfast/coord/bft"
+)
+
+// write is the goroutine that owns the log: everything that gathered while the last sync ran goes into
+// one append and one sync (group commit), then becomes visible in order.
+func (s *Site) write(ctx context.Context) {
+	for {
+		es := s.effects.take()
+		if len(es) == 0 {
+			select {
+			case <-s.effects.signal:
+				continue
+			case <-ctx.Done():
+				if s.effects.len() == 0 {
+					return
+				}
+				continue
+			}
+		}
+		if s.fault.Load() == nil {
+			if err := s.persist(es); err != nil {
+				s.failed(err.Error())
+			}
+		}
+		for i := range es {
+			s.release(&es[i])
+		}
+		s.queued.Add(-int64(len(es)))
+		select {
+		case s.written <- struct{}{}:
+		default:
+		}
+	}
+}
+
+func (s *Site) persist(es []Effects) error {
+	sync := false
+	for i := range es {
+		e := &es[i]
+		if len(e.Persist) > 0 {
+			if err := s.o.Log.Append(e.Persist); err != nil {
+				return err
+			}
+		}
+		sync = sync || e.Sync
+		if e.Roll != nil {
+			if err := s.o.Log.Roll(e.Roll); err != nil {
+				return err
+			}
+			if err := s.prune(); err != nil {
+				return err
+			}
+		}
+	}
+	if !sync {
+		return nil
+	}
+	s.synced.Add(1)
+	return s.o.Log.Sync()
+}
+
+// prune drops blocks that the durable state has and a signed checkpoint stands for.
+func (s *Site) prune() error {
+	p, f := s.stable.Load(), s.o.Base.Committed()
+	if p == nil || f == nil {
+		return nil
+	}
+	return s.o.Log.Prune(min(p.Header.Height, f.Header.Height))
+}
+
+// keep is the goroutine that writes the state behind the log, and replaces it by a fetched one.
+func (s *Site) keep(ctx context.Context) {
+	var in Install
+	for {
+		for _, c := range s.commits.take() {
+			if err := s.commit(ctx, c); err != nil {
+				s.failed(err.Error())
+				return
+			}
+		}
+		for _, st := range s.installs.take() {
+			in = s.install(in, st)
+		}
+		select {
+		case <-s.commits.signal:
+		case <-s.installs.signal:
+		case <-ctx.Done():
+			if s.commits.len() == 0 {
+				return
+			}
+		}
+	}
+}
+
+func (s *Site) commit(ctx context.Context, c *coord.Commit) error {
+	if err := s.o.Base.Commit(c); err != nil {
+		return err
+	}
+	if c.Checkpoint {
+		// The snapshot is opened here, between two commits; its digests are computed beside.
+		sn, err := s.o.Base.Snapshot(ctx)
+		if err != nil {
+			return err
+		}
+		if err := sn.Build(ctx); err != nil {
+			sn.Close()
+			if errors.Is(err, context.Canceled) {
+				return nil
+			}
+			return err
+		}
+		s.snapMu.Lock()
+		if s.snap != nil {
+			s.snap.Close()
+		}
+		s.snap = sn
+		s.snapMu.Unlock()
+		s.inner.put(Input{State: &bft.State{Header: sn.Header(), Digest: sn.State()}})
+	}
+	s.inner.put(Input{Committed: true})
+	return nil
+}
+
+// install does one step of putting a fetched state in place.
+func (s *Site) install(in Install, st *InstallStep) Install {
+	var err error
+	switch {
+	case st.Abort:
+		if in != nil {
+			in.Abort()
+		}
+		return nil
+	case st.Begin != nil:
+		if in != nil {
+			in.Abort()
+		}
+		s.log.Info("fetching a state that a quorum signed", "height", st.Begin.Header.Height, "pieces", len(st.Manifest)/32)
+		s.installing = st.Begin
+		in, err = s.o.Base.Install(st.Begin, st.Manifest)
+	case in == nil:
+		return nil
+	case st.Finish:
+		err = in.Finish()
+	default:
+		err = in.Put(st.Chunk, st.Data)
+	}
+	if err == nil && !st.Finish {
+		return in
+	}
+	if err != nil && in != nil {
+		in.Abort()
+	}
+	s.inner.put(Input{Installed: &Installed{Checkpoint: s.installing, Backend: s.o.Base.Backend(), Err: err}})
+	return nil
+}
+
+// verify checks batches' signatures beside the owner.
+func (s *Site) verify(ctx context.Context) {
+	for {
+		for _, h := range s.verifies.take() {
+			ok := s.o.Box.Keys.VerifyBatch(h.Batch)
+			s.inner.put(Input{Checked: &bft.Checked{Digest: h.Digest, OK: ok}})
+		}
+		select {
+		case <-s.verifies.signal:
+		case <-ctx.Done():
+			return
+		}
+	}
+}
