@@ -42,7 +42,10 @@ func TestOnlyIncarnationsThatComeBackAreTwins(t *testing.T) {
 			{0, 1, true, false}, {0, 2, true, false}, {0, 1, true, false},
 		},
 		"two machines": {
-			{0, 1, true, false}, {0, 2, true, false}, {0, 1, true, false}, {0, 2, true, true},
+			{0, 1, true, false},
+			{0, 2, true, false},
+			{0, 1, true, false},
+			{0, 2, true, true},
 			{0, 1, false, false},           // held to 2 ...
 			{0, 2, true, false},            // ... which may reconnect
 			{time.Second, 1, true, true},   // for a second,
@@ -55,8 +58,16 @@ func TestOnlyIncarnationsThatComeBackAreTwins(t *testing.T) {
 			{0, 1, true, false}, {0, 2, true, false}, {0, 1, true, false}, {twinForget + 1, 2, true, false},
 		},
 		"more restarts than are remembered": {
-			{0, 1, true, false}, {0, 2, true, false}, {0, 3, true, false}, {0, 4, true, false}, {0, 5, true, false},
-			{0, 6, true, false}, {0, 7, true, false}, {0, 8, true, false}, {0, 9, true, false}, {0, 1, true, false},
+			{0, 1, true, false},
+			{0, 2, true, false},
+			{0, 3, true, false},
+			{0, 4, true, false},
+			{0, 5, true, false},
+			{0, 6, true, false},
+			{0, 7, true, false},
+			{0, 8, true, false},
+			{0, 9, true, false},
+			{0, 1, true, false},
 		},
 	} {
 		var l lineage

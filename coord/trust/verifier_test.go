@@ -73,8 +73,8 @@ func fill(b []byte) {
 
 func TestSigningTwiceGivesTheSameBytes(t *testing.T) {
 	ids, m := newSite(t, 1)
-	d := coord.Digest{1}
-	if ids[0].SignVote(m.Site, coord.VoteNotarize, 1, 2, d) != ids[0].SignVote(m.Site, coord.VoteNotarize, 1, 2, d) {
+	first := ids[0].SignVote(m.Site, coord.VoteNotarize, 1, 2, coord.Digest{1})
+	if again := ids[0].SignVote(m.Site, coord.VoteNotarize, 1, 2, coord.Digest{1}); again != first {
 		t.Error("two signatures over one vote differ: not RFC 6979")
 	}
 }
