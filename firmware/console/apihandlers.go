@@ -83,7 +83,7 @@ func (c *Console) apiLog(w http.ResponseWriter, r *http.Request) {
 		return // nothing of that is ordered yet
 	}
 	out := bufio.NewWriter(w)
-	lines := newLogWriter(out, c.cfg.DecodeBody)
+	lines := newLogWriter(out)
 	control := http.NewResponseController(w)
 	wrote := false
 	err := c.cfg.Site.Log(from, to, func(b *site.LogBlock) error {

@@ -17,7 +17,6 @@ import (
 	"net/http"
 	"sync/atomic"
 
-	"github.com/holdfast-edge/holdfast/coord"
 	"github.com/holdfast-edge/holdfast/coord/site"
 	"github.com/prometheus/client_golang/prometheus"
 )
@@ -37,9 +36,6 @@ type Site interface {
 // Config is what a console needs; all fields but Hosts are required.
 type Config struct {
 	Site Site
-	// DecodeBody reads a batch's body into columns, as coord/wire does; it is called from
-	// one goroutine at a time with columns that are reused.
-	DecodeBody func(body []byte, into *coord.Columns) error
 	// Hosts are names under which browsers may come, beside addresses and localhost.
 	Hosts  []string
 	Logger *slog.Logger
@@ -54,14 +50,15 @@ type Console struct {
 	registry *prometheus.Registry
 	http     *prometheus.HistogramVec
 	streams  chan struct{} // holds a token for each open event stream
+	top      topCache
 	draining atomic.Bool
 	handler  http.Handler
 }
 
 // New makes a console. It starts nothing.
 func New(cfg Config) (*Console, error) {
-	if cfg.Site == nil || cfg.DecodeBody == nil || cfg.Logger == nil {
-		return nil, fmt.Errorf("%w: Site, DecodeBody and Logger are required", ErrConfig)
+	if cfg.Site == nil || cfg.Logger == nil {
+		return nil, fmt.Errorf("%w: Site and Logger are required", ErrConfig)
 	}
 	c := &Console{cfg: cfg, hosts: allowedHosts(cfg.Hosts), streams: make(chan struct{}, streamsMax)}
 	if err := c.loadPages(); err != nil {

@@ -3,7 +3,6 @@ package console
 import (
 	"encoding/binary"
 	"encoding/json"
-	"errors"
 	"log/slog"
 	"net/http"
 	"net/http/httptest"
@@ -13,6 +12,7 @@ import (
 
 	"github.com/holdfast-edge/holdfast/coord"
 	"github.com/holdfast-edge/holdfast/coord/site"
+	"github.com/holdfast-edge/holdfast/coord/wire"
 )
 
 // fakeSite is a box whose answers a test sets.
@@ -75,33 +75,34 @@ func servingSite() *fakeSite {
 	return f
 }
 
-// logBlock is a block of one batch; its body is read by decodeBody.
-func logBlock(height uint64, body string) *site.LogBlock {
+// logBlock is a block of one batch.
+func logBlock(height uint64, what string) *site.LogBlock {
 	return &site.LogBlock{
 		Block:   &coord.Block{Height: height, Round: height + 1, Refs: []coord.BatchRef{{Digest: coord.Digest{7}}}},
 		Digest:  coord.Digest{byte(height)},
-		Batches: []*coord.Batch{{Author: coord.BoxID{1}, Seq: 5, Count: 1, Body: []byte(body)}},
+		Batches: []*coord.Batch{{Author: coord.BoxID{1}, Seq: 5, Count: 1, Body: body(what)}},
 		Cert:    &coord.Cert{Kind: coord.VoteFinalize, Round: height + 1, Sigs: []coord.VoteSig{{Voter: 0}, {Voter: 2}, {Voter: 3}}},
 	}
 }
 
-func decodeBody(body []byte, c *coord.Columns) error {
-	c.Reset()
-	switch string(body) {
+// body is a batch's body in the wire's encoding.
+func body(what string) []byte {
+	var c coord.Columns
+	switch what {
 	case "put k v":
 		c.Add(coord.KindPut, 0xfedcba9876543210, 1, 1_000, []byte("k"), []byte("v"))
 	case "observe":
 		c.Add(coord.KindObserve, 1, 1, 1_000, binary.BigEndian.AppendUint64(nil, 77), nil)
 		c.Add(coord.KindObserve, 1, 2, 1<<62, binary.BigEndian.AppendUint64(nil, 78), binary.AppendUvarint(nil, 300))
 	default:
-		return errors.New("body is damaged")
+		return []byte(what)
 	}
-	return nil
+	return wire.NewBodyEncoder().AppendBody(nil, &c)
 }
 
 func newConsole(t *testing.T, s Site) *Console {
 	t.Helper()
-	c, err := New(Config{Site: s, DecodeBody: decodeBody, Hosts: []string{"Shop.Example"}, Logger: slog.New(slog.DiscardHandler)})
+	c, err := New(Config{Site: s, Hosts: []string{"Shop.Example"}, Logger: slog.New(slog.DiscardHandler)})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -10,19 +10,20 @@ import (
 
 	"github.com/holdfast-edge/holdfast/coord"
 	"github.com/holdfast-edge/holdfast/coord/site"
+	"github.com/holdfast-edge/holdfast/coord/wire"
 	"github.com/holdfast-edge/holdfast/firmware/console/api"
 )
 
 // logWriter writes committed blocks as api.LogLine, one JSON line each, holding one batch
 // in memory at a time.
 type logWriter struct {
-	out    io.Writer
-	decode func([]byte, *coord.Columns) error
-	cols   coord.Columns
+	out     io.Writer
+	decoder *wire.BodyDecoder
+	cols    coord.Columns
 }
 
-func newLogWriter(out io.Writer, decode func([]byte, *coord.Columns) error) *logWriter {
-	return &logWriter{out: out, decode: decode}
+func newLogWriter(out io.Writer) *logWriter {
+	return &logWriter{out: out, decoder: wire.NewBodyDecoder()}
 }
 
 func (l *logWriter) write(b *site.LogBlock) error {
@@ -36,7 +37,7 @@ func (l *logWriter) write(b *site.LogBlock) error {
 		if i < len(b.Block.Refs) {
 			head.Batches[i].Digest = b.Block.Refs[i].Digest.String()
 		}
-		if err := l.decode(batch.Body, &l.cols); err != nil {
+		if err := l.decoder.DecodeBody(batch.Body, &l.cols); err != nil {
 			head.Batches[i].Error = err.Error()
 		}
 	}
@@ -60,7 +61,7 @@ func (l *logWriter) messages(batches []*coord.Batch, said []api.Batch) error {
 		if said[i].Error != "" {
 			continue
 		}
-		if err := l.decode(batch.Body, &l.cols); err != nil {
+		if err := l.decoder.DecodeBody(batch.Body, &l.cols); err != nil {
 			return fmt.Errorf("console: write log: %w", err)
 		}
 		for j := range l.cols.Len() {

@@ -11,6 +11,7 @@ import (
 	"net/url"
 	"slices"
 	"strconv"
+	"sync"
 	"time"
 
 	"github.com/holdfast-edge/holdfast/coord"
@@ -132,7 +133,7 @@ func (c *Console) sections(data *pageData) ([]section, error) {
 func (c *Console) pageData() *pageData {
 	v := c.cfg.Site.View()
 	d := &pageData{View: v, Latency: "none yet", LeaderName: nameOf(v, v.Leader)}
-	d.Top, d.TopError = c.cfg.Site.Top(pageTop)
+	d.Top, d.TopError = c.top.get(c.cfg.Site, v)
 	for i := range v.Members {
 		m := v.Members[i]
 		if m.Up {
@@ -152,6 +153,27 @@ func (c *Console) pageData() *pageData {
 	}
 	d.Mood, d.Sentence = verdict(v, d.Up)
 	return d
+}
+
+// topCache shares the top objects among pages: finding them walks every counter.
+type topCache struct {
+	mu     sync.Mutex
+	top    site.Top
+	err    error
+	height uint64
+	at     time.Time
+}
+
+// get is the top objects as of v's height, or of at most eventEvery before.
+func (t *topCache) get(s Site, v *site.View) (site.Top, error) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	fresh := t.height == v.Height || time.Since(t.at) < eventEvery
+	if t.at.IsZero() || t.err != nil || !fresh {
+		t.top, t.err = s.Top(pageTop)
+		t.height, t.at = v.Height, time.Now()
+	}
+	return t.top, t.err
 }
 
 // verdict is the first thing on the page: how the site is, in one sentence.

@@ -32,7 +32,7 @@ type Sink interface {
 	// others as long as ctx allows. It returns nil only when all are ordered and applied, and
 	// takes each at most once however often it tries. Many calls may be under way.
 	Observe(ctx context.Context, box int, objects []uint32) error
-	// Retried counts requests that were tried more than once.
+	// Retried counts messages that were sent again, each time counted.
 	Retried() uint64
 }
 
