@@ -428,7 +428,7 @@ func (s *Sim) run(until int64, stop func() bool) {
 				s.synced(m)
 			}
 		}
-		if stop != nil && s.events%64 == 0 && stop() {
+		if stop != nil && s.events%8 == 0 && stop() {
 			return
 		}
 	}
