@@ -1,0 +1,411 @@
+package store
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"log/slog"
+	"math"
+	"os"
+	"path/filepath"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	bolt "go.etcd.io/bbolt"
+	bolterrors "go.etcd.io/bbolt/errors"
+
+	"github.com/holdfast-edge/holdfast/coord"
+	"github.com/holdfast-edge/holdfast/coord/wire"
+)
+
+const (
+	baseName = "holdfast.db"
+	// newSuffix is behind the name of a file that is being made; it means nothing until it is renamed.
+	newSuffix = ".new"
+	// baseLockTimeout bounds the wait for bbolt's own file lock. The directory's LOCK is held already, so only
+	// a foreign program (the bbolt tool) can have it.
+	baseLockTimeout = 500 * time.Millisecond
+	// keyMark stands before every key of a space: bbolt has no empty keys, and a user's key may be empty.
+	keyMark = 0
+	// keyBytesMax is bbolt's limit less the mark.
+	keyBytesMax = bolt.MaxKeySize - 1
+)
+
+// The keys of the bucket "meta".
+const (
+	metaBucket  = "meta"
+	metaFormat  = "format"  // one byte, formatVersion
+	metaSite    = "site"    // 8 bytes
+	metaBox     = "box"     // 8 bytes
+	metaFinal   = "final"   // wire.AppendFinal of the last commit; absent in an empty base
+	metaInstall = "install" // wire.AppendCheckpoint of the last installed state
+)
+
+// spaceBucket is the name of a space's bucket: its number.
+func spaceBucket(sp coord.Space) []byte { return []byte{byte(sp)} }
+
+// Base is the durable state behind the log, in bbolt. Commit, Install and Snapshot are meant for one
+// goroutine; Get, Scan and what they give may be used by any beside it. It implements coord/state's Backend.
+type Base struct {
+	o    Options
+	path string
+	fuse *fuse
+	log  *slog.Logger
+	// behind makes the log durable up to a final height; a base alone has none.
+	behind func(height uint64) error
+
+	// w serialises Commit, Install's end, Snapshot and Close.
+	w sync.Mutex
+	// mu guards db, which an installed state replaces.
+	mu        sync.RWMutex
+	db        *bolt.DB
+	snapshots map[*Snapshot]struct{} // guarded by w
+	install   *Install               // guarded by w
+
+	committed atomic.Pointer[coord.Final]
+	installed atomic.Pointer[coord.Checkpoint]
+}
+
+// OpenBase opens the base in dir, or makes an empty one. Errors: ErrIdentity, ErrFormat, ErrLocked (another
+// program has the file), ErrDamaged.
+func OpenBase(dir string, o Options) (*Base, error) {
+	return openBase(dir, o.withDefaults(), new(fuse), func(uint64) error { return nil })
+}
+
+func openBase(dir string, o Options, f *fuse, behind func(uint64) error) (*Base, error) {
+	b := &Base{
+		o: o, path: filepath.Join(dir, baseName), fuse: f, log: o.Logger, behind: behind,
+		snapshots: map[*Snapshot]struct{}{},
+	}
+	if err := os.MkdirAll(dir, dirMode); err != nil {
+		return nil, fmt.Errorf("store: make %s: %w", dir, err)
+	}
+	// A file that never got its name is what a power cut left of a first start or of an Install.
+	if err := os.Remove(b.path + newSuffix); err != nil && !errors.Is(err, os.ErrNotExist) {
+		return nil, fmt.Errorf("store: %w", err)
+	}
+	if _, err := os.Stat(b.path); errors.Is(err, os.ErrNotExist) {
+		if err := b.create(); err != nil {
+			return nil, err
+		}
+	}
+	db, err := b.openFile(b.path, false)
+	if err != nil {
+		return nil, err
+	}
+	b.db = db
+	if err := b.readMeta(db); err != nil {
+		return nil, errors.Join(err, db.Close())
+	}
+	return b, nil
+}
+
+// openFile opens or makes a bbolt file.
+//
+// The whole of MaxSize is mapped at once: it is address space only, and without it a commit that makes the
+// file grow would wait for every open snapshot (bbolt remaps under a lock that readers hold). The
+// freelist is kept on disk: finding it anew would read the whole file on every start.
+func (b *Base) openFile(name string, noSync bool) (db *bolt.DB, err error) {
+	limit := int(min(b.o.BaseBytesMax, math.MaxInt))
+	err = guard("open", func() (err error) {
+		db, err = bolt.Open(name, fileMode, &bolt.Options{
+			Timeout: baseLockTimeout, FreelistType: bolt.FreelistMapType, NoStatistics: true,
+			MaxSize: limit, InitialMmapSize: limit, NoSync: noSync, NoGrowSync: noSync,
+		})
+		return err
+	})
+	switch {
+	case err == nil:
+		return db, nil
+	case errors.Is(err, bolterrors.ErrTimeout):
+		return nil, fmt.Errorf("store: %s: %w", name, ErrLocked)
+	case errors.Is(err, bolterrors.ErrInvalid), errors.Is(err, bolterrors.ErrChecksum), errors.Is(err, bolterrors.ErrVersionMismatch):
+		return nil, fmt.Errorf("store: %w: %w", &DamageError{File: name, Reason: "meta pages"}, err)
+	}
+	return nil, fmt.Errorf("store: open %s: %w", name, err)
+}
+
+// create makes an empty base under another name and renames it: bbolt's own initialisation is not safe from
+// a power cut (etcd #16596).
+func (b *Base) create() error {
+	db, err := b.openFile(b.path+newSuffix, true)
+	if err != nil {
+		return err
+	}
+	err = guard("create", func() error {
+		return db.Update(func(tx *bolt.Tx) error { return b.initialise(tx) })
+	})
+	if err == nil {
+		err = db.Sync()
+	}
+	if e := db.Close(); err == nil {
+		err = e
+	}
+	if err == nil {
+		err = b.takeName()
+	}
+	if err != nil {
+		return fmt.Errorf("store: create %s: %w", b.path, err)
+	}
+	return nil
+}
+
+// takeName puts the new file, which is durable, in place of the base.
+func (b *Base) takeName() error {
+	if err := os.Rename(b.path+newSuffix, b.path); err != nil {
+		return err
+	}
+	return OS{}.SyncDir(filepath.Dir(b.path))
+}
+
+// initialise makes the buckets and says whose base it is.
+func (b *Base) initialise(tx *bolt.Tx) error {
+	for sp := coord.Space(1); sp <= coord.SpaceMax; sp++ {
+		if _, err := tx.CreateBucket(spaceBucket(sp)); err != nil {
+			return err
+		}
+	}
+	meta, err := tx.CreateBucket([]byte(metaBucket))
+	if err != nil {
+		return err
+	}
+	return errors.Join(
+		meta.Put([]byte(metaFormat), []byte{formatVersion}),
+		meta.Put([]byte(metaSite), bytes.Clone(b.o.Site[:])),
+		meta.Put([]byte(metaBox), bytes.Clone(b.o.Box[:])),
+	)
+}
+
+// readMeta checks whose base it is and what it stands for.
+func (b *Base) readMeta(db *bolt.DB) error {
+	damaged := func(reason string) error { return &DamageError{File: b.path, Reason: reason} }
+	return guard("open", func() error {
+		return db.View(func(tx *bolt.Tx) error {
+			meta := tx.Bucket([]byte(metaBucket))
+			if meta == nil {
+				return damaged("no meta bucket")
+			}
+			if v := meta.Get([]byte(metaFormat)); len(v) != 1 || v[0] != formatVersion {
+				return fmt.Errorf("store: %s: format %x: %w", b.path, v, ErrFormat)
+			}
+			site, box := meta.Get([]byte(metaSite)), meta.Get([]byte(metaBox))
+			if !bytes.Equal(site, b.o.Site[:]) || !bytes.Equal(box, b.o.Box[:]) {
+				return fmt.Errorf("store: %s is of box %x of site %x: %w", b.path, box, site, ErrIdentity)
+			}
+			for sp := coord.Space(1); sp <= coord.SpaceMax; sp++ {
+				if tx.Bucket(spaceBucket(sp)) == nil {
+					return damaged(fmt.Sprintf("no bucket of space %d", sp))
+				}
+			}
+			var (
+				f   *coord.Final
+				cp  *coord.Checkpoint
+				err error
+			)
+			if v := meta.Get([]byte(metaFinal)); v != nil {
+				if f, err = wire.DecodeFinal(v); err != nil || f.Header == nil {
+					return damaged(fmt.Sprintf("final: %v", err))
+				}
+			}
+			if v := meta.Get([]byte(metaInstall)); v != nil {
+				if cp, err = wire.DecodeCheckpoint(v); err != nil || cp.Header == nil {
+					return damaged(fmt.Sprintf("install: %v", err))
+				}
+			}
+			b.committed.Store(f)
+			b.installed.Store(cp)
+			return nil
+		})
+	})
+}
+
+// Committed is the last block whose changes are durable and the certificate that came with the commit, nil
+// for an empty base. After Install the certificate is nil: see Installed. It is not to be changed.
+func (b *Base) Committed() *coord.Final { return b.committed.Load() }
+
+// Installed is the checkpoint of the newest state that came from others, nil for none.
+func (b *Base) Installed() *coord.Checkpoint { return b.installed.Load() }
+
+// Commit makes the changes of c and its header durable together, after the log is durable up to the header's
+// height. Later changes of a key in c win. Errors: ErrFull (nothing happened; what Get gives is
+// as before, and Commit may be tried again), ErrFailed, ErrTooLarge, ErrDamaged.
+func (b *Base) Commit(c *coord.Commit) error {
+	if err := checkChanges(c); err != nil {
+		return err
+	}
+	if err := b.behind(c.Header.Height); err != nil {
+		return err
+	}
+	b.w.Lock()
+	defer b.w.Unlock()
+	db, err := b.writable("commit")
+	if err != nil {
+		return err
+	}
+	final := &coord.Final{Header: c.Header.Header(), Cert: c.Cert}
+	err = guard("commit", func() error {
+		return db.Update(func(tx *bolt.Tx) error {
+			if err := apply(tx, c.Changes); err != nil {
+				return err
+			}
+			return tx.Bucket([]byte(metaBucket)).Put([]byte(metaFinal), wire.AppendFinal(nil, final))
+		})
+	})
+	switch {
+	case err == nil:
+		b.committed.Store(final)
+		return nil
+	case noSpace(err):
+		return fmt.Errorf("store: commit: %w: %w", ErrFull, err)
+	}
+	return b.fuse.blow("commit", err)
+}
+
+func checkChanges(c *coord.Commit) error {
+	if c.Header == nil {
+		return fmt.Errorf("store: commit without a header: %w", ErrFormat)
+	}
+	for i := range c.Changes {
+		ch := &c.Changes[i]
+		if ch.Space < 1 || ch.Space > coord.SpaceMax {
+			return fmt.Errorf("store: commit: space %d: %w", ch.Space, ErrFormat)
+		}
+		if len(ch.Key) > coord.SnapshotKeyBytesMax || len(ch.Value) > coord.SnapshotValueBytesMax {
+			return fmt.Errorf("store: commit: key of %d bytes, value of %d: %w", len(ch.Key), len(ch.Value), ErrTooLarge)
+		}
+	}
+	return nil
+}
+
+func apply(tx *bolt.Tx, changes []coord.Change) error {
+	var (
+		buckets [coord.SpaceMax + 1]*bolt.Bucket
+		key     []byte // bbolt copies keys, and keeps values until the transaction ends
+	)
+	for i := range changes {
+		ch := &changes[i]
+		bk := buckets[ch.Space]
+		if bk == nil {
+			bk = tx.Bucket(spaceBucket(ch.Space))
+			buckets[ch.Space] = bk
+		}
+		key = append(append(key[:0], keyMark), ch.Key...)
+		var err error
+		if ch.Value == nil {
+			err = bk.Delete(key)
+		} else {
+			err = bk.Put(key, ch.Value)
+		}
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// writable is the file for a write; w is held.
+func (b *Base) writable(op string) (*bolt.DB, error) {
+	if err := b.fuse.check(op); err != nil {
+		return nil, err
+	}
+	b.mu.RLock()
+	defer b.mu.RUnlock()
+	if b.db == nil {
+		return nil, fmt.Errorf("store: %s: %w", op, ErrClosed)
+	}
+	return b.db, nil
+}
+
+// begin starts a read of the state as it is now.
+func (b *Base) begin(op string) (tx *bolt.Tx, err error) {
+	b.mu.RLock()
+	defer b.mu.RUnlock()
+	if b.db == nil {
+		return nil, fmt.Errorf("store: %s: %w", op, ErrClosed)
+	}
+	if tx, err = b.db.Begin(false); err != nil {
+		return nil, fmt.Errorf("store: %s: %w", op, err)
+	}
+	return tx, nil
+}
+
+// Get gives the value of a key as of the last commit, and whether there is one. The value is a copy and
+// belongs to the caller. Errors: ErrDamaged, ErrClosed.
+func (b *Base) Get(sp coord.Space, key []byte) (value []byte, ok bool, err error) {
+	if sp < 1 || sp > coord.SpaceMax {
+		return nil, false, fmt.Errorf("store: get: space %d: %w", sp, ErrFormat)
+	}
+	tx, err := b.begin("get")
+	if err != nil {
+		return nil, false, err
+	}
+	defer tx.Rollback()
+	err = guard("get", func() error {
+		var room [64]byte
+		if v := tx.Bucket(spaceBucket(sp)).Get(append(append(room[:0], keyMark), key...)); v != nil {
+			value, ok = append([]byte{}, v...), true
+		}
+		return nil
+	})
+	return value, ok, err
+}
+
+// Scan calls fn for every entry of a space with a key of at least from, ascending, until fn returns false. It
+// sees one commit whole, also while others are made. k and v are valid during the call only, and
+// must not be changed. Errors: ErrDamaged, ErrClosed.
+func (b *Base) Scan(sp coord.Space, from []byte, fn func(k, v []byte) bool) error {
+	if sp < 1 || sp > coord.SpaceMax {
+		return fmt.Errorf("store: scan: space %d: %w", sp, ErrFormat)
+	}
+	tx, err := b.begin("scan")
+	if err != nil {
+		return err
+	}
+	defer tx.Rollback()
+	return scan(tx, sp, from, fn)
+}
+
+// scan guards what bbolt does and leaves a panic of fn alone.
+func scan(tx *bolt.Tx, sp coord.Space, from []byte, fn func(k, v []byte) bool) error {
+	calling := false
+	return guardBut("scan", &calling, func() error {
+		c := tx.Bucket(spaceBucket(sp)).Cursor()
+		for k, v := c.Seek(append([]byte{keyMark}, from...)); k != nil; k, v = c.Next() {
+			calling = true
+			more := fn(k[1:], v)
+			calling = false
+			if !more {
+				return nil
+			}
+		}
+		return nil
+	})
+}
+
+// Bytes is the size of the file, which grows in steps and never shrinks but by Install.
+func (b *Base) Bytes() int64 {
+	i, err := os.Stat(b.path)
+	if err != nil {
+		return 0
+	}
+	return i.Size()
+}
+
+// Close ends snapshots and an install, waits for reads, and closes the file.
+func (b *Base) Close() error {
+	b.w.Lock()
+	defer b.w.Unlock()
+	if b.install != nil {
+		b.install.drop()
+	}
+	b.closeSnapshots()
+	b.mu.Lock()
+	db := b.db
+	b.db = nil
+	b.mu.Unlock()
+	if db == nil {
+		return nil
+	}
+	return guard("close", db.Close)
+}

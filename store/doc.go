@@ -1,0 +1,25 @@
+// Package store keeps everything durable of one box. It is the only importer of bbolt and the only place
+// that writes files of the coordination. A directory holds
+//
+//	LOCK                 held while a process has the directory open
+//	log/NNNNNNNN.seg     the Log: votes, certificates, batches and blocks, before they count
+//	holdfast.db          the Base: the state behind the log, in bbolt
+//
+// docs/storage.md draws both to the byte. coord/site owns the order of things: it appends to the log what
+// the ordering wants kept, syncs before anything is said, and commits applied blocks to the base later.
+//
+// Promises:
+//
+//   - What Sync returned for is there after a power cut; what was only appended is there as a prefix or
+//     not at all, and never harms what came before it.
+//   - The base is never ahead of the log: Commit waits for the log.
+//   - A commit, an installed state and a new segment are there whole or not at all.
+//   - Damage is told from a torn tail wherever later bytes prove that the damaged ones had been synced,
+//     and is reported with file and offset. It is never repaired silently.
+//   - After a write or fsync that failed nothing is acknowledged any more (ErrFailed): the kernel
+//     may have dropped the pages, and a second fsync would lie.
+//   - Nothing in a file can make a call panic.
+//
+// Ownership: byte slices and records handed in are not kept past the call, except where a comment says
+// so; those handed out belong to the caller.
+package store

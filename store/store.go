@@ -1,0 +1,67 @@
+package store
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+)
+
+const (
+	lockName = "LOCK"
+	logDir   = "log"
+)
+
+// Store is the data directory of one box: its log and its base.
+type Store struct {
+	*Log
+	Base *Base
+	lock *os.File
+}
+
+// Open takes the directory for this process, makes what is missing and reads what is there. Damage of the log
+// does not fail it: Log.Replay and Log.Damaged say so, and the box decides. Errors: ErrLocked,
+// ErrIdentity, ErrFormat, ErrDamaged (the base), those of the file system.
+func Open(dir string, o Options) (*Store, error) {
+	o = o.withDefaults()
+	if err := os.MkdirAll(dir, dirMode); err != nil {
+		return nil, fmt.Errorf("store: make %s: %w", dir, err)
+	}
+	lk, err := lock(filepath.Join(dir, lockName))
+	if err != nil {
+		return nil, err
+	}
+	f := new(fuse)
+	l, err := openLog(filepath.Join(dir, logDir), o, f)
+	if err != nil {
+		return nil, errors.Join(err, lk.Close())
+	}
+	b, err := openBase(dir, o, f, l.syncFinal)
+	if err != nil {
+		return nil, errors.Join(err, l.Close(), lk.Close())
+	}
+	s := &Store{Log: l, Base: b, lock: lk}
+	s.compare()
+	return s, nil
+}
+
+// compare finds a log that is older than the base: an old copy that was put back, or segments that were
+// deleted. The base is never ahead of the log, unless its state came from others.
+func (s *Store) compare() {
+	f, cp := s.Base.Committed(), s.Base.Installed()
+	if f == nil || cp != nil && cp.Header.Height >= f.Header.Height {
+		return
+	}
+	if last := s.LastFinal(); last < f.Header.Height {
+		s.report(&DamageError{
+			File:   s.dir,
+			Reason: fmt.Sprintf("the log ends at block %d and the state has %d: records are missing", last, f.Header.Height),
+		})
+	}
+}
+
+// Failed is the first failure of a write, nil while there was none.
+func (s *Store) Failed() error { return s.fuse.check("state") }
+
+// Close ends what runs, makes the log durable and gives the directory back.
+func (s *Store) Close() error { return errors.Join(s.Log.Close(), s.Base.Close(), s.lock.Close()) }
