@@ -1,0 +1,189 @@
+// Package box is one box's program: `holdfast run`. It opens what a box consists of in a fixed
+// order (directory, identity, member set, ports, storage, ordering, native stream, console),
+// runs it until it is told to stop, and closes in the reverse order, so that what was
+// accepted is answered and what was answered is durable.
+//
+// A box whose storage fails does not end: it stops voting and its console says why, because a
+// box that restarts without end hides its reason.
+package box
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"sync"
+	"time"
+
+	"github.com/holdfast-edge/holdfast/coord/site"
+	"github.com/holdfast-edge/holdfast/firmware/config"
+	"github.com/holdfast-edge/holdfast/firmware/console"
+	"github.com/holdfast-edge/holdfast/firmware/native"
+)
+
+// Errors of this package.
+var (
+	// ErrDirectory says that the data directory cannot be used as it is.
+	ErrDirectory = errors.New("data directory cannot be used")
+	// ErrMember says that the box is not one of the site in its site.json.
+	ErrMember = errors.New("not a member of this site")
+	// ErrListen says that an address cannot be listened on.
+	ErrListen = errors.New("cannot listen")
+	// ErrPart says that a part of the box ended although nobody told it to.
+	ErrPart = errors.New("ended by itself")
+)
+
+const (
+	// answerShare is the part of timeouts.drain in which requests under way are answered; the
+	// rest is for the ordering, whose drain takes up to 1.5 s (coord/site), and for closing.
+	answerShare = 0.4
+	// consoleDrain is how long the last pages may take: they are small.
+	consoleDrain = 200 * time.Millisecond
+)
+
+// Options of Run; all are required.
+type Options struct {
+	Config  *config.Config
+	Version string
+	Logger  *slog.Logger
+}
+
+// Run runs the box until ctx ends, and returns nil when it then stopped as it should.
+//
+// Errors: ErrDirectory, ErrMember, ErrListen, ErrPart, those of coord/trust and store, or what
+// the system says.
+func Run(ctx context.Context, o Options) (err error) {
+	log := o.Logger
+	var closers []func() error
+	defer func() { // in the reverse order of opening
+		for i := len(closers) - 1; i >= 0; i-- {
+			err = errors.Join(err, closers[i]())
+		}
+	}()
+	opened := func(c func() error) { closers = append(closers, c) }
+
+	// 1. The directory, the key and the site.
+	who, err := identify(o.Config)
+	if err != nil {
+		return err
+	}
+	log = log.With("box", who.member.Name)
+	// 2. The ports, before anything slow: one in use is the commonest reason not to start.
+	ports, err := openPorts(ctx, o.Config, who)
+	if err != nil {
+		return err
+	}
+	opened(ports.close)
+	// 3. The storage; from here on nobody else uses the directory.
+	disk, err := openStorage(o.Config, who, log)
+	if err != nil {
+		return err
+	}
+	opened(disk.close)
+	// 4. The sockets, whose files are in the directory.
+	sockets, err := openSockets(ctx, o.Config)
+	if err != nil {
+		return err
+	}
+	opened(sockets.close)
+	// 5. The ordering.
+	s, err := openSite(&o, who, disk, ports.peer, log)
+	if err != nil {
+		return err
+	}
+	// 6. What programs and people use.
+	streams, err := native.New(native.Config{
+		Submit: s.Submit, Box: who.member.ID, Site: who.members.Site, Members: who.list,
+		Limits: native.Limits{Connections: o.Config.Limits.NativeConnections}, Logger: log,
+	})
+	if err != nil {
+		return fmt.Errorf("box: open native stream: %w", err)
+	}
+	pages, err := console.New(console.Config{Site: s, Hosts: o.Config.Console.Hosts, Logger: log})
+	if err != nil {
+		return fmt.Errorf("box: open console: %w", err)
+	}
+	r := &running{
+		o: o, log: log, site: s, streams: streams, pages: pages,
+		native:  present(ports.native, sockets.native),
+		console: present(ports.console, sockets.console),
+	}
+	log.Info("box starts", "id", who.member.ID, "site", who.members.Site, "version", o.Version,
+		"peer", address(ports.peer), "native", address(ports.native), "console", address(ports.console))
+	return r.run(ctx)
+}
+
+// running is a box whose parts are open.
+type running struct {
+	o               Options
+	log             *slog.Logger
+	site            *site.Site
+	streams         *native.Server
+	pages           *console.Console
+	native, console []net.Listener
+}
+
+// run runs the parts until ctx ends or one of them does, and stops them in order: programs
+// first, then the ordering, then the console that shows it.
+func (r *running) run(ctx context.Context) error {
+	alive, stop := context.WithCancelCause(ctx)
+	defer stop(nil)
+	never := context.WithoutCancel(ctx)
+	ordering := start(never, stop, "ordering", r.site.Run)
+	pages := start(never, stop, "console", func(ctx context.Context) error {
+		return r.pages.Serve(ctx, consoleDrain, r.o.Config.Limits.ConsoleConnections, r.console...)
+	})
+	var streams []*part
+	for _, l := range r.native {
+		streams = append(streams, start(never, stop, "native stream", func(context.Context) error { return r.streams.Serve(l) }))
+	}
+	<-alive.Done()
+
+	r.log.Info("box stops")
+	began := time.Now()
+	r.pages.Drain()
+	limit, cancel := context.WithTimeout(never, time.Duration(answerShare*float64(r.o.Config.Timeouts.Drain)))
+	defer cancel()
+	if err := r.streams.Shutdown(limit); err != nil {
+		r.log.Warn("requests were cut off", "err", err)
+	}
+	var err error
+	if ctx.Err() == nil {
+		err = context.Cause(alive)
+	}
+	for _, p := range append(streams, ordering, pages) {
+		if e := p.stop(); e != nil && !errors.Is(err, e) {
+			err = errors.Join(err, fmt.Errorf("box: %s: %w", p.name, e))
+		}
+	}
+	r.log.Info("box has stopped", "after", time.Since(began).Round(time.Millisecond))
+	return err
+}
+
+// part is a running part of the box.
+type part struct {
+	name   string
+	cancel context.CancelFunc
+	done   sync.WaitGroup
+	err    error // valid when done
+}
+
+// start runs fn; if it ends before it is stopped, the box ends.
+func start(ctx context.Context, stopBox context.CancelCauseFunc, name string, fn func(context.Context) error) *part {
+	p := &part{name: name}
+	ctx, p.cancel = context.WithCancel(ctx)
+	p.done.Go(func() {
+		p.err = fn(ctx)
+		if ctx.Err() == nil {
+			stopBox(fmt.Errorf("box: %s %w: %w", name, ErrPart, p.err))
+		}
+	})
+	return p
+}
+
+func (p *part) stop() error {
+	p.cancel()
+	p.done.Wait()
+	return p.err
+}

@@ -1,0 +1,117 @@
+package box
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"net"
+	"syscall"
+
+	"github.com/holdfast-edge/holdfast/firmware/config"
+	"github.com/holdfast-edge/holdfast/firmware/unixsock"
+)
+
+// ports are the box's TCP listeners; one that is not configured is nil.
+type ports struct{ peer, native, console net.Listener }
+
+func openPorts(ctx context.Context, c *config.Config, who *identity) (*ports, error) {
+	nativeAddress, err := c.NativeListen()
+	if err != nil {
+		return nil, fmt.Errorf("box: %w", err)
+	}
+	peer := c.Peer.Listen
+	if peer == "" {
+		peer = who.member.Peer
+	}
+	p := &ports{}
+	for _, l := range []struct {
+		key, address string
+		to           *net.Listener
+	}{
+		{"peer.listen", peer, &p.peer},
+		{"native.listen", nativeAddress, &p.native},
+		{"console.listen", c.Console.Listen, &p.console},
+	} {
+		if l.address == "" {
+			continue
+		}
+		var lc net.ListenConfig
+		got, err := lc.Listen(ctx, "tcp", l.address)
+		if err != nil {
+			return nil, errors.Join(listenError(l.key, l.address, err), p.close())
+		}
+		*l.to = got
+	}
+	if p.native != nil {
+		p.native = tls.NewListener(p.native, &tls.Config{
+			Certificates:           []tls.Certificate{who.key.Certificate()},
+			MinVersion:             tls.VersionTLS13,
+			SessionTicketsDisabled: true, // a resumed session would not show the certificate that names the box
+		})
+	}
+	return p, nil
+}
+
+func listenError(key, address string, err error) error {
+	switch {
+	case errors.Is(err, syscall.EADDRINUSE):
+		return fmt.Errorf("box: %w: %s = %s is in use; stop what uses it, or change %s", ErrListen, key, address, key)
+	case errors.Is(err, syscall.EADDRNOTAVAIL):
+		return fmt.Errorf("box: %w: %s = %s is not an address of this machine; change %s", ErrListen, key, address, key)
+	case errors.Is(err, syscall.EACCES):
+		return fmt.Errorf("box: %w: %s = %s needs more rights; use a port above 1023", ErrListen, key, address)
+	}
+	return fmt.Errorf("box: %w: %s = %s: %w", ErrListen, key, address, err)
+}
+
+func (p *ports) close() error { return closeAll(p.peer, p.native, p.console) }
+
+// sockets are the box's unix sockets.
+type sockets struct{ native, console net.Listener }
+
+func openSockets(ctx context.Context, c *config.Config) (*sockets, error) {
+	s := &sockets{}
+	for _, l := range []struct {
+		path string
+		to   *net.Listener
+	}{{c.Native.Socket, &s.native}, {c.Console.Socket, &s.console}} {
+		if l.path == "" {
+			continue
+		}
+		got, err := unixsock.Listen(ctx, l.path)
+		if err != nil {
+			return nil, errors.Join(fmt.Errorf("box: %w: %w", ErrListen, err), s.close())
+		}
+		*l.to = got
+	}
+	return s, nil
+}
+
+func (s *sockets) close() error { return closeAll(s.native, s.console) }
+
+// closeAll closes what is open; who serves a listener may have closed it already.
+func closeAll(list ...net.Listener) (err error) {
+	for _, l := range present(list...) {
+		if e := l.Close(); e != nil && !errors.Is(e, net.ErrClosed) {
+			err = errors.Join(err, e)
+		}
+	}
+	return err
+}
+
+func present(list ...net.Listener) (open []net.Listener) {
+	for _, l := range list {
+		if l != nil {
+			open = append(open, l)
+		}
+	}
+	return open
+}
+
+func address(l net.Listener) string {
+	if l == nil {
+		return "none"
+	}
+	return l.Addr().String()
+}

@@ -1,0 +1,110 @@
+package cli
+
+import (
+	"context"
+	"flag"
+	"fmt"
+	"runtime"
+	"time"
+
+	"github.com/holdfast-edge/holdfast/firmware/config"
+)
+
+func configCommand() command {
+	return command{
+		name: "config", about: "explain and check a box's configuration",
+		sub: []command{
+			{
+				name: "show", about: "print every key with its default and what it means",
+				more:  "\nExample:\n  holdfast config show > /etc/holdfast/holdfast.toml\n",
+				flags: configShow,
+			},
+			{
+				name: "check", args: "FILE", about: "check a configuration and say what it means",
+				more:  "\nExample:\n  holdfast config check /etc/holdfast/holdfast.toml\n",
+				flags: configCheck,
+			},
+		},
+	}
+}
+
+func configShow(f *flag.FlagSet) func(context.Context, *streams, []string) error {
+	asJSON := f.Bool("json", false, "print the defaults as JSON")
+	return func(_ context.Context, s *streams, args []string) error {
+		if err := noArgs(args); err != nil {
+			return err
+		}
+		if !*asJSON {
+			_, err := s.out.Write(config.DefaultText())
+			return err
+		}
+		c, err := config.Default()
+		if err != nil {
+			return err
+		}
+		return printJSON(s.out, c)
+	}
+}
+
+func configCheck(f *flag.FlagSet) func(context.Context, *streams, []string) error {
+	asJSON := f.Bool("json", false, "print the completed configuration as JSON")
+	return func(_ context.Context, s *streams, args []string) error {
+		if len(args) != 1 {
+			return fmt.Errorf("%w: name one file", errUsage)
+		}
+		c, err := config.Load(args[0])
+		if err != nil {
+			return err
+		}
+		if *asJSON {
+			return printJSON(s.out, c)
+		}
+		native, err := c.NativeListen()
+		if err != nil {
+			return err
+		}
+		t := table(s.out)
+		fmt.Fprintf(t, "%s is good.\n\n", args[0])
+		fmt.Fprintf(t, "data\t%s; the log keeps %v in segments of %v\n", c.DataDir, c.Log.RetainSize, c.Log.SegmentSize)
+		fmt.Fprintf(t, "peers\t%s; silent for %v they count as dead\n", orElse(c.Peer.Listen, "where site.json says"), time.Duration(c.Timeouts.PeerDead))
+		fmt.Fprintf(t, "native\t%s and %s\n", orElse(native, "not on the network"), orElse(c.Native.Socket, "no socket"))
+		fmt.Fprintf(t, "console\t%s and %s\n", orElse(c.Console.Listen, "not on the network"), orElse(c.Console.Socket, "no socket"))
+		fmt.Fprintf(t, "leader\tgiven up after %v without a block while there is work\n", time.Duration(c.Timeouts.Round))
+		fmt.Fprintf(t, "memory\tabout %v\n", c.Limits.MemorySoft)
+		if c.Console.InsecureNetwork && !config.Loopback(c.Console.Listen) {
+			fmt.Fprintf(t, "warning\tthe console is plain text on the network\n")
+		}
+		return t.Flush()
+	}
+}
+
+func orElse(s, other string) string {
+	if s == "" {
+		return other
+	}
+	return s
+}
+
+func versionCommand(b Build) command {
+	return command{
+		name: "version", about: "say which version this is",
+		flags: func(f *flag.FlagSet) func(context.Context, *streams, []string) error {
+			asJSON := f.Bool("json", false, "print JSON")
+			return func(_ context.Context, s *streams, args []string) error {
+				if err := noArgs(args); err != nil {
+					return err
+				}
+				if *asJSON {
+					return printJSON(s.out, struct {
+						Version  string `json:"version"`
+						Commit   string `json:"commit"`
+						Go       string `json:"go"`
+						Platform string `json:"platform"`
+					}{b.Version, b.Commit, runtime.Version(), runtime.GOOS + "/" + runtime.GOARCH})
+				}
+				_, err := fmt.Fprintf(s.out, "holdfast %s (%s) %s %s/%s\n", b.Version, b.Commit, runtime.Version(), runtime.GOOS, runtime.GOARCH)
+				return err
+			}
+		},
+	}
+}

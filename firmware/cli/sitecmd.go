@@ -1,0 +1,205 @@
+package cli
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"log/slog"
+	"time"
+
+	"github.com/holdfast-edge/holdfast/coord"
+	"github.com/holdfast-edge/holdfast/coord/client"
+	"github.com/holdfast-edge/holdfast/firmware/console/api"
+	"github.com/holdfast-edge/holdfast/firmware/remote"
+)
+
+const (
+	// connectPatience is how long a box that does not answer yet is waited for.
+	connectPatience = 5 * time.Second
+	connectPoll     = 200 * time.Millisecond
+	// closeTimeMax is how long a client may take to say goodbye.
+	closeTimeMax = time.Second
+)
+
+// endpointsOf learns the site's boxes from one of them, waiting a little for it to answer.
+func endpointsOf(ctx context.Context, b *remote.Box) ([]client.Endpoint, error) {
+	deadline := time.Now().Add(connectPatience)
+	for {
+		m, err := b.Members(ctx)
+		if err == nil {
+			return endpoints(&m)
+		}
+		if !errors.Is(err, remote.ErrUnreachable) || time.Now().After(deadline) {
+			return nil, err
+		}
+		select {
+		case <-ctx.Done():
+			return nil, context.Cause(ctx)
+		case <-time.After(connectPoll):
+		}
+	}
+}
+
+func endpoints(m *api.Members) ([]client.Endpoint, error) {
+	var list []client.Endpoint
+	for i := range m.Members {
+		if b := &m.Members[i]; b.Native != "" {
+			list = append(list, client.Endpoint{Network: "tcp", Address: b.Native, Box: b.ID})
+		}
+	}
+	if len(list) == 0 {
+		return nil, errors.New("no box of the site serves the native stream; set native.listen in their configuration")
+	}
+	return list, nil
+}
+
+func kvCommand() command {
+	return command{
+		name: "kv", about: "read and write keys",
+		sub: []command{
+			{
+				name: "get", args: "KEY", about: "print a key's value as the site has it now",
+				more:  addrHelp + "\nExample:\n  holdfast kv get /config/ttl\n",
+				flags: kvVerb(1, kvGet),
+			},
+			{
+				name: "put", args: "KEY VALUE", about: "set a key; VALUE - reads standard input",
+				more:  addrHelp + "\nExamples:\n  holdfast kv put /config/ttl 60\n  holdfast kv put /config/rules - < rules.json\n",
+				flags: kvVerb(2, kvPut),
+			},
+			{
+				name: "del", args: "KEY", about: "remove a key",
+				more:  addrHelp + "\nExample:\n  holdfast kv del /config/ttl\n",
+				flags: kvVerb(1, kvDelete),
+			},
+		},
+	}
+}
+
+// kvRun does one thing with a key.
+type kvRun func(ctx context.Context, c *client.Client, s *streams, asJSON bool, args []string) error
+
+func kvVerb(n int, run kvRun) func(f *flag.FlagSet) func(context.Context, *streams, []string) error {
+	return func(f *flag.FlagSet) func(context.Context, *streams, []string) error {
+		addr, asJSON := asking(f)
+		timeout := f.Duration("timeout", 10*time.Second, "give up after this `time`")
+		return func(ctx context.Context, s *streams, args []string) error {
+			if len(args) != n {
+				return fmt.Errorf("%w: %d arguments where %d are needed", errUsage, len(args), n)
+			}
+			return ask(*addr, func(b *remote.Box) error {
+				ctx, cancel := context.WithTimeout(ctx, *timeout)
+				defer cancel()
+				list, err := endpointsOf(ctx, b)
+				if err != nil {
+					return err
+				}
+				c, err := client.Dial(ctx, client.Config{Endpoints: list, Name: "holdfast kv"})
+				if err != nil {
+					return waited(err, *timeout)
+				}
+				return errors.Join(waited(run(ctx, c, s, *asJSON, args), *timeout), closeClient(ctx, c))
+			})
+		}
+	}
+}
+
+// waited says more than a deadline does.
+func waited(err error, timeout time.Duration) error {
+	if errors.Is(err, context.DeadlineExceeded) {
+		return fmt.Errorf("the site did not answer within %v; look at `holdfast status`: %w", timeout, err)
+	}
+	return err
+}
+
+func closeClient(ctx context.Context, c *client.Client) error {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), closeTimeMax)
+	defer cancel()
+	return c.Close(ctx)
+}
+
+func kvGet(ctx context.Context, c *client.Client, s *streams, asJSON bool, args []string) error {
+	value, found, err := c.Get(ctx, []byte(args[0]))
+	if err != nil {
+		return err
+	}
+	if asJSON {
+		out := struct {
+			Key   api.Bytes  `json:"key"`
+			Found bool       `json:"found"`
+			Value *api.Bytes `json:"value,omitempty"`
+		}{Key: api.Bytes(args[0]), Found: found}
+		if found {
+			out.Value = (*api.Bytes)(&value)
+		}
+		if err := printJSON(s.out, out); err != nil {
+			return err
+		}
+	}
+	switch {
+	case !found:
+		return fmt.Errorf("there is no key %q", args[0])
+	case asJSON:
+		return nil
+	}
+	_, err = s.out.Write(append(value, '\n'))
+	return err
+}
+
+func kvPut(ctx context.Context, c *client.Client, s *streams, asJSON bool, args []string) error {
+	value := []byte(args[1])
+	if args[1] == "-" {
+		var err error
+		if value, err = io.ReadAll(io.LimitReader(s.in, coord.ValueBytesMax+1)); err != nil {
+			return fmt.Errorf("read standard input: %w", err)
+		}
+	}
+	revision, err := c.Put(ctx, []byte(args[0]), value)
+	if err != nil {
+		return err
+	}
+	if asJSON {
+		return printJSON(s.out, struct {
+			Revision uint64 `json:"revision"`
+		}{revision})
+	}
+	_, err = fmt.Fprintf(s.out, "revision %d\n", revision)
+	return err
+}
+
+func kvDelete(ctx context.Context, c *client.Client, s *streams, asJSON bool, args []string) error {
+	found, err := c.Delete(ctx, []byte(args[0]))
+	if err != nil {
+		return err
+	}
+	if asJSON {
+		return printJSON(s.out, struct {
+			Found bool `json:"found"`
+		}{found})
+	}
+	text := "removed"
+	if !found {
+		text = "was not there"
+	}
+	_, err = fmt.Fprintln(s.out, text)
+	return err
+}
+
+// newLogger logs to w at a level, as text or JSON.
+func newLogger(w io.Writer, format, level string) (*slog.Logger, error) {
+	var o slog.HandlerOptions
+	var l slog.Level
+	if err := l.UnmarshalText([]byte(level)); err != nil {
+		return nil, fmt.Errorf("%w: --log-level %q; it is debug, info, warn or error", errUsage, level)
+	}
+	o.Level = l
+	switch format {
+	case "text":
+		return slog.New(slog.NewTextHandler(w, &o)), nil
+	case "json":
+		return slog.New(slog.NewJSONHandler(w, &o)), nil
+	}
+	return nil, fmt.Errorf("%w: --log-format %q; it is text or json", errUsage, format)
+}

@@ -1,0 +1,25 @@
+// Holdfast coordinates the boxes of an edge site, even when some of them lie. This is its one
+// program: firmware on a box (`holdfast run`), a whole site to try (`holdfast dev`), and the
+// command line of both.
+package main
+
+import (
+	"context"
+	"os"
+	"os/signal"
+	"syscall"
+
+	"github.com/holdfast-edge/holdfast/firmware/cli"
+)
+
+// Set by the linker (see Makefile).
+var (
+	version = "dev"
+	commit  = "unknown"
+)
+
+func main() {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	context.AfterFunc(ctx, stop) // a second signal ends the program at once
+	os.Exit(cli.Run(ctx, cli.Build{Version: version, Commit: commit}, os.Args[1:], os.Stdin, os.Stdout, os.Stderr))
+}
