@@ -136,11 +136,14 @@ func (s *Server) take(nc net.Conn) {
 	s.conns[c] = struct{}{}
 	s.work.Go(func() {
 		err := c.serve()
+		broken := !errors.Is(err, io.EOF) && !errors.Is(err, errStopping)
+		if broken {
+			s.stats.broken.Add(1)
+		}
 		s.mu.Lock()
 		delete(s.conns, c)
 		s.mu.Unlock()
-		if !errors.Is(err, io.EOF) && !errors.Is(err, errStopping) {
-			s.stats.broken.Add(1)
+		if broken {
 			s.cfg.Logger.Info("client connection ended", "client", c.name, "remote", nc.RemoteAddr().String(), "err", err)
 		}
 	})
