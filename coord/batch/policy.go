@@ -45,9 +45,13 @@ type Policy struct {
 }
 
 func (p Policy) withDefaults() Policy {
-	def(&p.Low, Level{Target: 10, LingerShare: 0.25})
-	def(&p.Normal, Level{Target: 100, LingerShare: 0.5})
-	def(&p.High, Level{Target: 200, LingerShare: 1})
+	for _, l := range []struct {
+		level *Level
+		to    Level
+	}{{&p.Low, Level{10, 0.25}}, {&p.Normal, Level{100, 0.5}}, {&p.High, Level{200, 1}}} {
+		def(&l.level.Target, l.to.Target)
+		def(&l.level.LingerShare, l.to.LingerShare)
+	}
 	def(&p.LowLoad, 0.3)
 	def(&p.HighLoad, 0.8)
 	def(&p.Hysteresis, 0.05)

@@ -32,7 +32,7 @@ const (
 	memberTextBytesMax = 260
 	// memberKeyBytesMax bounds a member's public key: P-256 in PKIX DER is 91 bytes, RSA-4096 550.
 	memberKeyBytesMax = 1 << 10
-	// nanosecondsMax in milliseconds, so that a RetryAfter fits a time.Duration.
+	// retryMillisecondsMax: the largest RetryAfter that fits a time.Duration.
 	retryMillisecondsMax = math.MaxInt64 / uint64(time.Millisecond)
 )
 
