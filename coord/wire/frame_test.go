@@ -47,8 +47,12 @@ func TestAFrameIsRefusedByItsLengthAlone(t *testing.T) {
 		length uint32
 		most   int
 	}{
-		{1 << 31, coord.FrameBytesMax}, {1<<32 - 1, coord.FrameBytesMax}, {coord.FrameBytesMax + 1, coord.FrameBytesMax},
-		{coord.FrameBytesMax + 1, 1 << 40}, {HelloBytesMax + 1, HelloBytesMax}, {1, 0},
+		{1 << 31, coord.FrameBytesMax},
+		{1<<32 - 1, coord.FrameBytesMax},
+		{coord.FrameBytesMax + 1, coord.FrameBytesMax},
+		{coord.FrameBytesMax + 1, 1 << 40},
+		{HelloBytesMax + 1, HelloBytesMax},
+		{1, 0},
 	} {
 		// The reader must not ask for the content: there is none.
 		r := io.MultiReader(bytes.NewReader(binary.BigEndian.AppendUint32(nil, x.length)), iotest.ErrReader(errors.New("read on")))

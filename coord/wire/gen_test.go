@@ -282,8 +282,8 @@ func (g gen) columns(n int) *coord.Columns {
 // fields are the names of a struct's fields.
 func fields(v any) (names []string) {
 	t := reflect.TypeOf(v)
-	for i := range t.NumField() {
-		names = append(names, t.Field(i).Name)
+	for field := range t.Fields() {
+		names = append(names, field.Name)
 	}
 	return names
 }
