@@ -76,6 +76,7 @@ type Site struct {
 	lastView atomic.Pointer[View]
 	fault    atomic.Pointer[string]
 	draining atomic.Bool
+	running  atomic.Bool
 
 	snapMu  sync.Mutex
 	snap    Snapshot
@@ -120,6 +121,7 @@ func Open(o Options) (*Site, error) {
 	if err != nil {
 		return nil, fmt.Errorf("site: links: %w", err)
 	}
+	s.publish()
 	return s, nil
 }
 
@@ -188,6 +190,7 @@ func (s *Site) now() int64 { return int64(time.Since(s.start)) + 1 }
 
 // own is the goroutine that owns the box.
 func (s *Site) own(ctx context.Context) {
+	s.running.Store(true)
 	defer close(s.stopped)
 	timer := time.NewTimer(0)
 	defer timer.Stop()

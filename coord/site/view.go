@@ -8,8 +8,11 @@ import (
 	"github.com/holdfast-edge/holdfast/coord/state"
 )
 
-// ask runs fn on the owner's goroutine and waits; false when the site has stopped.
+// ask runs fn on the owner's goroutine and waits; false when the site does not run.
 func (s *Site) ask(fn func(*Box)) bool {
+	if !s.running.Load() {
+		return false
+	}
 	done := make(chan struct{})
 	s.calls.put(func(b *Box) { fn(b); close(done) })
 	select {
@@ -20,11 +23,9 @@ func (s *Site) ask(fn func(*Box)) bool {
 	}
 }
 
-// View is the box and its site now, or the last one when it has stopped.
+// View is the box and its site now, or as it was opened or stopped when it does not run.
 func (s *Site) View() *View {
-	if !s.ask(func(*Box) { s.publish() }) && s.lastView.Load() == nil {
-		return &View{Verdict: "This box is stopping.", Taken: time.Now()}
-	}
+	s.ask(func(*Box) { s.publish() })
 	return s.lastView.Load()
 }
 
@@ -146,7 +147,7 @@ func (s *Site) publish() {
 		v.Members = append(v.Members, m)
 	}
 	s.fillCounters(v)
-	v.Serving = v.Fault == "" && up >= v.Quorum && !core.Overdue(now) && !s.draining.Load()
+	v.Serving = s.running.Load() && v.Fault == "" && up >= v.Quorum && !core.Overdue(now) && !s.draining.Load()
 	v.Verdict = verdict(v, up, s.draining.Load(), core.Overdue(now))
 	s.lastView.Store(v)
 }
