@@ -146,20 +146,20 @@ func (w *work) finished() coord.Reply {
 // useUp applies the numbers of a call that gave up, in the background, for as long as the
 // client lives.
 func (c *Client) useUp(s *session, t *ticket, w *work) {
-	c.calls.Add(1) // its own call is still counted, so that this is before any Wait ends
-	go func() {
-		defer c.calls.Done()
+	// The call itself is still counted, so this is before any Wait ends.
+	c.calls.Go(func() {
 		w.toReads()
 		if err := c.drive(c.life, w, int(c.prefer.Load())); err != nil {
 			s.lose() // it is gone, or keeps a hole for ever
 		}
 		s.finish(t)
-	}()
+	})
 }
 
 // drive sends w until every message has its outcome: to box first, then to the others in
 // turn. It gives up when ctx ends, the session is unknown, or a box refuses the size.
 func (c *Client) drive(ctx context.Context, w *work, box int) error {
+	var last error // why it failed, for whoever gives up
 	for failures := 0; ; {
 		b := c.pick(box)
 		reply, err := c.try(ctx, b, w)
@@ -181,9 +181,12 @@ func (c *Client) drive(ctx context.Context, w *work, box int) error {
 		default:
 			b.failed(err)
 		}
+		if last == nil || ctx.Err() == nil { // else err may only say that ctx ended
+			last = err
+		}
 		failures++
 		if c.pause(ctx, failures, reply.RetryAfter); ctx.Err() != nil {
-			return fmt.Errorf("%w (last: %w)", ctx.Err(), err)
+			return fmt.Errorf("%w (last: %w)", ctx.Err(), last)
 		}
 		c.stats.retried.Add(uint64(w.cols.Len()))
 		box = (b.index + 1) % len(c.boxes)

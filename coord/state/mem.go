@@ -2,6 +2,7 @@ package state
 
 import (
 	"fmt"
+	"maps"
 	"slices"
 	"sort"
 	"sync"
@@ -117,9 +118,7 @@ func (b *MemBackend) Clone() *MemBackend {
 	defer b.mu.RUnlock()
 	c := NewMemBackend()
 	for i := range b.spaces {
-		for k, v := range b.spaces[i].m {
-			c.spaces[i].m[k] = v
-		}
+		maps.Copy(c.spaces[i].m, b.spaces[i].m)
 	}
 	c.final = b.final
 	return c
