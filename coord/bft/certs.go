@@ -232,6 +232,10 @@ func (c *Core) takeCert(x *coord.Cert) {
 	if x.Round > c.hiRound {
 		c.hi, c.hiRound, c.hiDigest = x, x.Round, x.Digest
 	}
+	// A proposal that we could not vote for in time, for want of a batch, is needed all the same.
+	if rs := c.rounds[x.Round]; rs.prop != nil && rs.propDigest == x.Digest {
+		c.keepBlock(rs.prop)
+	}
 }
 
 // proof lists what shows that round r may start: the certificate of the notarized block in round p and

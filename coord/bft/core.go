@@ -371,6 +371,8 @@ func (c *Core) handle(from int, m *coord.PeerMsg) {
 	case m.FetchBlock != nil:
 		if b := c.blocks[*m.FetchBlock]; b != nil && b.Height > c.final.Height {
 			c.send(from, &coord.PeerMsg{Block: b})
+		} else { // perhaps it is final here, so that the log has it and what follows
+			c.rd.Serve = append(c.rd.Serve, Serve{To: from, Blocks: true, After: c.heard[from].Height})
 		}
 	case m.Block != nil:
 		c.onBlock(m.Block)

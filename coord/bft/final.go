@@ -170,6 +170,9 @@ func (c *Core) onCatchUp(from int, u *coord.CatchUp) {
 		c.bad(from)
 		return
 	}
+	if u.Cert.Round <= c.final.Round {
+		return // we have these by now
+	}
 	next := u.Cert.Digest
 	for i := len(u.Blocks) - 1; i >= 0; i-- {
 		b := u.Blocks[i]
@@ -186,7 +189,10 @@ func (c *Core) onCatchUp(from int, u *coord.CatchUp) {
 	for _, b := range u.Blocks {
 		c.keepBlock(b)
 	}
-	c.want, c.partial = want{}, u.Cert
+	if c.partial == nil || c.partial.Round > u.Cert.Round {
+		c.partial = u.Cert
+	}
+	c.want = want{}
 	c.catching = from + 1
 	c.progressed = true
 }

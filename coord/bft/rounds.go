@@ -104,6 +104,11 @@ func (c *Core) onProposal(from int, p *coord.Proposal) {
 		}
 	}
 	if b.Round < c.cur {
+		d := b.Digest()
+		if rs := c.rounds[b.Round]; rs != nil && ((rs.notar != nil && rs.notar.Digest == d) || (rs.fin != nil && rs.fin.Digest == d)) {
+			c.keepBlock(b) // late, and needed
+			c.progressed = true
+		}
 		c.onVote(from, c.leaderVote(from, p))
 		return
 	}
@@ -180,11 +185,16 @@ func (c *Core) judge(from int, p *coord.Proposal) {
 	if c.want.digest == d {
 		c.keepBlock(b)
 	}
-	if b.Round == c.cur {
+	switch {
+	case b.Round == c.cur:
 		if rs := c.round(b.Round); rs.prop == nil {
 			rs.prop, rs.propDigest = b, d
 			c.progressed = true
 		}
+	case b.Round > c.cur && c.near(b.Round) && (c.stash == nil || c.stash.p.Block.Round <= b.Round):
+		// We know its proof and may not follow yet: the last round of a term is left only when it is proven,
+		// which takes a moment.
+		c.stash = &stash{from, p, c.now + c.voteWait()}
 	}
 	c.onVote(from, c.leaderVote(from, p))
 }
