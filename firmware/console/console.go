@@ -55,7 +55,7 @@ type Console struct {
 	handler  http.Handler
 }
 
-// New makes a console. It starts nothing.
+// New makes a console. It starts nothing, and asks nothing of the site, which need not run yet.
 func New(cfg Config) (*Console, error) {
 	if cfg.Site == nil || cfg.Logger == nil {
 		return nil, fmt.Errorf("%w: Site and Logger are required", ErrConfig)

@@ -322,6 +322,10 @@ func TestOpenAPIDescribesEveryRouteAndEveryRequiredField(t *testing.T) {
 	}
 }
 
+func TestANewConsoleAsksNothingOfASiteThatDoesNotRunYet(t *testing.T) {
+	newConsole(t, struct{ Site }{}) // any call would panic
+}
+
 func TestAnUnreadableCounterDoesNotTakeThePageAway(t *testing.T) {
 	s := servingSite()
 	s.topErr = errors.New("disk is gone")

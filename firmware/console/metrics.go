@@ -169,8 +169,15 @@ func (c *siteCollector) add(k prometheus.ValueType, name, help, label string, va
 	}
 }
 
-// Describe implements prometheus.Collector.
-func (c *siteCollector) Describe(ch chan<- *prometheus.Desc) { prometheus.DescribeByCollect(c, ch) }
+// Describe implements prometheus.Collector. It does not look at the site, which need not run yet.
+func (c *siteCollector) Describe(ch chan<- *prometheus.Desc) {
+	for _, s := range c.scalars {
+		ch <- s.desc
+	}
+	for _, d := range []*prometheus.Desc{c.member.up, c.member.height, c.member.rtt, c.member.suspect, c.latency} {
+		ch <- d
+	}
+}
 
 // Collect implements prometheus.Collector: one View a scrape.
 func (c *siteCollector) Collect(ch chan<- prometheus.Metric) {

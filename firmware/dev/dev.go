@@ -43,6 +43,8 @@ const (
 	stopTimeMax = 2900 * time.Millisecond
 	// readyPoll is how often a starting box is asked whether it serves.
 	readyPoll = 100 * time.Millisecond
+	// probeTimeMax is how long a box may take to say whether it serves: one that hangs does not.
+	probeTimeMax = time.Second
 	// readyPatience is after how long a site is announced although some boxes do not serve, if
 	// enough of them do.
 	readyPatience = 15 * time.Second

@@ -61,7 +61,7 @@ func (s *supervisor) awaitServing(ctx context.Context) error {
 		serving := 0
 		var why error
 		for _, c := range consoles {
-			if err := c.Ready(ctx); err != nil {
+			if err := probe(ctx, c); err != nil {
 				why = err
 				continue
 			}
@@ -81,6 +81,12 @@ func (s *supervisor) awaitServing(ctx context.Context) error {
 		case <-tick.C:
 		}
 	}
+}
+
+func probe(ctx context.Context, c *remote.Box) error {
+	ctx, cancel := context.WithTimeout(ctx, probeTimeMax)
+	defer cancel()
+	return c.Ready(ctx)
 }
 
 func (s *supervisor) greet() error {
