@@ -57,14 +57,38 @@ type Base struct {
 
 	// w serialises Commit, Install's end, Snapshot and Close.
 	w sync.Mutex
-	// mu guards db, which an installed state replaces.
+	// mu guards file, which an installed state replaces; nil: closed.
 	mu        sync.RWMutex
-	db        *bolt.DB
+	file      *baseFile
 	snapshots map[*Snapshot]struct{} // guarded by w
 	install   *Install               // guarded by w
 
 	committed atomic.Pointer[coord.Final]
 	installed atomic.Pointer[coord.Checkpoint]
+}
+
+// baseFile is an open file and who reads it. bbolt's own Close would wait for readers under a lock that
+// one of them may need to end (a Get inside a Scan), so that they are waited for before.
+type baseFile struct {
+	db      *bolt.DB
+	readers sync.WaitGroup
+}
+
+// close waits for who reads. Nobody can begin any more.
+func (f *baseFile) close() error {
+	f.readers.Wait()
+	return guard("close", f.db.Close)
+}
+
+// reading is one read transaction.
+type reading struct {
+	*bolt.Tx
+	file *baseFile
+}
+
+func (r reading) end() {
+	_ = r.Rollback() // of a read: nothing can be lost
+	r.file.readers.Done()
 }
 
 // OpenBase opens the base in dir, or makes an empty one. Errors: ErrIdentity, ErrFormat, ErrLocked (another
@@ -94,7 +118,7 @@ func openBase(dir string, o Options, f *fuse, behind func(uint64) error) (*Base,
 	if err != nil {
 		return nil, err
 	}
-	b.db = db
+	b.file = &baseFile{db: db}
 	if err := b.readMeta(db); err != nil {
 		return nil, errors.Join(err, db.Close())
 	}
@@ -311,23 +335,25 @@ func (b *Base) writable(op string) (*bolt.DB, error) {
 	}
 	b.mu.RLock()
 	defer b.mu.RUnlock()
-	if b.db == nil {
+	if b.file == nil {
 		return nil, fmt.Errorf("store: %s: %w", op, ErrClosed)
 	}
-	return b.db, nil
+	return b.file.db, nil
 }
 
-// begin starts a read of the state as it is now.
-func (b *Base) begin(op string) (tx *bolt.Tx, err error) {
+// begin starts a read of the state as it is now; end it.
+func (b *Base) begin(op string) (r reading, err error) {
 	b.mu.RLock()
 	defer b.mu.RUnlock()
-	if b.db == nil {
-		return nil, fmt.Errorf("store: %s: %w", op, ErrClosed)
+	if b.file == nil {
+		return r, fmt.Errorf("store: %s: %w", op, ErrClosed)
 	}
-	if tx, err = b.db.Begin(false); err != nil {
-		return nil, fmt.Errorf("store: %s: %w", op, err)
+	tx, err := b.file.db.Begin(false)
+	if err != nil {
+		return r, fmt.Errorf("store: %s: %w", op, err)
 	}
-	return tx, nil
+	b.file.readers.Add(1)
+	return reading{tx, b.file}, nil
 }
 
 // Get gives the value of a key as of the last commit, and whether there is one. The value is a copy and
@@ -340,7 +366,7 @@ func (b *Base) Get(sp coord.Space, key []byte) (value []byte, ok bool, err error
 	if err != nil {
 		return nil, false, err
 	}
-	defer tx.Rollback()
+	defer tx.end()
 	err = guard("get", func() error {
 		var room [64]byte
 		if v := tx.Bucket(spaceBucket(sp)).Get(append(append(room[:0], keyMark), key...)); v != nil {
@@ -362,8 +388,8 @@ func (b *Base) Scan(sp coord.Space, from []byte, fn func(k, v []byte) bool) erro
 	if err != nil {
 		return err
 	}
-	defer tx.Rollback()
-	return scan(tx, sp, from, fn)
+	defer tx.end()
+	return scan(tx.Tx, sp, from, fn)
 }
 
 // scan guards what bbolt does and leaves a panic of fn alone.
@@ -401,11 +427,11 @@ func (b *Base) Close() error {
 	}
 	b.closeSnapshots()
 	b.mu.Lock()
-	db := b.db
-	b.db = nil
+	f := b.file
+	b.file = nil
 	b.mu.Unlock()
-	if db == nil {
+	if f == nil {
 		return nil
 	}
-	return guard("close", db.Close)
+	return f.close()
 }

@@ -164,12 +164,12 @@ func (in *Install) Finish() error {
 	}
 	b.closeSnapshots()
 	b.mu.Lock()
-	old := b.db
-	b.db = db
+	old := b.file
+	b.file = &baseFile{db: db}
 	b.mu.Unlock()
 	b.committed.Store(final)
 	b.installed.Store(in.cp)
-	if err := guard("install", old.Close); err != nil { // waits for reads of the old state
+	if err := old.close(); err != nil { // waits for reads of the old state
 		b.log.Warn("closing the replaced base", "err", err)
 	}
 	return nil

@@ -8,8 +8,6 @@ import (
 	"sync"
 	"sync/atomic"
 
-	bolt "go.etcd.io/bbolt"
-
 	"github.com/holdfast-edge/holdfast/coord"
 )
 
@@ -25,7 +23,7 @@ type Snapshot struct {
 	stop   atomic.Bool
 
 	mu       sync.Mutex // guards tx, which one goroutine at a time may use
-	tx       *bolt.Tx   // nil: closed
+	tx       reading    // no Tx: closed
 	starts   []entryKey // the first entry of each chunk
 	manifest []byte
 	state    coord.Digest
@@ -64,7 +62,7 @@ func (b *Base) Snapshot(ctx context.Context) (*Snapshot, error) {
 func (s *Snapshot) Build(ctx context.Context) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.tx == nil {
+	if s.tx.Tx == nil {
 		return fmt.Errorf("store: build: %w", ErrClosed)
 	}
 	s.starts = s.starts[:0]
@@ -104,7 +102,7 @@ func (s *Snapshot) walk(from entryKey, fn func(e entryKey, v []byte) error) erro
 			key = nil
 		}
 		var stop error
-		err := scan(s.tx, sp, key, func(k, v []byte) bool {
+		err := scan(s.tx.Tx, sp, key, func(k, v []byte) bool {
 			stop = fn(entryKey{sp, k}, v)
 			return stop == nil
 		})
@@ -137,7 +135,7 @@ func (s *Snapshot) Manifest() []byte {
 func (s *Snapshot) Chunk(i int) ([]byte, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.tx == nil {
+	if s.tx.Tx == nil {
 		return nil, fmt.Errorf("store: chunk: %w", ErrClosed)
 	}
 	if i < 0 || i >= len(s.manifest)/len(coord.Digest{}) {
@@ -169,31 +167,26 @@ func (s *Snapshot) Chunk(i int) ([]byte, error) {
 func (s *Snapshot) Close() error {
 	s.base.w.Lock()
 	defer s.base.w.Unlock()
-	return s.close()
+	s.close()
+	return nil
 }
 
 // close is Close with the base's w held.
-func (s *Snapshot) close() error {
+func (s *Snapshot) close() {
 	delete(s.base.snapshots, s)
 	s.stop.Store(true)
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.tx == nil {
-		return nil
+	if s.tx.Tx == nil {
+		return
 	}
-	tx := s.tx
-	s.tx = nil
-	if err := tx.Rollback(); err != nil {
-		return fmt.Errorf("store: close snapshot: %w", err)
-	}
-	return nil
+	s.tx.end()
+	s.tx = reading{}
 }
 
 // closeSnapshots ends all; w is held.
 func (b *Base) closeSnapshots() {
 	for s := range b.snapshots {
-		if err := s.close(); err != nil {
-			b.log.Warn("snapshot", "err", err)
-		}
+		s.close()
 	}
 }

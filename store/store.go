@@ -63,5 +63,11 @@ func (s *Store) compare() {
 // Failed is the first failure of a write, nil while there was none.
 func (s *Store) Failed() error { return s.fuse.check("state") }
 
-// Close ends what runs, makes the log durable and gives the directory back.
-func (s *Store) Close() error { return errors.Join(s.Log.Close(), s.Base.Close(), s.lock.Close()) }
+// Close ends what runs, makes the log durable and gives the directory back. It may be called again.
+func (s *Store) Close() error {
+	err := errors.Join(s.Log.Close(), s.Base.Close())
+	if e := s.lock.Close(); !errors.Is(e, os.ErrClosed) {
+		err = errors.Join(err, e)
+	}
+	return err
+}
