@@ -94,6 +94,8 @@ type Member struct {
 	Client  string `json:"client"`
 	Native  string `json:"native"`
 	Console string `json:"console"`
+	// VotesFrom, when not 0, is the first round in which the box votes: it took the place of one whose disk is lost.
+	VotesFrom uint64 `json:"votes_from,omitempty"`
 }
 
 // Members is the member set of one epoch.

@@ -294,3 +294,39 @@ func FuzzStep(f *testing.F) {
 		}
 	})
 }
+
+func TestABoxInThePlaceOfALostOneIsSilentUntilItMayVote(t *testing.T) {
+	r := newRig(t, 4, 5)
+	r.settle()
+	var ds []coord.Digest
+	for i := range uint64(3) {
+		ds = append(ds, r.submit(0, i+1))
+		r.settle()
+		r.wait(5 * time.Millisecond)
+	}
+	// Box 3 loses its disk; its successor may vote from round 10 on.
+	r.logs[3] = nil
+	early, late := 0, 0
+	r.twist = func(from, _ int, m *coord.PeerMsg) *coord.PeerMsg {
+		if v := m.Vote; v != nil && from == 3 {
+			if v.Round < 10 {
+				early++
+			} else {
+				late++
+			}
+		}
+		return m
+	}
+	r.votesFrom = 10
+	r.boot(3)
+	for i := range uint64(12) {
+		ds = append(ds, r.submit(1, i+1))
+		r.settle()
+		r.wait(5 * time.Millisecond)
+	}
+	r.wait(3 * time.Second)
+	r.wantEverywhere(ds...)
+	if early > 0 || late == 0 {
+		t.Errorf("the successor voted %d times too early and %d times after", early, late)
+	}
+}

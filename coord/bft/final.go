@@ -148,20 +148,11 @@ func (c *Core) miss(d coord.Digest) {
 }
 
 func (c *Core) onBlock(b *coord.Block) {
-	if c.want.digest != (coord.Digest{}) && b.Whole() && b.Digest() == c.want.digest && c.authorsKnown(b) {
+	if c.want.digest != (coord.Digest{}) && b.Whole() && b.Digest() == c.want.digest {
 		c.keepBlock(b)
 		c.want = want{}
 		c.progressed = true
 	}
-}
-
-func (c *Core) authorsKnown(b *coord.Block) bool {
-	for i := range b.Refs {
-		if _, ok := c.index[b.Refs[i].Author]; !ok {
-			return false
-		}
-	}
-	return true
 }
 
 // onCatchUp takes final blocks: the certificate makes the last one final, the hash chain the others.
@@ -176,7 +167,7 @@ func (c *Core) onCatchUp(from int, u *coord.CatchUp) {
 	next := u.Cert.Digest
 	for i := len(u.Blocks) - 1; i >= 0; i-- {
 		b := u.Blocks[i]
-		if b == nil || b.Digest() != next || !b.Whole() || !c.authorsKnown(b) {
+		if b == nil || b.Digest() != next || !b.Whole() {
 			c.bad(from)
 			return
 		}

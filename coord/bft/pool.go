@@ -32,10 +32,7 @@ type pool struct {
 // onBatch takes a batch's bytes. It counts when it came over its author's own link, when
 // its signature holds, or when a certified block names it.
 func (c *Core) onBatch(from int, b *coord.Batch, d coord.Digest, verified bool) {
-	i, ok := c.index[b.Author]
-	if !ok {
-		return
-	}
+	i, member := c.index[b.Author]
 	if h := c.pool.held[d]; h != nil {
 		if verified && !h.verified {
 			h.verified, c.progressed = true, true
@@ -43,11 +40,11 @@ func (c *Core) onBatch(from int, b *coord.Batch, d coord.Digest, verified bool) 
 		return
 	}
 	nd := c.pool.need[d]
-	trusted := from == i || (nd != nil && nd.certified)
-	if !trusted && !verified {
+	certified := nd != nil && nd.certified // perhaps by a box that is not a member any more
+	if !certified && (!member || (from != i && !verified)) {
 		return
 	}
-	if (nd == nil || !nd.certified) && (c.cfg.Done(b.Author, b.Seq) || c.pool.perAuthor[i] >= c.cfg.PendingMax) {
+	if !certified && (c.cfg.Done(b.Author, b.Seq) || c.pool.perAuthor[i] >= c.cfg.PendingMax) {
 		return
 	}
 	h := c.keepBatch(b, d, verified)

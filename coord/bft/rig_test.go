@@ -27,7 +27,8 @@ type rig struct {
 	inbox    []parcel
 	term     uint64
 	verifies []int
-	votes    map[string]coord.Digest
+	// votesFrom is box 3's.
+	votesFrom uint64
 }
 
 type parcel struct {
@@ -56,7 +57,7 @@ func (k rigKeys) VerifyVote(v *coord.Vote) bool {
 func newRig(t *testing.T, n int, term uint64) *rig {
 	r := &rig{
 		t: t, n: n, term: term, now: 1, cores: make([]*Core, n), logs: make([][]coord.Record, n), got: make([][]coord.Digest, n),
-		done: make([]map[uint64]bool, n), down: make([]bool, n), verifies: make([]int, n), votes: map[string]coord.Digest{},
+		done: make([]map[uint64]bool, n), down: make([]bool, n), verifies: make([]int, n),
 	}
 	for i := range n {
 		r.done[i] = map[uint64]bool{}
@@ -74,6 +75,9 @@ func (r *rig) config(i int) Config {
 		Self: i, Epoch: 1, TermRounds: r.term, Timeout: 500 * tms, LeaderDown: 150 * tms, Retransmit: 250 * tms, IdleStatus: 1000 * tms,
 		FetchDelay: 16 * tms, Starve: 4000 * tms, DepthMax: 8, BlockBytes: 1 << 20, PendingMax: 64, Keys: rigKeys{r, i},
 		Done: func(a coord.BoxID, seq uint64) bool { return r.done[i][uint64(a[0])<<32|seq] },
+	}
+	if i == 3 {
+		c.VotesFrom = r.votesFrom
 	}
 	for k := range r.n {
 		c.Members = append(c.Members, member(k))

@@ -39,6 +39,10 @@ type Config struct {
 	BlockBytes int
 	// PendingMax bounds the batches of one author that wait to be ordered.
 	PendingMax int
+	// VotesFrom, when not 0, is the first round in which this box may vote: a box that took the place of
+	// one whose disk is lost does not know what that one signed, so it is silent until a term
+	// that nobody has voted in.
+	VotesFrom uint64
 	// Done says whether a batch took effect already (or never will): it need not be ordered.
 	Done func(author coord.BoxID, seq uint64) bool
 	Keys Keys

@@ -157,7 +157,7 @@ func NewBox(cfg BoxConfig, backend state.Backend, final *coord.Final) (*Box, err
 		Retransmit: int64(t.Retransmit), IdleStatus: int64(t.IdleStatus), FetchDelay: int64(t.FetchDelay),
 		Starve: int64(t.Starve), DepthMax: t.DepthMax, BlockBytes: t.BlockBytes, PendingMax: t.PendingMax,
 		Done: func(a coord.BoxID, seq uint64) bool { return b.st.BatchDone(a, seq) },
-		Keys: cfg.Keys, Mutant: cfg.Mutant,
+		Keys: cfg.Keys, Mutant: cfg.Mutant, VotesFrom: cfg.Members.List[cfg.Self].VotesFrom,
 	}, base, cert)
 	if err != nil {
 		return nil, fmt.Errorf("site: %w", err)
