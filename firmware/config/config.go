@@ -39,62 +39,62 @@ var defaultText []byte
 
 // Config is the configuration of one box. default.toml says what each key means.
 type Config struct {
-	DataDir  string   `toml:"data_dir"`
-	Name     string   `toml:"name"`
-	Peer     Peer     `toml:"peer"`
-	Client   Client   `toml:"client"`
-	Native   Native   `toml:"native"`
-	Console  Console  `toml:"console"`
-	Log      Log      `toml:"log"`
-	Timeouts Timeouts `toml:"timeouts"`
-	Limits   Limits   `toml:"limits"`
+	DataDir  string   `toml:"data_dir" json:"data_dir"`
+	Name     string   `toml:"name" json:"name"`
+	Peer     Peer     `toml:"peer" json:"peer"`
+	Client   Client   `toml:"client" json:"client"`
+	Native   Native   `toml:"native" json:"native"`
+	Console  Console  `toml:"console" json:"console"`
+	Log      Log      `toml:"log" json:"log"`
+	Timeouts Timeouts `toml:"timeouts" json:"timeouts"`
+	Limits   Limits   `toml:"limits" json:"limits"`
 }
 
 // Peer is about the links between boxes.
 type Peer struct {
-	Listen string `toml:"listen"`
+	Listen string `toml:"listen" json:"listen"`
 }
 
 // Client is about the etcd API.
 type Client struct {
-	Listen string `toml:"listen"`
+	Listen string `toml:"listen" json:"listen"`
 }
 
 // Native is about the native stream.
 type Native struct {
-	Listen string `toml:"listen"`
-	Socket string `toml:"socket"`
+	Listen string `toml:"listen" json:"listen"`
+	Socket string `toml:"socket" json:"socket"`
 }
 
 // Console is about the HTTP console.
 type Console struct {
-	Listen          string   `toml:"listen"`
-	Socket          string   `toml:"socket"`
-	InsecureNetwork bool     `toml:"insecure_network"`
-	Hosts           []string `toml:"hosts"`
+	Listen          string   `toml:"listen" json:"listen"`
+	Socket          string   `toml:"socket" json:"socket"`
+	InsecureNetwork bool     `toml:"insecure_network" json:"insecure_network"`
+	Hosts           []string `toml:"hosts" json:"hosts"`
 }
 
 // Log is about the ordering log.
 type Log struct {
-	SegmentSize Size `toml:"segment_size"`
-	RetainSize  Size `toml:"retain_size"`
+	SegmentSize Size `toml:"segment_size" json:"segment_size"`
+	RetainSize  Size `toml:"retain_size" json:"retain_size"`
 }
 
 // Timeouts are times that the box waits.
 type Timeouts struct {
-	Round      Duration `toml:"round"`
-	LeaderDown Duration `toml:"leader_down"`
-	Heartbeat  Duration `toml:"heartbeat"`
-	PeerDead   Duration `toml:"peer_dead"`
-	Drain      Duration `toml:"drain"`
+	Round      Duration `toml:"round" json:"round"`
+	LeaderDown Duration `toml:"leader_down" json:"leader_down"`
+	Heartbeat  Duration `toml:"heartbeat" json:"heartbeat"`
+	PeerDead   Duration `toml:"peer_dead" json:"peer_dead"`
+	Drain      Duration `toml:"drain" json:"drain"`
 }
 
 // Limits bound what the box uses.
 type Limits struct {
-	MemorySoft         Size `toml:"memory_soft"`
-	GCPercent          int  `toml:"gc_percent"`
-	NativeConnections  int  `toml:"native_connections"`
-	ConsoleConnections int  `toml:"console_connections"`
+	MemorySoft         Size `toml:"memory_soft" json:"memory_soft"`
+	GCPercent          int  `toml:"gc_percent" json:"gc_percent"`
+	NativeConnections  int  `toml:"native_connections" json:"native_connections"`
+	ConsoleConnections int  `toml:"console_connections" json:"console_connections"`
 }
 
 // DefaultText is the commented default configuration; the caller owns the copy.
