@@ -27,15 +27,17 @@ type Tuning struct {
 	FetchDelay time.Duration
 	// Starve: 8 x Timeout; an honest leader that is told of a batch orders it well before.
 	Starve time.Duration
-	// DepthMax: 8 blocks notarized and not final cover a finalize vote's sync and flight.
+	// DepthMax: 2 blocks notarized and not final. While one is voted to be final the next is proposed; a deeper
+	// pipeline makes more and emptier blocks, and blocks are what costs (64 clients on two cores: 228 CPU-s
+	// per million writes at 2, 307 at 8).
 	DepthMax uint64
 	// BlockBytes: 1 MiB of batches in a block; applying one takes a few milliseconds.
 	BlockBytes int
 	// PendingMax: batches of one box that wait to be ordered; a box keeps at most
 	// batch.Policy's in-flight limit of its own, this leaves room for restarts.
 	PendingMax int
-	// CommitEvery and CommitBytes: state goes to bbolt once a second or after 4 MiB, so that an idle
-	// site does not wear its flash and a restart replays little.
+	// CommitEvery and CommitBytes: state goes to bbolt once a second or after 8 MiB, so that an idle
+	// site does not wear its flash and a restart replays little. One commit of 12,000 keys takes 0.1 s.
 	CommitEvery time.Duration
 	CommitBytes int
 	// SegmentBytes is when the log starts a new segment.
@@ -55,11 +57,11 @@ func (t Tuning) withDefaults() Tuning {
 	def(&t.IdleStatus, time.Second)
 	def(&t.FetchDelay, 15*time.Millisecond)
 	def(&t.Starve, 8*t.Timeout)
-	def(&t.DepthMax, 8)
+	def(&t.DepthMax, 2)
 	def(&t.BlockBytes, 1<<20)
 	def(&t.PendingMax, 256)
 	def(&t.CommitEvery, time.Second)
-	def(&t.CommitBytes, 4<<20)
+	def(&t.CommitBytes, 8<<20)
 	def(&t.SegmentBytes, 16<<20)
 	def(&t.RetryAfter, 50*time.Millisecond)
 	def(&t.Checkpoint, state.DefaultRule())
