@@ -175,9 +175,14 @@ func start(ctx context.Context, stopBox context.CancelCauseFunc, name string, fn
 	ctx, p.cancel = context.WithCancel(ctx)
 	p.done.Go(func() {
 		p.err = fn(ctx)
-		if ctx.Err() == nil {
-			stopBox(fmt.Errorf("box: %s %w: %w", name, ErrPart, p.err))
+		if ctx.Err() != nil {
+			return
 		}
+		err := fmt.Errorf("box: %s: %w", name, ErrPart)
+		if p.err != nil {
+			err = fmt.Errorf("%w: %w", err, p.err)
+		}
+		stopBox(err)
 	})
 	return p
 }
