@@ -47,18 +47,19 @@ func decode(chunk []byte) (es []entry, err error) {
 	return es, err
 }
 
-func someState(seed uint64, n int) (es []entry) {
+// someState has n entries in each space, with values of less than size bytes.
+func someState(seed uint64, n, size int) (es []entry) {
 	r := rand.New(rand.NewPCG(seed, 2))
 	for sp := coord.Space(1); sp <= coord.SpaceMax; sp++ {
 		for i := range n {
-			es = append(es, entry{sp, fmt.Sprintf("%06d", i), string(make([]byte, r.IntN(4000)))})
+			es = append(es, entry{sp, fmt.Sprintf("%06d", i), string(make([]byte, r.IntN(size)))})
 		}
 	}
 	return es
 }
 
 func TestAStateComesBackFromItsChunks(t *testing.T) {
-	es := someState(1, 200)
+	es := someState(1, 200, 4000)
 	chunks, manifest, state := cutUp(t, es)
 	var back []entry
 	for i, c := range chunks {
@@ -179,7 +180,7 @@ func TestTheCallersErrorEndsDecoding(t *testing.T) {
 // What decodes is what the writer would write: no state has two encodings.
 func FuzzDecodeChunk(f *testing.F) {
 	for seed := range uint64(3) {
-		chunks, _, _ := cutUp(f, someState(seed, 3))
+		chunks, _, _ := cutUp(f, someState(seed, 2, 20))
 		f.Add(chunks[0])
 	}
 	f.Add([]byte{1, 1, 'a', 0, 2, 0, 0})

@@ -18,7 +18,8 @@
 //     and is reported with file and offset. It is never repaired silently.
 //   - After a write or fsync that failed nothing is acknowledged any more (ErrFailed): the kernel
 //     may have dropped the pages, and a second fsync would lie.
-//   - Nothing in a file can make a call panic.
+//   - Nothing in a segment or in a chunk can make a call panic. bbolt's pages have no checksums: what its own
+//     checks or a fault tell is ErrDamaged; what they do not shows as a state digest that no quorum signs.
 //
 // Ownership: byte slices and records handed in are not kept past the call, except where a comment says
 // so; those handed out belong to the caller.

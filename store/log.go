@@ -28,6 +28,7 @@ type Log struct {
 	synced   uint32 // offset in cur below which all is durable
 	finalTop uint64 // highest final height appended
 	buf      []byte
+	ends     []uint32
 	spare    spare
 	closed   bool
 
@@ -91,14 +92,14 @@ func (l *Log) Append(recs []coord.Record) error {
 	if err := l.usable("append"); err != nil {
 		return err
 	}
-	b, places, err := l.encode(l.buf[:0], recs, l.cur, l.cur.end, l.synced)
+	b, ends, err := l.encode(l.buf[:0], recs, l.cur, l.cur.end, l.synced)
 	if err != nil {
 		return err
 	}
 	if _, err := l.cur.file.WriteAt(b, int64(l.cur.end)); err != nil {
 		return l.fuse.blow("append", err)
 	}
-	l.note(l.cur, recs, places)
+	l.note(l.cur, recs, ends)
 	l.stats.appended.Add(int64(len(b)))
 	l.stats.newest.Store(int64(l.cur.end))
 	if n := int64(l.cur.end); n > l.cur.size {
@@ -112,9 +113,11 @@ func (l *Log) Append(recs []coord.Record) error {
 	return nil
 }
 
-// encode appends frames for a place in s from off on. places tells the end of each in b.
+// encode appends frames for a place in s from off on. ends tells where each ends in s; it is valid until
+// the next call.
 func (l *Log) encode(b []byte, recs []coord.Record, s *segment, off, synced uint32) (_ []byte, ends []uint32, err error) {
 	start := len(b)
+	ends = l.ends[:0]
 	for i := range recs {
 		at := int64(off) + int64(len(b)-start)
 		if b, err = appendFrame(b, s.tag, uint32(at), synced, &recs[i]); err != nil {
@@ -125,6 +128,7 @@ func (l *Log) encode(b []byte, recs []coord.Record, s *segment, off, synced uint
 		}
 		ends = append(ends, uint32(at))
 	}
+	l.ends = ends
 	return b, ends, nil
 }
 
