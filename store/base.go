@@ -28,8 +28,6 @@ const (
 	baseLockTimeout = 500 * time.Millisecond
 	// keyMark stands before every key of a space: bbolt has no empty keys, and a user's key may be empty.
 	keyMark = 0
-	// keyBytesMax is bbolt's limit less the mark.
-	keyBytesMax = bolt.MaxKeySize - 1
 )
 
 // The keys of the bucket "meta".

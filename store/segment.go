@@ -167,7 +167,6 @@ type segment struct {
 	// maxFinal is the highest final height among the frames, 0 for none; headFinal that of the head.
 	maxFinal, headFinal uint64
 	keys                []uint64 // of the batches whose newest copy was here when it was written
-	blocks              []coord.Digest
 }
 
 func segmentName(dir string, number uint64) string {
