@@ -172,6 +172,9 @@ func TestAFullBaseSaysSoAndGoesOnWhenThereIsRoom(t *testing.T) {
 	if h := b.Committed().Header.Height; h != 1 {
 		t.Fatalf("height %d", h)
 	}
+	if n := b.Bytes(); n == 0 || n > o.BaseBytesMax {
+		t.Fatalf("the file has %d bytes", n)
+	}
 	must(t, b.Commit(&coord.Commit{Header: header(2), Changes: []coord.Change{put(coord.SpaceKeys, "b", "2")}}))
 	if got := contents(t, b); !maps.Equal(got, map[string]string{"2/a": "1", "2/b": "2"}) {
 		t.Fatalf("the state is %v", got)
