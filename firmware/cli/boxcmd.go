@@ -67,8 +67,49 @@ Examples:
   holdfast dev
   holdfast dev --boxes 7 --dir /tmp/site --console-port 9080 --client-port 3379 --peer-port 9400
   holdfast dev --feed testdata/traces/web07.trace.xz --feed-rate 500
+  holdfast dev replace --box 2     (while the site is stopped: box 2's disk is lost)
 `,
 		flags: devFlags,
+		sub: []command{{
+			name: "replace", about: "give the place of a box whose disk is lost to a new one, while the site is stopped",
+			more: `
+The new box has a new identity and starts empty. It catches up from the others, and votes from the next
+term of the ordering on, because it does not know what the lost one had signed. Until then the site needs
+all other boxes.
+
+Example:
+  holdfast dev replace --dir .holdfast --box 2 && holdfast dev --dir .holdfast
+`,
+			flags: replaceFlags,
+		}},
+	}
+}
+
+func replaceFlags(f *flag.FlagSet) func(context.Context, *streams, []string) error {
+	dir := f.String("dir", ".holdfast", "the site's `directory`")
+	box := f.Int("box", -1, "which box: its `number`")
+	asJSON := f.Bool("json", false, "print JSON")
+	return func(_ context.Context, s *streams, args []string) error {
+		if err := noArgs(args); err != nil {
+			return err
+		}
+		if *box < 0 {
+			return fmt.Errorf("%w: name the box with --box", errUsage)
+		}
+		log, err := newLogger(s.err, "text", "warn")
+		if err != nil {
+			return err
+		}
+		r, err := dev.Replace(*dir, *box, log)
+		if err != nil {
+			return err
+		}
+		if *asJSON {
+			return printJSON(s.out, r)
+		}
+		_, err = fmt.Fprintf(s.out, "box-%d is %v now (it was %v), in %s.\nStart the site again: it catches up, and votes from round %d on.\n",
+			r.Box, r.New, r.Old, r.Dir, r.VotesFrom)
+		return err
 	}
 }
 

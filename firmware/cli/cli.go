@@ -73,7 +73,7 @@ func commands(b Build) []command {
 // dispatch runs the command of a group, or the command itself.
 func (c *command) dispatch(ctx context.Context, s *streams, path string, args []string) error {
 	path = strings.TrimSpace(path + " " + c.name)
-	if c.sub == nil {
+	if c.sub == nil || c.flags != nil && (len(args) == 0 || !c.hasSub(args[0])) {
 		return c.execute(ctx, s, path, args)
 	}
 	if len(args) == 0 {
@@ -92,6 +92,15 @@ func (c *command) dispatch(ctx context.Context, s *streams, path string, args []
 		}
 	}
 	return fmt.Errorf("%w: there is no command %q; `%s help` lists all", errUsage, path+" "+name, path)
+}
+
+func (c *command) hasSub(name string) bool {
+	for i := range c.sub {
+		if c.sub[i].name == name {
+			return true
+		}
+	}
+	return false
 }
 
 // help prints the help of the command that words lead to.

@@ -85,6 +85,9 @@ func feedSite(ctx context.Context, t *feed.Trace, addr string, o feed.Options, b
 		if err != nil {
 			return err
 		}
+		if o.GiveUp <= 0 {
+			o.GiveUp = feed.GiveUpDefault
+		}
 		dial, cancel := context.WithTimeout(ctx, o.GiveUp)
 		defer cancel()
 		c, err := client.Dial(dial, client.Config{Endpoints: list, Name: "holdfast feed"})

@@ -102,9 +102,6 @@ func New(address string) (*Box, error) {
 	return b, nil
 }
 
-// Address is what New was given.
-func (b *Box) Address() string { return b.address }
-
 // Close lets go of idle connections.
 func (b *Box) Close() { b.http.CloseIdleConnections() }
 

@@ -49,7 +49,7 @@ func TestErrorsSayWhatHappened(t *testing.T) {
 			w.WriteHeader(400)
 			_, _ = io.WriteString(w, `{"error":"n must be a number"}`)
 		}, ErrRefused, "n must be a number"},
-		{"error of something else", func(w http.ResponseWriter, _ *http.Request) { http.Error(w, "go\naway", 502) }, ErrRefused, "go away"},
+		{"error of something else", func(w http.ResponseWriter, _ *http.Request) { http.Error(w, "go\naway", http.StatusBadGateway) }, ErrRefused, "go away"},
 		{"not found", func(w http.ResponseWriter, r *http.Request) { http.NotFound(w, r) }, ErrNotFound, "404"},
 		{"not JSON", func(w http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(w, "<html>") }, ErrAnswer, "is it a Holdfast console?"},
 	} {
