@@ -43,7 +43,7 @@ check: ## format, vet, staticcheck, dead code, tidy, layers: under a minute when
 	@dead="$$($(CHECK) deadcode -test ./...)"; test -z "$$dead" || { echo "$$dead"; exit 1; }
 	go mod tidy -diff
 	$(MAKE) --no-print-directory arm64
-	go test ./tools/archtest
+	go test -count=1 ./tools/archtest
 
 fmt: ## format the tree
 	$(CHECK) gofumpt -w .

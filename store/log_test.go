@@ -120,7 +120,7 @@ func TestAFlippedBitInSyncedRecordsIsDamage(t *testing.T) {
 	must(t, l.Sync())
 	must(t, l.Close())
 	name := store.SegmentName(logDir, 1)
-	for at := int64(0); at < end; at++ {
+	for at := range end {
 		broken := fs.Crash(faultfs.Kept, 0)
 		broken.Flip(name, at, uint(at))
 		l, err := store.OpenLog(logDir, small(broken))

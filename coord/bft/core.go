@@ -86,6 +86,7 @@ type Core struct {
 	want   want
 
 	pullAt   int64 // not before this do we ask for final blocks again
+	pullTo   int   // whom to ask next when an answer could not be believed
 	catching int   // the member, plus one, that gave us final blocks now
 	finalAt  int64 // when a block was delivered last
 	dropped  []coord.Digest

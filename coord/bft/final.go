@@ -174,7 +174,11 @@ func (c *Core) onCatchUp(from int, u *coord.CatchUp) {
 		next = b.Parent
 	}
 	if !c.believe(from, u.Cert, true) {
-		c.pull(from) // perhaps another one can prove it
+		// Another member can prove it, or says the same: f+1 of them are believed.
+		if next := c.other(&c.pullTo); next != from && c.heard[next].Height > c.final.Height {
+			c.pullAt = c.now
+			c.pull(next)
+		}
 		return
 	}
 	for _, b := range u.Blocks {

@@ -3,6 +3,7 @@ package bft
 import (
 	"fmt"
 	"slices"
+	"strings"
 
 	"github.com/holdfast-edge/holdfast/coord"
 )
@@ -102,14 +103,15 @@ func cmp(a, b uint64) int {
 func (c *Core) String() string {
 	e := c.myEmpty()
 	rs := c.rounds[c.cur]
-	s := fmt.Sprintf("round %d term %d leader %d proven %d high %d (have %v) final round %d height %d", c.cur, c.term(c.cur), c.Leader(c.cur), c.proven,
-		c.hiRound, c.blocks[c.hiDigest] != nil, c.final.Round, c.final.Height)
-	s += fmt.Sprintf(" target %v pending %d need %d armed %v empty %v@%d", c.target != nil, c.pool.pending, len(c.pool.need), c.armedAt != 0, e.has, e.round)
+	var s strings.Builder
+	s.WriteString(fmt.Sprintf("round %d term %d leader %d proven %d high %d (have %v) final round %d height %d", c.cur, c.term(c.cur), c.Leader(c.cur), c.proven,
+		c.hiRound, c.blocks[c.hiDigest] != nil, c.final.Round, c.final.Height))
+	s.WriteString(fmt.Sprintf(" target %v pending %d need %d armed %v empty %v@%d", c.target != nil, c.pool.pending, len(c.pool.need), c.armedAt != 0, e.has, e.round))
 	if rs != nil {
-		s += fmt.Sprintf(" proposal %v voted %v votes", rs.prop != nil, rs.votes[c.cfg.Self].has)
+		s.WriteString(fmt.Sprintf(" proposal %v voted %v votes", rs.prop != nil, rs.votes[c.cfg.Self].has))
 		for i := range rs.votes {
 			if rs.votes[i].has {
-				s += fmt.Sprintf(" %d:%s", i, rs.votes[i].digest.Short())
+				s.WriteString(fmt.Sprintf(" %d:%s", i, rs.votes[i].digest.Short()))
 			}
 		}
 	}
@@ -118,15 +120,15 @@ func (c *Core) String() string {
 		if ts == nil {
 			continue
 		}
-		s += fmt.Sprintf(" term %d:", t)
+		s.WriteString(fmt.Sprintf(" term %d:", t))
 		if ts.end != nil {
-			s += fmt.Sprintf(" end@%d", ts.end.Round)
+			s.WriteString(fmt.Sprintf(" end@%d", ts.end.Round))
 		}
 		for i := range ts.empties {
 			if ts.empties[i].has {
-				s += fmt.Sprintf(" %d@%d", i, ts.empties[i].round)
+				s.WriteString(fmt.Sprintf(" %d@%d", i, ts.empties[i].round))
 			}
 		}
 	}
-	return s
+	return s.String()
 }

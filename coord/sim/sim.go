@@ -174,11 +174,12 @@ func (s *Sim) crash(m *machine) {
 	s.logf("box %d loses power", m.idx)
 	m.inc++
 	m.box = nil
-	for i, e := range m.queue { // what was being written may be there in part
-		if i < m.writing || s.rng.IntN(2) == 0 {
-			m.disk.append(s.members.Site, e.Persist)
+	// What was being written may be there in part.
+	for i := range m.queue {
+		if i >= max(m.writing, s.rng.IntN(2)) {
+			break
 		}
-		break
+		m.disk.append(s.members.Site, m.queue[i].Persist)
 	}
 	m.queue = nil
 	m.disk.powerCut(s.members.Site, s.rng)

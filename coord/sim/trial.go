@@ -3,6 +3,7 @@ package sim
 import (
 	"fmt"
 	"hash/crc64"
+	"strings"
 	"time"
 
 	"github.com/holdfast-edge/holdfast/coord"
@@ -97,13 +98,13 @@ func (s *Sim) pickLiars() {
 }
 
 func (s *Sim) liarNames() string {
-	out := ""
+	var out strings.Builder
 	for _, m := range s.nodes {
 		if m.liar != "" {
-			out += fmt.Sprintf("%d:%s ", m.idx, m.liar)
+			fmt.Fprintf(&out, "%d:%s ", m.idx, m.liar)
 		}
 	}
-	return out
+	return out.String()
 }
 
 // heal ends every fault but the liars.

@@ -7,6 +7,9 @@ import (
 	"github.com/holdfast-edge/holdfast/coord/state"
 )
 
+// TermRounds is the default of Tuning.TermRounds.
+const TermRounds = 1000
+
 // Tuning is the box's times and sizes. The zero value of a field means its default.
 type Tuning struct {
 	// TermRounds: one leader orders this many rounds; at 1,000 a dead box costs one time-out in a
@@ -50,7 +53,7 @@ type Tuning struct {
 }
 
 func (t Tuning) withDefaults() Tuning {
-	def(&t.TermRounds, 1000)
+	def(&t.TermRounds, TermRounds)
 	def(&t.Timeout, 500*time.Millisecond)
 	def(&t.LeaderDown, 150*time.Millisecond)
 	def(&t.Retransmit, t.Timeout/2)

@@ -170,7 +170,12 @@ func (s *Site) fillCounters(v *View) {
 
 // verdict is the site's state in one sentence.
 func verdict(v *View, up int, draining, overdue bool) string {
-	down := v.N - up
+	down, silent := v.N-up, 0
+	for i := range v.Members {
+		if v.Members[i].Up && v.Members[i].VotesFrom > v.Round {
+			silent++
+		}
+	}
 	switch {
 	case v.Fault != "":
 		return "This box has stopped voting: " + v.Fault + "."
@@ -180,6 +185,9 @@ func verdict(v *View, up int, draining, overdue bool) string {
 		return fmt.Sprintf("The site cannot write: this box reaches %d of %d boxes, %d are needed.", up, v.N, v.Quorum)
 	case overdue:
 		return "The site is changing its leader; writes wait."
+	case silent > 0 && down+silent <= v.F:
+		return fmt.Sprintf("The site works: %d of %d boxes are here, %d of them in the place of a lost one and not voting yet; %d more may fail.",
+			up, v.N, silent, v.F-down-silent)
 	case down > 0 && v.F == 0:
 		return fmt.Sprintf("The site works, but %d of %d boxes is away and none may fail.", down, v.N)
 	case down > 0:
