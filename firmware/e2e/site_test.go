@@ -99,7 +99,7 @@ func newSite(t *testing.T) *liveSite {
 		}
 		if t.Failed() {
 			text, _ := os.ReadFile(s.log.Name())
-			t.Logf("the site's log ends with:\n%s", text[max(0, len(text)-16<<10):])
+			t.Logf("the site's log ends with:\n%s", text[max(0, len(text)-32<<10):])
 		}
 		_ = s.log.Close()
 	})
@@ -211,9 +211,25 @@ func (s *liveSite) await(what string, fn func() error) {
 			return
 		}
 		if time.Now().After(limit) {
+			s.describe()
 			s.t.Fatalf("%s: never: %v", what, err)
 		}
 		<-tick.C
+	}
+}
+
+// describe logs how each box is.
+func (s *liveSite) describe() {
+	for i := range 4 {
+		st, err := s.status(i)
+		if err != nil {
+			s.t.Logf("box %d: %v", i, err)
+			continue
+		}
+		s.t.Logf("box %d: height %d, round %d, leader %v, %q", i, st.Height, st.Round, st.Leader, st.Verdict)
+		for _, m := range st.Members {
+			s.t.Logf("  %s: up %v, height %d, round %d", m.Name, m.Up, m.Height, m.Round)
+		}
 	}
 }
 
