@@ -64,8 +64,8 @@ fuzz: ## FUZZTIME=10s for each fuzz target
 bench: build ## the figures of docs/bench.md
 	go run ./tools/bench -binary bin/holdfast -out docs/bench.md
 
-arm64-smoke: arm64 ## the arm64 binary runs a one-box site under qemu
-	./tools/arm64-smoke.sh bin/holdfast-linux-arm64
+arm64-smoke: arm64 build ## the arm64 binary runs a one-box site under qemu
+	./tools/arm64-smoke.sh bin/holdfast-linux-arm64 bin/holdfast
 
 clean:
 	rm -rf bin
