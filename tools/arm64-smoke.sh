@@ -9,7 +9,7 @@ dir=$(mktemp -d)
 pid=
 trap '[ -z "$pid" ] || kill "$pid" 2>/dev/null || true; [ -z "$pid" ] || wait "$pid" 2>/dev/null || true; rm -rf "$dir"' EXIT
 fail() { cat "$dir/log" >&2; echo "arm64-smoke: $*" >&2; exit 1; }
-port=$((20000 + RANDOM % 20000))
+port=$((15000 + RANDOM % 15000))
 
 "$qemu" "$arm" version
 

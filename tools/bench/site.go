@@ -79,7 +79,7 @@ func startSite(ctx context.Context, o options) (*site, error) {
 // freePorts gives ports with room above each for the boxes of a site.
 func freePorts(n int) ([]int, error) {
 	var out []int
-	for base := 21000; len(out) < n && base < 60000; base += 500 {
+	for base := 21000; len(out) < n && base < 32000; base += 500 {
 		l, err := net.Listen("tcp", "127.0.0.1:"+strconv.Itoa(base))
 		if err != nil {
 			continue
