@@ -88,7 +88,7 @@ func options(dir string, base int) Options {
 // freePorts finds a run of ports that nobody uses: 10 consoles, 10 peers, then clients.
 func freePorts(t *testing.T) int {
 	t.Helper()
-	for base := 20000 + os.Getpid()%200*150; base < 65000; base += 150 {
+	for base := 12000 + os.Getpid()%100*150; base < 32000; base += 150 {
 		o := options(t.TempDir(), base)
 		boxes, err := plan(&o, 4)
 		if err == nil && checkPorts(t.Context(), boxes) == nil {
