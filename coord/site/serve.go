@@ -35,7 +35,7 @@ func (s *Site) serve(ctx context.Context) {
 func (s *Site) serveOne(v bft.Serve) {
 	for _, d := range v.Batches {
 		if b, err := s.o.Log.Batch(d); err == nil {
-			s.links.Send(coord.Out{To: v.To, Msg: &coord.PeerMsg{Batch: b}})
+			s.send(coord.Out{To: v.To, Msg: &coord.PeerMsg{Batch: b}})
 		}
 	}
 	if !v.Blocks {
@@ -49,7 +49,7 @@ func (s *Site) serveOne(v bft.Serve) {
 	if err != nil || len(bs) == 0 || x == nil {
 		return
 	}
-	s.links.Send(coord.Out{To: v.To, Msg: &coord.PeerMsg{CatchUp: &coord.CatchUp{Blocks: bs, Cert: x}}})
+	s.send(coord.Out{To: v.To, Msg: &coord.PeerMsg{CatchUp: &coord.CatchUp{Blocks: bs, Cert: x}}})
 	size := 0
 	for _, b := range bs {
 		for i := range b.Refs {
@@ -60,7 +60,7 @@ func (s *Site) serveOne(v bft.Serve) {
 			if size += len(bt.Body); size > serveBytes {
 				return // it asks for the rest
 			}
-			s.links.Send(coord.Out{To: v.To, Msg: &coord.PeerMsg{Batch: bt}})
+			s.send(coord.Out{To: v.To, Msg: &coord.PeerMsg{Batch: bt}})
 		}
 	}
 }
@@ -77,7 +77,7 @@ func (s *Site) offer(to int) {
 	s.snapMu.Unlock()
 	switch {
 	case have:
-		s.links.Send(coord.Out{To: to, Msg: &coord.PeerMsg{Checkpoint: p}})
+		s.send(coord.Out{To: to, Msg: &coord.PeerMsg{Checkpoint: p}})
 	case ask:
 		s.inner.put(Input{Checkpoint: true})
 	}
@@ -94,5 +94,5 @@ func (s *Site) servePiece(a SnapAsk) {
 		}
 	}
 	s.snapMu.Unlock()
-	s.links.Send(coord.Out{To: a.From, Msg: &coord.PeerMsg{SnapshotPart: part}})
+	s.send(coord.Out{To: a.From, Msg: &coord.PeerMsg{SnapshotPart: part}})
 }

@@ -178,6 +178,11 @@ func (s *Site) Submit(r *Request) {
 	if !s.draining.Load() && s.fault.Load() == nil {
 		select {
 		case s.requests <- r:
+			select {
+			case <-s.stopped: // perhaps after Run looked at the queue for the last time
+				s.refuseQueue()
+			default:
+			}
 			return
 		default:
 			code = coord.CodeBusy
@@ -246,6 +251,9 @@ func (s *Site) own(ctx context.Context) {
 			wakeAt = 0
 			step(Input{})
 		}
+		if s.fault.Load() != nil {
+			s.refuseHeld()
+		}
 	}
 }
 
@@ -306,10 +314,19 @@ func (s *Site) dispatch(e *Effects) {
 	s.effects.put(*e)
 }
 
-// failed stops the box for good: it says nothing more, its console says why.
+// failed stops the box for good: it says nothing more, its console says why, and the owner, which this
+// wakes, refuses what it holds.
 func (s *Site) failed(why string) {
 	if s.fault.CompareAndSwap(nil, &why) {
 		s.log.Error("this box has stopped voting", "reason", why)
+		s.inner.put(Input{})
+	}
+}
+
+// send is for answers to members that need no log; a box with a fault gives none.
+func (s *Site) send(o coord.Out) {
+	if s.fault.Load() == nil {
+		s.links.Send(o)
 	}
 }
 
@@ -334,19 +351,30 @@ func (s *Site) release(e *Effects) {
 
 // refuseRest answers what nobody will work on any more.
 func (s *Site) refuseRest() {
-	no := coord.Reply{Code: coord.CodeStopping}
-	for _, o := range s.box.own {
+	s.refuseHeld()
+	s.refuseQueue()
+}
+
+// refuseHeld answers the requests that the box took in; on the owner's goroutine, or after it.
+func (s *Site) refuseHeld() {
+	for seq, o := range s.box.own {
 		for _, r := range o.requests {
-			r.Done(no)
+			r.Done(coord.Reply{Code: coord.CodeStopping})
 		}
+		delete(s.box.own, seq)
 	}
 	for _, r := range s.box.waiting {
-		r.Done(no)
+		r.Done(coord.Reply{Code: coord.CodeStopping})
 	}
+	s.box.waiting = nil
+}
+
+// refuseQueue answers the requests that wait for the owner when there is none any more.
+func (s *Site) refuseQueue() {
 	for {
 		select {
 		case r := <-s.requests:
-			r.Done(no)
+			r.Done(coord.Reply{Code: coord.CodeStopping})
 		default:
 			return
 		}
