@@ -1,0 +1,179 @@
+package site_test
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/binary"
+	"sync"
+	"time"
+
+	"github.com/holdfast-edge/holdfast/coord"
+	"github.com/holdfast-edge/holdfast/coord/site"
+)
+
+// linkDelay is what a message takes to the next box, in the bubble's virtual time.
+const linkDelay = 200 * time.Microsecond
+
+// hub joins the boxes of a site. What arrives at a box whose links do not run is lost.
+type hub struct {
+	mu   sync.Mutex
+	ends []*end // by member; nil: its box was never opened
+	cut  map[[2]int]bool
+	said func(from int, o coord.Out) // sees whatever a box says, before it travels
+}
+
+func newHub(n int, said func(int, coord.Out)) *hub {
+	return &hub{ends: make([]*end, n), cut: map[[2]int]bool{}, said: said}
+}
+
+// end is one box's Links, with a goroutine for each way out.
+type end struct {
+	hub  *hub
+	self int
+	h    site.Handlers
+	out  []*lane
+	runs bool // under hub.mu
+}
+
+type lane struct {
+	mu     sync.Mutex
+	msgs   []*coord.PeerMsg
+	signal chan struct{}
+}
+
+func (h *hub) connect(self int) func(site.Handlers) (site.Links, error) {
+	return func(hs site.Handlers) (site.Links, error) {
+		e := &end{hub: h, self: self, h: hs}
+		for range h.ends {
+			e.out = append(e.out, &lane{signal: make(chan struct{}, 1)})
+		}
+		h.mu.Lock()
+		defer h.mu.Unlock()
+		h.ends[self] = e
+		return e, nil
+	}
+}
+
+func (h *hub) upLocked(a, b int) bool {
+	x, y := h.ends[a], h.ends[b]
+	return x != nil && y != nil && x.runs && y.runs && !h.cut[[2]int{min(a, b), max(a, b)}]
+}
+
+// setCut separates two boxes, or joins them again.
+func (h *hub) setCut(a, b int, cut bool) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.cut[[2]int{min(a, b), max(a, b)}] = cut
+	up := h.upLocked(a, b)
+	h.ends[a].h.State(b, up)
+	h.ends[b].h.State(a, up)
+}
+
+func (e *end) Send(o coord.Out) {
+	e.hub.said(e.self, o)
+	for to, l := range e.out {
+		if to == e.self || o.To != coord.ToAll && o.To != to {
+			continue
+		}
+		l.mu.Lock()
+		l.msgs = append(l.msgs, o.Msg)
+		l.mu.Unlock()
+		select {
+		case l.signal <- struct{}{}:
+		default:
+		}
+	}
+}
+
+func (e *end) Run(ctx context.Context) error {
+	e.setRuns(true)
+	var lanes sync.WaitGroup
+	for to := range e.out {
+		if to != e.self {
+			lanes.Go(func() { e.carry(ctx, to) })
+		}
+	}
+	<-ctx.Done()
+	e.setRuns(false)
+	lanes.Wait()
+	return ctx.Err()
+}
+
+func (e *end) setRuns(runs bool) {
+	e.hub.mu.Lock()
+	defer e.hub.mu.Unlock()
+	for i, o := range e.hub.ends {
+		e.runs = true
+		if i != e.self && e.hub.upLocked(e.self, i) {
+			e.h.State(i, runs)
+			o.h.State(e.self, runs)
+		}
+	}
+	e.runs = runs
+}
+
+func (e *end) carry(ctx context.Context, to int) {
+	l := e.out[to]
+	for {
+		select {
+		case <-l.signal:
+		case <-ctx.Done():
+			return
+		}
+		time.Sleep(linkDelay)
+		l.mu.Lock()
+		ms := l.msgs
+		l.msgs = nil
+		l.mu.Unlock()
+		e.hub.mu.Lock()
+		up, peer := e.hub.upLocked(e.self, to), e.hub.ends[to]
+		e.hub.mu.Unlock()
+		for _, m := range ms {
+			if up {
+				peer.h.Message(e.self, m)
+			}
+		}
+	}
+}
+
+func (e *end) Peers() []site.PeerState {
+	e.hub.mu.Lock()
+	defer e.hub.mu.Unlock()
+	ps := make([]site.PeerState, len(e.out))
+	for i := range ps {
+		ps[i].Up = i != e.self && e.hub.upLocked(e.self, i)
+	}
+	return ps
+}
+
+// tagKeys signs with a keyed hash: cheap, and as good as a signature among boxes that do not lie.
+type tagKeys struct {
+	id      int
+	members *coord.Members
+}
+
+func tag(id int, what []byte) (s coord.Signature) {
+	d := sha256.Sum256(binary.BigEndian.AppendUint64(what, uint64(id)))
+	copy(s[:], d[:])
+	return s
+}
+
+func (k tagKeys) SignVote(kind coord.VoteKind, epoch, round uint64, d coord.Digest) coord.Signature {
+	a := coord.VoteBytes(k.members.Site, kind, epoch, round, d)
+	return tag(k.id, a[:])
+}
+
+func (k tagKeys) VerifyVote(v *coord.Vote) bool {
+	a := coord.VoteBytes(k.members.Site, v.Kind, v.Epoch, v.Round, v.Digest)
+	return tag(int(v.Voter), a[:]) == v.Sig
+}
+
+func (k tagKeys) SignBatch(b *coord.Batch) coord.Signature {
+	d := b.Digest(k.members.Site)
+	return tag(k.id, d[:])
+}
+
+func (k tagKeys) VerifyBatch(b *coord.Batch) bool {
+	d := b.Digest(k.members.Site)
+	return tag(k.members.Index(b.Author), d[:]) == b.Sig
+}
