@@ -79,6 +79,8 @@ func TestASyncThatHangsHoldsBackVotesAndAnswers(t *testing.T) {
 		for k := range 20 {
 			r.must(0, r.put(1, "other", fmt.Sprint(k)))
 		}
+		from := time.Now()
+		r.eventually("repeated messages are due", func() bool { return time.Since(from) > time.Second })
 		select {
 		case p := <-held.reply:
 			t.Errorf("answered without a sync: %+v", p)
@@ -127,6 +129,21 @@ func TestWhatWasAcknowledgedIsThereAfterAStop(t *testing.T) {
 			})
 		})
 	}
+}
+
+// A stop leaves the state as it was last shown: the next start has nothing to apply.
+func TestAStopWritesTheState(t *testing.T) {
+	inSite(t, 4, site.Tuning{CommitEvery: time.Hour}, func(r *rig) {
+		r.session(1, 1)
+		r.must(1, r.put(1, "a", "b"))
+		if err := r.stop(1); err != nil {
+			t.Error(err)
+		}
+		shown := r.view(1).Height
+		if f := r.boxes[1].base.Committed(); f == nil || f.Header.Height != shown {
+			t.Errorf("the state has %+v, shown was height %d", f, shown)
+		}
+	})
 }
 
 // A box reopened from its log alone applies each block once, also when its base has some of them.
