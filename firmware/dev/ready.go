@@ -43,7 +43,7 @@ func (s *supervisor) announce(ctx context.Context) error {
 // awaitServing returns when every box that has a directory serves, or after some patience when
 // a quorum does.
 func (s *supervisor) awaitServing(ctx context.Context) error {
-	var consoles []*remote.Box
+	consoles := map[*Box]*remote.Box{}
 	for _, b := range s.boxes {
 		if b.absent {
 			continue
@@ -53,26 +53,25 @@ func (s *supervisor) awaitServing(ctx context.Context) error {
 			return fmt.Errorf("dev: %w", err)
 		}
 		defer c.Close()
-		consoles = append(consoles, c)
+		consoles[b] = c
 	}
 	tick := time.NewTicker(readyPoll)
 	defer tick.Stop()
 	for started := time.Now(); ; {
-		serving := 0
-		var why error
-		for _, c := range consoles {
-			if err := probe(ctx, c); err != nil {
-				why = err
-				continue
-			}
-			serving++
-		}
 		late := time.Since(started) >= readyPatience
+		serving := 0
+		for b, c := range consoles {
+			err := probe(ctx, c)
+			if err == nil {
+				serving++
+			} else if late && ctx.Err() == nil {
+				s.o.Logger.Warn("a box does not serve yet", "box", b.name, "why", err)
+			}
+		}
 		if serving == len(consoles) && serving > 0 || late && serving >= coord.Quorum(len(s.boxes)) {
 			return nil
 		}
 		if late {
-			s.o.Logger.Warn("the site does not serve yet", "serving", serving, "needed", coord.Quorum(len(s.boxes)), "why", why)
 			started = time.Now()
 		}
 		select {

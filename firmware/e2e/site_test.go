@@ -164,7 +164,8 @@ func (s *liveSite) stop() {
 	}
 }
 
-// killAll kills the site and every box, as a power cut of the processes.
+// killAll kills the site and every box, as a power cut of the processes. The ready file that is
+// left tells nothing of the next start.
 func (s *liveSite) killAll() {
 	s.t.Helper()
 	var boxes ready
@@ -179,6 +180,7 @@ func (s *liveSite) killAll() {
 	}
 	_ = s.cmd.Wait()
 	s.cmd = nil
+	_ = os.Remove(s.readyFile())
 }
 
 func (s *liveSite) ready() (r ready) {
