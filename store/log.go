@@ -52,6 +52,9 @@ type LogStats struct {
 	Size     int64 // bytes of all segments on disk
 }
 
+// Written is the bytes of frames appended since the log was opened.
+func (l *Log) Written() uint64 { return uint64(l.Stats().Appended) }
+
 // OpenLog opens the log in dir, or makes it. It reads all segments: a torn tail is cut, damage does not fail
 // the opening but is what Replay and Damaged say. Errors: ErrIdentity, ErrFormat, those of the FS.
 func OpenLog(dir string, o Options) (*Log, error) { return openLog(dir, o.withDefaults(), new(fuse)) }

@@ -352,3 +352,6 @@ func (in *memInstall) Finish() error {
 }
 
 func (in *memInstall) Abort() error { return nil }
+
+// Written is not kept.
+func (l *memLog) Written() uint64 { return 0 }

@@ -23,6 +23,8 @@ type Log interface {
 	Blocks(after uint64, most int) ([]*coord.Block, *coord.Cert, error)
 	// LogFrom is the lowest height that Blocks can give.
 	LogFrom() uint64
+	// Written is the bytes appended since the log was opened.
+	Written() uint64
 }
 
 // Base is the durable state of one box (package store).

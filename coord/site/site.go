@@ -72,7 +72,6 @@ type Site struct {
 	stable   atomic.Pointer[coord.Checkpoint]
 	offered  atomic.Pointer[coord.Checkpoint]
 	synced   atomic.Uint64
-	logged   atomic.Uint64
 	lastView atomic.Pointer[View]
 	fault    atomic.Pointer[string]
 	draining atomic.Bool
@@ -135,7 +134,13 @@ func (s *Site) Run(ctx context.Context) error {
 	defer stopWork()
 	var links, work sync.WaitGroup
 	linkErr := make(chan error, 1)
-	links.Go(func() { linkErr <- s.links.Run(linkCtx) })
+	links.Go(func() {
+		err := s.links.Run(linkCtx)
+		if err != nil && linkCtx.Err() == nil {
+			s.failed("the links to the other boxes ended: " + err.Error())
+		}
+		linkErr <- err
+	})
 	for _, w := range []func(context.Context){s.write, s.keep, s.verify, s.serve} {
 		work.Go(func() { w(workCtx) })
 	}
@@ -196,6 +201,7 @@ func (s *Site) now() int64 { return int64(time.Since(s.start)) + 1 }
 // own is the goroutine that owns the box.
 func (s *Site) own(ctx context.Context) {
 	s.running.Store(true)
+	defer s.running.Store(false)
 	defer close(s.stopped)
 	timer := time.NewTimer(0)
 	defer timer.Stop()

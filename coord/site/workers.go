@@ -106,6 +106,9 @@ func (s *Site) commit(ctx context.Context, c *coord.Commit) error {
 	if c.Checkpoint {
 		// The snapshot is opened here, between two commits; its digests are computed beside.
 		sn, err := s.o.Base.Snapshot(ctx)
+		if errors.Is(err, context.Canceled) {
+			return nil
+		}
 		if err != nil {
 			return err
 		}

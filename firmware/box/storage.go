@@ -14,7 +14,7 @@ import (
 
 // storage is the box's open data directory, as coord/site wants it.
 type storage struct {
-	log   *store.Store
+	log   boxLog
 	base  *base
 	close func() error
 }
@@ -27,7 +27,18 @@ func openStorage(c *config.Config, who *identity, log *slog.Logger) (*storage, e
 	if err != nil {
 		return nil, fmt.Errorf("box: open storage: %w", err)
 	}
-	return &storage{log: s, base: &base{s.Base}, close: s.Close}, nil
+	return &storage{log: boxLog{s}, base: &base{s.Base}, close: s.Close}, nil
+}
+
+// boxLog is a store.Log that replays only what the durable state does not have.
+type boxLog struct{ *store.Store }
+
+func (l boxLog) Replay(fn func(r *coord.Record) error) error {
+	from := uint64(0)
+	if f := l.Base.Committed(); f != nil {
+		from = f.Header.Height
+	}
+	return l.ReplayFrom(from, fn)
 }
 
 // base is a store.Base with the interfaces of coord/site as results.
