@@ -47,7 +47,7 @@ const (
 	probeTimeMax = time.Second
 	// readyPatience is after how long a site is announced although some boxes do not serve, if
 	// enough of them do.
-	readyPatience = 15 * time.Second
+	readyPatience = 5 * time.Second
 )
 
 // Options say which site to run and how. Dir, Program, Out, Err and Logger are required.
