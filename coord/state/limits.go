@@ -48,9 +48,9 @@ const (
 
 // The checkpoint rule (see End).
 const (
-	// checkpointBytesMin: a smaller log is replayed in well under a second on the slowest
+	// checkpointBytesMin: half of what the log keeps; it is replayed in about a second on the slowest
 	// board, so a checkpoint would save nothing.
-	checkpointBytesMin = 8 << 20
+	checkpointBytesMin = 32 << 20
 	// checkpointGapBlocks keeps KindCheckpoint from being used to make boxes hash their
 	// state all the time.
 	checkpointGapBlocks = 256

@@ -176,7 +176,7 @@ func (m *Machine) Batch(author coord.BoxID, seq, floor uint64, cols *coord.Colum
 }
 
 // End finishes the block and says whether a checkpoint of the state is due now: when as
-// much was ordered since the last one as the state was large then, and at least 8 MiB; or
+// much was ordered since the last one as the state was large then, and at least 32 MiB; or
 // when a KindCheckpoint asked for one and the last is at least 256 blocks ago. (The size
 // then, not now: a state that only grows would run ahead of its log for ever.) The rule
 // looks only at ordered data and at what is itself part of the state, so all boxes agree.

@@ -257,8 +257,10 @@ func compareEnd(t *testing.T, mod *model, a, b *rig) {
 // The rule's inputs are part of the state, so a box that starts from a snapshot, or was
 // restarted, sees every later checkpoint at the same height.
 func TestBoxesAgreeOnCheckpointsAfterARestart(t *testing.T) {
+	rule := Rule{BytesMin: 8 << 20, GapBlocks: 256}
 	a, b := newRig(t), newRig(t)
 	for _, r := range []*rig{a, b} {
+		r.m.SetRule(rule)
 		r.open(1)
 	}
 	big := make([]byte, 300<<10)
@@ -284,6 +286,7 @@ func TestBoxesAgreeOnCheckpointsAfterARestart(t *testing.T) {
 		if i%97 == 0 {
 			b.commit()
 			b.restart()
+			b.m.SetRule(rule)
 		}
 	}
 	// 8 MiB of 301 KiB each: with block 27; then as much again as the state had by then, twice;

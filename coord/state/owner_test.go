@@ -94,7 +94,7 @@ func TestTheCheckpointRuleCanBeMadeSmall(t *testing.T) {
 	if len(due) != 4 || due[0] != 3 || due[3] != 12 {
 		t.Fatalf("%v", due)
 	}
-	if d := DefaultRule(); d.BytesMin != 8<<20 || d.GapBlocks != 256 {
+	if d := DefaultRule(); d.BytesMin != 32<<20 || d.GapBlocks != 256 {
 		t.Fatalf("%+v", d)
 	}
 }

@@ -8,7 +8,7 @@ type Rule struct {
 	GapBlocks uint64
 }
 
-// DefaultRule is the product's: 8 MiB, which the slowest board replays in well under a second, and 256
+// DefaultRule is the product's: 32 MiB, half of the log, which the slowest board replays in about a second, and 256
 // blocks, so that nobody can make boxes hash their state all the time.
 func DefaultRule() Rule { return Rule{BytesMin: checkpointBytesMin, GapBlocks: checkpointGapBlocks} }
 
