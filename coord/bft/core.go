@@ -257,10 +257,8 @@ func (c *Core) Suspect(i int) uint64 { return c.stats.Bad[i] }
 // Working says whether something waits to become final.
 func (c *Core) Working() bool { return c.work() }
 
-// Overdue says whether work has waited longer than a leader is given.
-func (c *Core) Overdue(now int64) bool {
-	return c.myEmpty().has || (c.armedAt != 0 && now >= c.deadline())
-}
+// Overdue says that work has waited for finality longer than a leader is given.
+func (c *Core) Overdue(now int64) bool { return c.work() && c.armedAt != 0 && now >= c.deadline() }
 
 // Leader is the index of the leader of a round.
 func (c *Core) Leader(r uint64) int { return int(c.term(r) % uint64(c.n)) }

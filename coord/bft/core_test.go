@@ -330,3 +330,19 @@ func TestABoxInThePlaceOfALostOneIsSilentUntilItMayVote(t *testing.T) {
 		t.Errorf("the successor voted %d times too early and %d times after", early, late)
 	}
 }
+
+func TestABoxThatVotedEmptyIsNotOverdueOnceTheOthersGoOn(t *testing.T) {
+	r := newRig(t, 4, 1000)
+	r.settle()
+	r.drop = func(from, to int, _ *coord.PeerMsg) bool { return from == 3 || to == 3 } // box 3 hears nobody
+	r.submit(3, 1)
+	r.wait(700 * time.Millisecond)
+	if !r.cores[3].myEmpty().has || !r.cores[3].Overdue(r.now) {
+		t.Fatal("the scenario does not make box 3 vote empty")
+	}
+	r.drop = nil
+	r.wait(2 * time.Second)
+	if len(r.got[3]) != 1 || r.cores[3].Overdue(r.now) {
+		t.Errorf("box 3 delivered %d batches and is overdue: %v", len(r.got[3]), r.cores[3])
+	}
+}
