@@ -7,6 +7,7 @@ import (
 	"regexp"
 	"slices"
 	"strconv"
+	"syscall"
 	"time"
 )
 
@@ -127,7 +128,8 @@ func (s *site) killAll(ctx context.Context) (time.Duration, error) {
 		}
 		fresh = 0
 		for i := range s.ready.Boxes {
-			if !old[s.ready.Boxes[i].PID] {
+			// 0 while dev waits before it starts a box again.
+			if pid := s.ready.Boxes[i].PID; pid != 0 && !old[pid] && syscall.Kill(pid, 0) == nil {
 				fresh++
 			}
 		}
