@@ -195,7 +195,26 @@ type Status struct {
 	// height whose block it can serve.
 	Checkpoint uint64
 	LogFrom    uint64
+	// VotesFrom, when not 0, is the round before which the box does not vote, because it does not know
+	// what it signed; the others may end their terms early for it.
+	VotesFrom uint64
 }
+
+// Recall is what a box asks when it has started and before it votes: what do you have of mine? Nonce is new
+// for each start, so that an answer to an earlier start does not count.
+type Recall struct{ Nonce uint64 }
+
+// Recalled answers a Recall: the round that the sender is in, and the highest votes of the asker that it
+// knows, at most one of each kind of a round's votes. A vote that the asker's log does not have proves
+// to it that the log is an old one.
+type Recalled struct {
+	Nonce uint64
+	Round uint64
+	Votes []*Vote
+}
+
+// RecalledVotesMax is the most votes in a Recalled: one of each kind.
+const RecalledVotesMax = 3
 
 // CatchUp is final blocks for a box that was away, ascending, and the final
 // certificate of the last one.
@@ -259,6 +278,8 @@ type PeerMsg struct {
 	Checkpoint   *Checkpoint
 	SnapshotAsk  *SnapshotAsk
 	SnapshotPart *SnapshotPart
+	Recall       *Recall
+	Recalled     *Recalled
 }
 
 // Out is a message to be sent: To is a member's index, or ToAll for all others.

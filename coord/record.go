@@ -11,7 +11,13 @@ type Record struct {
 	Final *Final
 	// Stable is the newest checkpoint that a quorum signed.
 	Stable *Checkpoint
+	// Silent is the round before which the box does not vote because it does not know what it signed;
+	// SilentUnknown until the others have told where they are.
+	Silent *uint64
 }
+
+// SilentUnknown is Record.Silent before the first round of voting is known.
+const SilentUnknown = 1<<64 - 1
 
 // Final is a delivered block's header and the certificate that it was judged by (which may be
 // that of a descendant, or absent when f+1 members vouched for it).

@@ -85,6 +85,8 @@ type Core struct {
 	ckpt   checkpoints
 	want   want
 
+	recall recall
+
 	pullAt   int64 // not before this do we ask for final blocks again
 	pullTo   int   // whom to ask next when an answer could not be believed
 	catching int   // the member, plus one, that gave us final blocks now
@@ -141,6 +143,7 @@ func New(cfg Config, base *coord.Block, cert *coord.Cert) (*Core, error) {
 	for i, id := range cfg.Members {
 		c.index[id] = i
 	}
+	c.recall = recall{from: cfg.VotesFrom, by: make([]recalled, n), known: make([][coord.VoteEmpty + 1]*coord.Vote, n)}
 	c.pool = pool{held: map[coord.Digest]*Held{}, perAuthor: make([]int, n), need: map[coord.Digest]*need{}}
 	c.setBase(base.Header(), cert)
 	return c, nil
@@ -196,10 +199,14 @@ func (c *Core) Replay(r *coord.Record) {
 			c.cur = max(c.cur, v.Round)
 		}
 	case r.Cert != nil:
+		c.rememberCert(r.Cert)
 		if c.useful(r.Cert) {
 			c.takeCert(r.Cert)
 		}
 	case r.Final != nil:
+		if r.Final.Cert != nil {
+			c.rememberCert(r.Final.Cert)
+		}
 		if h := r.Final.Header; h.Height > c.final.Height {
 			x := r.Final.Cert
 			if x == nil {
@@ -211,6 +218,8 @@ func (c *Core) Replay(r *coord.Record) {
 		}
 	case r.Stable != nil:
 		c.ckpt.stable = r.Stable
+	case r.Silent != nil:
+		c.recall.from = *r.Silent
 	}
 	c.enter()
 }
@@ -303,6 +312,7 @@ func (c *Core) Step(in Input, now int64) Ready {
 		for _, h := range c.pool.order {
 			h.since = now
 		}
+		c.startRecall()
 	}
 	for _, d := range c.dropped {
 		c.drop(d)
@@ -377,5 +387,9 @@ func (c *Core) handle(from int, m *coord.PeerMsg) {
 		c.onBlock(m.Block)
 	case m.CatchUp != nil:
 		c.onCatchUp(from, m.CatchUp)
+	case m.Recall != nil:
+		c.onRecall(from, m.Recall)
+	case m.Recalled != nil:
+		c.onRecalled(from, m.Recalled)
 	}
 }

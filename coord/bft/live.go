@@ -15,6 +15,9 @@ func (c *Core) LiveRecords() []coord.Record {
 	if c.ckpt.stable != nil {
 		recs = append(recs, coord.Record{Stable: c.ckpt.stable})
 	}
+	if from := c.recall.from; c.cur < from {
+		recs = append(recs, coord.Record{Silent: &from})
+	}
 	bs := make([]*coord.Block, 0, len(c.blocks))
 	used := map[coord.Digest]struct{}{}
 	for _, b := range c.blocks {

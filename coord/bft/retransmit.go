@@ -8,6 +8,7 @@ const lagMax = 64
 // retransmit repeats the state of the current round, idempotently, until it is over.
 func (c *Core) retransmit() {
 	c.sendStatus(coord.ToAll)
+	c.askRecall()
 	clear(c.badCerts)
 	c.forgetNeeds()
 	if c.cfg.Mutant&MutantNoRetransmit != 0 {
@@ -75,6 +76,9 @@ func (c *Core) announce() {
 func (c *Core) sendStatus(to int) {
 	s := &coord.Status{
 		Height: c.final.Height, FinalRound: c.final.Round, FinalDigest: c.finalDigest, Round: c.cur,
+	}
+	if c.cur < c.recall.from {
+		s.VotesFrom = c.recall.from
 	}
 	if c.ckpt.offer != nil {
 		s.Checkpoint = c.ckpt.offer.Header.Height

@@ -47,7 +47,7 @@ func (c *Core) enter() bool {
 	}
 	if c.term(next) != c.term(c.cur) {
 		// The votes of the empty certificate may be known to us alone; ours makes the honest ones a quorum.
-		if ts := c.terms[c.term(c.cur)]; ts != nil && ts.end != nil && !ts.empties[c.cfg.Self].has && c.started && c.emptyLevel() >= c.cfg.VotesFrom {
+		if ts := c.terms[c.term(c.cur)]; ts != nil && ts.end != nil && !ts.empties[c.cfg.Self].has && c.started && c.mayVote(c.emptyLevel()) {
 			c.castEmpty()
 		}
 		c.armedAt, c.termAt = 0, c.now
@@ -68,7 +68,7 @@ func (c *Core) myEmpty() slot {
 // vote of ours in that term.
 func (c *Core) finalizeVote() {
 	r := c.proven
-	if r <= c.final.Round || r < c.cfg.VotesFrom {
+	if r <= c.final.Round || !c.mayVote(r) {
 		return
 	}
 	rs := c.round(r)
@@ -213,7 +213,7 @@ func (c *Core) keepBlock(b *coord.Block) {
 // vote for the proposal of our round once we hold all its batches.
 func (c *Core) vote() {
 	rs := c.rounds[c.cur]
-	if rs == nil || rs.prop == nil || rs.votes[c.cfg.Self].has || c.cur < c.cfg.VotesFrom {
+	if rs == nil || rs.prop == nil || rs.votes[c.cfg.Self].has || !c.mayVote(c.cur) {
 		return
 	}
 	if !c.holdAll(rs.prop, c.Leader(c.cur), false) && c.cfg.Mutant&MutantNoHold == 0 {
@@ -224,7 +224,7 @@ func (c *Core) vote() {
 }
 
 func (c *Core) propose() {
-	if !c.leads() || c.cur < c.cfg.VotesFrom {
+	if !c.leads() || !c.mayVote(c.cur) {
 		return
 	}
 	if rs := c.rounds[c.cur]; rs != nil && (rs.prop != nil || rs.votes[c.cfg.Self].has) {
@@ -286,12 +286,20 @@ func (c *Core) timer() {
 				k++
 			}
 		}
-		if k > c.f && c.emptyLevel() >= c.cfg.VotesFrom {
+		if k > c.f && c.mayVote(c.emptyLevel()) {
 			c.castEmpty()
 			return
 		}
 	}
-	if !c.work() || c.emptyLevel() < c.cfg.VotesFrom {
+	if !c.mayVote(c.emptyLevel()) {
+		c.armedAt = 0
+		return
+	}
+	if c.stepsAside() {
+		c.castEmpty()
+		return
+	}
+	if !c.work() {
 		c.armedAt = 0
 		return
 	}

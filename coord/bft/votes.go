@@ -56,6 +56,7 @@ func (c *Core) put(v *coord.Vote) {
 	default:
 		s = &c.termOf(c.term(v.Round)).empties[v.Voter]
 	}
+	c.remember(v)
 	if !s.has {
 		if v.Round >= c.cur {
 			c.absent[v.Voter] = false

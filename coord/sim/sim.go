@@ -138,6 +138,7 @@ func (s *Sim) boot(m *machine) {
 	m.inc++
 	m.queue, m.writing, m.wakeAt, m.install = nil, 0, 0, nil
 	box, err := site.NewBox(site.BoxConfig{
+		Nonce:   s.rng.Uint64() | 1,
 		Members: s.members, Self: m.id, Keys: keys{m.id, s.members}, Tuning: s.tuning(), Mutant: s.mutant(m),
 	}, m.disk.back, m.disk.back.Committed())
 	if err != nil {

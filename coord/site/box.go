@@ -25,6 +25,9 @@ type BoxConfig struct {
 	Self    int
 	Keys    Keys
 	Tuning  Tuning
+	// Nonce is new for each start and not 0; Amnesia: the log is not whole (bft.Config has what they do).
+	Nonce   uint64
+	Amnesia bool
 	Mutant  bft.Mutant // for coord/sim
 }
 
@@ -158,6 +161,7 @@ func NewBox(cfg BoxConfig, backend state.Backend, final *coord.Final) (*Box, err
 		Starve: int64(t.Starve), DepthMax: t.DepthMax, BlockBytes: t.BlockBytes, PendingMax: t.PendingMax,
 		Done: func(a coord.BoxID, seq uint64) bool { return b.st.BatchDone(a, seq) },
 		Keys: cfg.Keys, Mutant: cfg.Mutant, VotesFrom: cfg.Members.List[cfg.Self].VotesFrom,
+		Nonce: cfg.Nonce, Amnesia: cfg.Amnesia,
 	}, base, cert)
 	if err != nil {
 		return nil, fmt.Errorf("site: %w", err)

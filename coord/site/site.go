@@ -2,6 +2,8 @@ package site
 
 import (
 	"context"
+	"crypto/rand"
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -93,6 +95,11 @@ type fromPeer struct {
 
 // Open replays the log and makes a Site; Run starts it.
 func Open(o Options) (*Site, error) {
+	for o.Box.Nonce == 0 {
+		var a [8]byte
+		_, _ = rand.Read(a[:]) // never fails
+		o.Box.Nonce = binary.BigEndian.Uint64(a[:])
+	}
 	box, err := NewBox(o.Box, o.Base.Backend(), o.Base.Committed())
 	if err != nil {
 		return nil, err

@@ -130,6 +130,7 @@ func (g gen) peer(t testing.TB, field string) *coord.PeerMsg {
 	case "Status":
 		m.Status = &coord.Status{
 			Height: g.num(), FinalRound: g.num(), FinalDigest: g.hash(), Round: g.num(), Checkpoint: g.num(), LogFrom: g.num(),
+			VotesFrom: g.num(),
 		}
 	case "Announce":
 		m.Announce = g.refs(coord.AnnounceRefsMax)
@@ -161,6 +162,13 @@ func (g gen) peer(t testing.TB, field string) *coord.PeerMsg {
 			m.SnapshotPart.Checkpoint = g.checkpoint()
 			m.SnapshotPart.Data = make([]byte, g.IntN(5000)) // compressible
 		}
+	case "Recall":
+		m.Recall = &coord.Recall{Nonce: g.num()}
+	case "Recalled":
+		m.Recalled = &coord.Recalled{Nonce: g.num(), Round: g.num(), Votes: make([]*coord.Vote, g.IntN(coord.RecalledVotesMax+1))}
+		for i := range m.Recalled.Votes {
+			m.Recalled.Votes[i] = g.vote()
+		}
 	default:
 		t.Fatalf("coord.PeerMsg has a field that this test cannot make: %s", field)
 	}
@@ -182,6 +190,9 @@ func (g gen) record(t testing.TB, field string) *coord.Record {
 		r.Final = g.final()
 	case "Stable":
 		r.Stable = g.checkpoint()
+	case "Silent":
+		v := g.num()
+		r.Silent = &v
 	default:
 		t.Fatalf("coord.Record has a field that this test cannot make: %s", field)
 	}

@@ -27,6 +27,8 @@ const (
 	peerCheckpoint   = 12
 	peerSnapshotAsk  = 13
 	peerSnapshotPart = 14
+	peerRecall       = 15
+	peerRecalled     = 16
 )
 
 const (
@@ -34,10 +36,11 @@ const (
 	headFields = 3
 
 	proposalFields     = 4
-	statusFields       = 6
+	statusFields       = 7
 	catchUpFields      = 2
 	snapshotAskFields  = 2
 	snapshotPartFields = 4
+	recalledFields     = 3
 
 	// snapshotDataBytesMax bounds the data of a SnapshotPart: a manifest is the largest.
 	snapshotDataBytesMax = hashBytes * coord.SnapshotChunksMax
@@ -112,6 +115,12 @@ func (p *packer) peer(m *coord.PeerMsg) {
 	case m.SnapshotPart != nil:
 		head(peerSnapshotPart)
 		p.snapshotPart(m.SnapshotPart)
+	case m.Recall != nil:
+		head(peerRecall)
+		p.uint(m.Recall.Nonce)
+	case m.Recalled != nil:
+		head(peerRecalled)
+		p.recalled(m.Recalled)
 	default:
 		head(peerNothing)
 		p.null()
@@ -179,6 +188,10 @@ func (u *unpacker) peer(m *coord.PeerMsg) {
 		m.SnapshotAsk = &coord.SnapshotAsk{Height: u.uint(math.MaxUint64), Chunk: u.chunk()}
 	case peerSnapshotPart:
 		m.SnapshotPart = u.snapshotPart()
+	case peerRecall:
+		m.Recall = &coord.Recall{Nonce: u.uint(math.MaxUint64)}
+	case peerRecalled:
+		m.Recalled = u.recalled()
 	default:
 		u.fail(fmt.Errorf("%w: %d", ErrType, typ))
 	}
@@ -212,6 +225,7 @@ func (p *packer) status(s *coord.Status) {
 	p.uint(s.Round)
 	p.uint(s.Checkpoint)
 	p.uint(s.LogFrom)
+	p.uint(s.VotesFrom)
 }
 
 func (u *unpacker) status() *coord.Status {
@@ -223,7 +237,32 @@ func (u *unpacker) status() *coord.Status {
 	s.Round = u.uint(math.MaxUint64)
 	s.Checkpoint = u.uint(math.MaxUint64)
 	s.LogFrom = u.uint(math.MaxUint64)
+	s.VotesFrom = u.uint(math.MaxUint64)
 	return s
+}
+
+func (p *packer) recalled(m *coord.Recalled) {
+	p.array(recalledFields)
+	p.uint(m.Nonce)
+	p.uint(m.Round)
+	p.array(len(m.Votes))
+	for _, v := range m.Votes {
+		p.vote(v)
+	}
+}
+
+func (u *unpacker) recalled() *coord.Recalled {
+	m := new(coord.Recalled)
+	u.tuple(recalledFields)
+	m.Nonce = u.uint(math.MaxUint64)
+	m.Round = u.uint(math.MaxUint64)
+	m.Votes = make([]*coord.Vote, u.array(coord.RecalledVotesMax))
+	for i := range m.Votes {
+		if m.Votes[i] = u.vote(); u.err != nil {
+			return nil
+		}
+	}
+	return m
 }
 
 func (p *packer) digests(ds []coord.Digest) {

@@ -2,6 +2,7 @@ package wire
 
 import (
 	"fmt"
+	"math"
 
 	"github.com/holdfast-edge/holdfast/coord"
 )
@@ -18,6 +19,7 @@ const (
 	recordCert    = 4
 	recordFinal   = 5
 	recordStable  = 6
+	recordSilent  = 7
 )
 
 // storedFields is a stored value: version, content.
@@ -53,6 +55,9 @@ func (p *packer) record(r *coord.Record) {
 	case r.Stable != nil:
 		head(recordStable)
 		p.checkpoint(r.Stable)
+	case r.Silent != nil:
+		head(recordSilent)
+		p.uint(*r.Silent)
 	default:
 		head(recordNothing)
 		p.null()
@@ -82,6 +87,9 @@ func (u *unpacker) record(r *coord.Record) {
 		r.Final = u.final()
 	case recordStable:
 		r.Stable = u.checkpoint()
+	case recordSilent:
+		v := u.uint(math.MaxUint64)
+		r.Silent = &v
 	default:
 		u.fail(fmt.Errorf("%w: %d", ErrType, typ))
 	}

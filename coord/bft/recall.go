@@ -1,0 +1,215 @@
+package bft
+
+import "github.com/holdfast-edge/holdfast/coord"
+
+// A box votes twice when it comes back with a log that is not the one it voted with: an old image of its disk, a
+// log whose end was damaged, no log at all. So a box that starts asks the others, before it votes, which
+// votes of it they know. If one of those is not in its log, or if it knows itself that its log is not
+// whole, it has amnesia: what it signed is unknown, and it must not vote where it may have voted.
+//
+// Where may it have voted? In rounds up to the one that it was in, c. It entered c by certificates of
+// n-f votes; with it among the f faulty ones, at least n-2f honest others voted there and are in the same
+// term or a later one, and of any n-f-1 others that answer, one is among those. So with R the highest round in the
+// answers, the box was at most at the first round of the term after R's, and nothing that it signed is
+// in the term after that one. There it votes again; the others end their terms early to let it (stepsAside).
+//
+// The answers must be newer than the start, hence the nonce. Asking for n-f-1 answers costs a site no
+// liveness: with fewer boxes up nothing could become final anyhow.
+
+// recalled is what one member answered.
+type recalled struct {
+	ok    bool
+	round uint64
+}
+
+type recall struct {
+	// from is the first round in which the box votes; coord.SilentUnknown: to be learned.
+	from   uint64
+	asking bool
+	by     []recalled
+	// known are the highest votes of each member, by kind, to tell it when it asks.
+	known [][coord.VoteEmpty + 1]*coord.Vote
+	// asideAt and asides limit how often terms are ended for boxes with amnesia.
+	asideAt int64
+	asides  int
+}
+
+// asidesMax and asideEvery: at most so many terms in so many timeouts are ended early for the others, so
+// that a liar who asks for it costs little.
+const (
+	asidesMax  = 3
+	asideEvery = 60
+)
+
+// mayVote says whether the box may sign a vote for a round.
+func (c *Core) mayVote(r uint64) bool { return !c.recall.asking && r >= c.recall.from }
+
+// Silent is the round before which the box does not vote because it does not know what it signed: 0 when it
+// votes, coord.SilentUnknown while it is asking.
+func (c *Core) Silent() uint64 {
+	switch {
+	case c.recall.asking:
+		return coord.SilentUnknown
+	case c.cur < c.recall.from:
+		return c.recall.from
+	}
+	return 0
+}
+
+func (c *Core) startRecall() {
+	if c.cfg.Amnesia {
+		c.forget()
+	}
+	c.recall.asking = c.cfg.Nonce != 0 || c.recall.from == coord.SilentUnknown
+	c.recallDone()
+}
+
+// forget makes the box silent until the others have told where they are; durable before anything is said.
+func (c *Core) forget() {
+	unknown := uint64(coord.SilentUnknown)
+	c.recall.from = unknown
+	c.persist(coord.Record{Silent: &unknown})
+	c.rd.Sync = true
+}
+
+func (c *Core) askRecall() {
+	if !c.recall.asking {
+		return
+	}
+	for i := range c.recall.by {
+		if i != c.cfg.Self && !c.recall.by[i].ok {
+			c.send(i, &coord.PeerMsg{Recall: &coord.Recall{Nonce: c.cfg.Nonce}})
+		}
+	}
+}
+
+// remember keeps a member's vote for the day that it asks.
+func (c *Core) remember(v *coord.Vote) {
+	if k := &c.recall.known[v.Voter][v.Kind]; *k == nil || (*k).Round < v.Round {
+		*k = v
+	}
+}
+
+// rememberCert keeps the votes of a certificate that we hold, for after our own restart.
+func (c *Core) rememberCert(x *coord.Cert) {
+	for i := range x.Sigs {
+		s := &x.Sigs[i]
+		if int(s.Voter) >= c.n || x.Kind > coord.VoteEmpty {
+			continue
+		}
+		v := &coord.Vote{Kind: x.Kind, Epoch: x.Epoch, Round: x.Round, Digest: x.Digest, Voter: s.Voter, Sig: s.Sig}
+		if x.Kind == coord.VoteEmpty {
+			v.Round = s.Level
+		}
+		c.remember(v)
+	}
+}
+
+func (c *Core) onRecall(from int, m *coord.Recall) {
+	r := &coord.Recalled{Nonce: m.Nonce, Round: c.cur}
+	for _, v := range c.recall.known[from] {
+		if v != nil {
+			r.Votes = append(r.Votes, v)
+		}
+	}
+	c.send(from, &coord.PeerMsg{Recalled: r})
+}
+
+func (c *Core) onRecalled(from int, m *coord.Recalled) {
+	if !c.recall.asking || m.Nonce != c.cfg.Nonce || len(m.Votes) > coord.RecalledVotesMax {
+		return
+	}
+	for _, v := range m.Votes {
+		if v == nil || int(v.Voter) != c.cfg.Self || v.Epoch != c.cfg.Epoch || c.knows(v) {
+			continue
+		}
+		if !c.verify(v) {
+			c.bad(from) // or a liar sent it what it takes for our vote; either way it proves nothing
+			continue
+		}
+		m = &coord.Recalled{Nonce: m.Nonce, Round: max(m.Round, v.Round)}
+		if c.recall.from != coord.SilentUnknown {
+			c.forget()
+		}
+	}
+	c.recall.by[from] = recalled{true, m.Round}
+	c.recallDone()
+	c.progressed = true
+}
+
+// knows says whether a vote of ours is in our log, or so old that we could not contradict it.
+func (c *Core) knows(v *coord.Vote) bool {
+	final := c.final.Round
+	if c.target != nil {
+		final = max(final, c.target.Round)
+	}
+	switch v.Kind {
+	case coord.VoteNotarize, coord.VoteFinalize:
+		if v.Round <= final {
+			return true
+		}
+		rs := c.rounds[v.Round]
+		if rs == nil {
+			return false
+		}
+		s := &rs.votes[c.cfg.Self]
+		if v.Kind == coord.VoteFinalize {
+			s = &rs.fins[c.cfg.Self]
+		}
+		return s.has && s.digest == v.Digest
+	case coord.VoteEmpty:
+		t := c.term(v.Round)
+		if t < c.term(final) {
+			return true
+		}
+		ts := c.terms[t]
+		return ts != nil && ts.empties[c.cfg.Self].has && ts.empties[c.cfg.Self].round == v.Round
+	}
+	return true
+}
+
+// recallDone ends the asking when enough others have answered.
+func (c *Core) recallDone() {
+	if !c.recall.asking {
+		return
+	}
+	k, high := 0, c.cur
+	for i := range c.recall.by {
+		if c.recall.by[i].ok {
+			k++
+			high = max(high, c.recall.by[i].round)
+		}
+	}
+	if k < c.q-1 {
+		return
+	}
+	c.recall.asking = false
+	if c.recall.from == coord.SilentUnknown {
+		from := c.first(c.term(high) + 2)
+		c.recall.from = from
+		c.persist(coord.Record{Silent: &from})
+		c.rd.Sync = true
+	}
+}
+
+// stepsAside says whether to end this term early for a box that may not vote in it. Only while few terms
+// are open since the last final block, so that whoever asks for ever cannot make the chain of empty
+// certificates long.
+func (c *Core) stepsAside() bool {
+	wanted := false
+	for i := range c.heard {
+		from := c.heard[i].VotesFrom
+		wanted = wanted || (from > c.cur && from != coord.SilentUnknown && c.term(from) <= c.term(c.cur)+2)
+	}
+	if !wanted || c.term(c.cur) > c.term(c.final.Round)+asidesMax {
+		return false
+	}
+	if c.now > c.recall.asideAt+asideEvery*c.cfg.Timeout {
+		c.recall.asideAt, c.recall.asides = c.now, 0
+	}
+	if c.recall.asides >= asidesMax {
+		return false
+	}
+	c.recall.asides++
+	return true
+}
