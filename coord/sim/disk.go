@@ -23,6 +23,7 @@ type disk struct {
 	blocks   map[uint64]*coord.Block
 	certs    map[uint64]*coord.Cert
 	batches  map[coord.Digest]*coord.Batch
+	aside    bool   // the log was set aside and what it knew must be asked for: the store's marker
 	low      uint64 // from here on blocks has every height
 }
 
@@ -41,7 +42,7 @@ func newDisk() *disk {
 }
 
 func (d *disk) clone() *disk {
-	c := &disk{back: d.back.Clone(), unsynced: d.unsynced}
+	c := &disk{back: d.back.Clone(), unsynced: d.unsynced, aside: d.aside}
 	for _, s := range d.segments {
 		c.segments = append(c.segments, append([]coord.Record(nil), s...))
 	}
@@ -87,6 +88,39 @@ func (d *disk) powerCut(site coord.SiteID, r *rand.Rand) {
 		d.unsynced = 0
 	}
 	d.reindex(site)
+}
+
+// loseTail takes synced records from the end without a trace, as when the last sector goes bad: the store cannot
+// tell that from a torn write. A log that then ends below the state is found damaged.
+func (d *disk) loseTail(site coord.SiteID, r *rand.Rand) {
+	last := len(d.segments) - 1
+	seg := d.segments[last]
+	d.segments[last] = seg[:len(seg)-min(len(seg), 1+r.IntN(12))]
+	if f := d.back.Committed(); f != nil && top(d.segments[last]) < f.Header.Height {
+		d.setAside(site, false)
+	}
+	d.reindex(site)
+}
+
+// setAside is what the store does with a damaged log, and perhaps with the state.
+func (d *disk) setAside(site coord.SiteID, base bool) {
+	d.segments, d.unsynced, d.aside = [][]coord.Record{nil}, 0, true
+	if base {
+		d.back = state.NewMemBackend()
+	}
+	d.reindex(site)
+}
+
+// silent says whether the log knows that the box does not know all that it signed.
+func (d *disk) silent() bool {
+	for _, s := range d.segments {
+		for i := range s {
+			if s[i].Silent != nil {
+				return true
+			}
+		}
+	}
+	return false
 }
 
 func (d *disk) reindex(site coord.SiteID) {

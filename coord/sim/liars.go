@@ -30,7 +30,7 @@ var liars = []liar{
 
 // lie is what a dishonest box does with what its box wants to send.
 func (s *Sim) lie(m *machine, o coord.Out) {
-	r, k := s.rng, keys{m.id, s.members}
+	r, k := s.rng, s.keys(m.id)
 	kind := m.liar
 	if kind == liarChaos {
 		kind = []liar{liarSelective, liarDelayer, liarEquivocal, liarDouble, liarBadSig, liarForger, liarWithhold}[r.IntN(7)]
@@ -157,7 +157,7 @@ func (s *Sim) equivocate(m *machine, k keys, p *coord.Proposal) {
 
 // hear: some liars also act on what they receive.
 func (s *Sim) hear(m *machine, from int, p *coord.PeerMsg) {
-	r, k := s.rng, keys{m.id, s.members}
+	r, k := s.rng, s.keys(m.id)
 	if (m.liar == liarDouble || m.liar == liarChaos) && p.Proposal != nil {
 		b := p.Proposal.Block
 		d := b.Digest()

@@ -1,11 +1,7 @@
 package sim
 
 import (
-	"container/heap"
-	"crypto/sha256"
-	"encoding/binary"
 	"fmt"
-	"hash"
 	"math/rand/v2"
 	"time"
 
@@ -13,6 +9,7 @@ import (
 	"github.com/holdfast-edge/holdfast/coord/bft"
 	"github.com/holdfast-edge/holdfast/coord/site"
 	"github.com/holdfast-edge/holdfast/coord/state"
+	"github.com/holdfast-edge/holdfast/coord/trust"
 )
 
 const ms = int64(time.Millisecond)
@@ -26,11 +23,22 @@ type machine struct {
 	queue   []pending // waiting for the disk, in order
 	writing int       // how many of queue the running sync covers
 	wakeAt  int64
-	slow    int64 // added to every sync
 	liar    liar
 	applied uint64 // highest height seen applied, across restarts
+	round   uint64 // highest round seen, across restarts
 	install *installing
-	old     *disk // liarOldDisk: an image taken earlier
+	clock   clock
+	heard   []int // by machine: the newest incarnation that a message came from; its connection replaced older ones
+
+	// What is wrong with it now.
+	slow, cost int64 // added to every sync, taken by every step
+	busyUntil  int64 // it does nothing before
+	stuck      bool  // no sync ends
+	full       bool  // and no commit
+	eio        bool  // the next sync fails
+	failed     bool  // a sync failed: the box is silent until it is restarted
+	forgot     bool  // its disk was not whole once: it counts as faulty
+	old        *disk // an image taken earlier
 }
 
 // pending is the effects of a Step and what the box then took for final: it counts when they
@@ -39,20 +47,6 @@ type pending struct {
 	site.Effects
 	height uint64
 	final  coord.Digest
-}
-
-// Options of one trial.
-type Options struct {
-	N    int
-	Seed uint64
-	// Term is K; 0 picks 1, 3, 8, 64 or 1000 by the seed.
-	Term uint64
-	// Liars is how many boxes lie at most; -1: f.
-	Liars  int
-	Mutant bft.Mutant
-	Calm   bool // no faults at all, fixed delay
-	// Log, when set, gets a line for every event worth a look.
-	Log func(format string, args ...any)
 }
 
 // Sim is one site under test.
@@ -66,58 +60,88 @@ type Sim struct {
 	members *coord.Members
 	nodes   []*machine
 	honest  []*machine
+	plan    *Plan
+	endAt   int64    // of the faults
 	cut     [][]bool // machine i cannot reach machine j
+	flapped [][]bool // nor then
 	linked  [][]bool // what the boxes were told
+	cutBy   *Fault
 	loss    float64
 	dup     float64
-	delayLo int64
-	delayHi int64
-	spikes  bool
+	jitter  int64
+	spike   int64
 	clients []*client
 	acked   uint64
 	healed  bool
+	used    map[FaultKind]int
 	check   checker
-	events  uint64
-	fail    string
-	digest  hash.Hash
+
+	verifier *trust.Verifier // with Options.Identities
+	events   uint64
+	fail     string
+	digest   digest
 }
 
 func newSim(o Options) *Sim {
-	s := &Sim{o: o, rng: rand.New(rand.NewPCG(o.Seed, 0x486f6c6466617374)), n: o.N, f: coord.MaxFaulty(o.N), digest: sha256.New()}
+	s := &Sim{
+		o: o, rng: rand.New(rand.NewPCG(o.Seed, 0x486f6c6466617374)), n: o.N, f: coord.MaxFaulty(o.N), used: map[FaultKind]int{},
+	}
 	if s.o.Term == 0 {
 		s.o.Term = []uint64{1, 3, 8, 64, 1000}[o.Seed%5]
 	}
+	if s.o.Plan == nil {
+		s.o.Plan = NewPlan(s.o)
+	}
+	s.plan = s.o.Plan
+	s.endAt, s.loss = int64(s.plan.End), s.plan.Net.Loss
 	s.members = &coord.Members{Site: coord.SiteID{1, 2, 3}, Epoch: 1}
 	for i := range o.N {
-		s.members.List = append(s.members.List, coord.Member{ID: coord.BoxID{byte(i + 1), 0xb0}, Name: fmt.Sprintf("box-%d", i)})
+		m := coord.Member{ID: coord.BoxID{byte(i + 1), 0xb0}, Name: fmt.Sprintf("box-%d", i)}
+		if o.Identities != nil {
+			m.ID, m.Key = o.Identities[i].ID(), o.Identities[i].PublicKey()
+		}
+		s.members.List = append(s.members.List, m)
 	}
-	s.check = newChecker(s)
 	for i := range o.N {
 		s.addMachine(i)
 	}
+	for _, l := range s.plan.Liars {
+		s.nodes[l.Box].liar = l.Kind
+		if l.Kind == liarTwins {
+			s.addMachine(l.Box).liar = liarTwins
+		}
+	}
+	for _, m := range s.nodes {
+		m.heard = make([]int, len(s.nodes))
+		if m.liar == "" {
+			s.honest = append(s.honest, m)
+		}
+	}
+	s.check = newChecker(s)
 	return s
 }
 
 func (s *Sim) addMachine(id int) *machine {
 	m := &machine{id: id, idx: len(s.nodes), disk: newDisk()}
 	s.nodes = append(s.nodes, m)
-	for i := range s.cut {
-		s.cut[i], s.linked[i] = append(s.cut[i], false), append(s.linked[i], false)
+	grow := func(x *[][]bool) {
+		for i := range *x {
+			(*x)[i] = append((*x)[i], false)
+		}
+		*x = append(*x, make([]bool, len(s.nodes)))
 	}
-	s.cut, s.linked = append(s.cut, make([]bool, len(s.nodes))), append(s.linked, make([]bool, len(s.nodes)))
+	grow(&s.cut)
+	grow(&s.flapped)
+	grow(&s.linked)
 	return m
 }
 
-func (s *Sim) logf(format string, args ...any) {
-	if s.o.Log != nil {
-		s.o.Log("%8.1f ms  "+format, append([]any{float64(s.now) / float64(ms)}, args...)...)
-	}
-}
+func (s *Sim) site() coord.SiteID { return s.members.Site }
 
 func (s *Sim) bad(format string, args ...any) {
 	if s.fail == "" {
 		s.fail = fmt.Sprintf(format, args...)
-		s.logf("FAILED: %s", s.fail)
+		s.log(-1, "FAILED", "%s", s.fail)
 	}
 }
 
@@ -137,9 +161,13 @@ func (s *Sim) tuning() site.Tuning {
 func (s *Sim) boot(m *machine) {
 	m.inc++
 	m.queue, m.writing, m.wakeAt, m.install = nil, 0, 0, nil
+	m.failed, m.eio, m.busyUntil = false, false, 0
+	if m.disk.aside && m.disk.silent() {
+		m.disk.aside = false
+	}
 	box, err := site.NewBox(site.BoxConfig{
-		Nonce:   s.rng.Uint64() | 1,
-		Members: s.members, Self: m.id, Keys: keys{m.id, s.members}, Tuning: s.tuning(), Mutant: s.mutant(m),
+		Nonce: s.rng.Uint64() | 1, Amnesia: m.disk.aside,
+		Members: s.members, Self: m.id, Keys: s.keys(m.id), Tuning: s.tuning(),
 	}, m.disk.back, m.disk.back.Committed())
 	if err != nil {
 		s.bad("box %d does not start: %v", m.idx, err)
@@ -152,7 +180,12 @@ func (s *Sim) boot(m *machine) {
 	}
 	box.Start()
 	m.box = box
-	s.logf("box %d starts at height %d, round %d", m.idx, box.State().Height(), box.Core().Round())
+	s.log(m.idx, "start", "at height %d, round %d", box.State().Height(), box.Core().Round())
+	if m.forgot { // what it sent before it went away is gone from the network
+		for _, t := range s.nodes {
+			t.heard[m.idx] = m.inc
+		}
+	}
 	s.step(m, site.Input{})
 	for _, t := range s.nodes {
 		s.relink(m, t)
@@ -160,39 +193,49 @@ func (s *Sim) boot(m *machine) {
 	}
 }
 
-func (s *Sim) mutant(m *machine) bft.Mutant {
-	if m.liar != "" {
-		return 0
-	}
-	return s.o.Mutant
-}
-
-// crash is a power cut of one machine.
-func (s *Sim) crash(m *machine) {
+// stop ends a box. What is being written may be there in part.
+func (s *Sim) stop(m *machine) bool {
 	if m.box == nil {
-		return
+		return false
 	}
-	s.logf("box %d loses power", m.idx)
 	m.inc++
+	m.round = max(m.round, m.box.Core().Round())
 	m.box = nil
-	// What was being written may be there in part.
 	for i := range m.queue {
 		if i >= max(m.writing, s.rng.IntN(2)) {
 			break
 		}
-		m.disk.append(s.members.Site, m.queue[i].Persist)
+		m.disk.append(s.site(), m.queue[i].Persist)
 	}
-	m.queue = nil
-	m.disk.powerCut(s.members.Site, s.rng)
-	m.disk.snap = nil
+	m.queue, m.disk.snap = nil, nil
 	for _, t := range s.nodes {
 		s.relink(t, m)
 	}
+	return true
+}
+
+// powerCut loses what was not synced, in part.
+func (s *Sim) powerCut(m *machine) bool {
+	if !s.stop(m) {
+		return false
+	}
+	s.log(m.idx, "down", "loses power")
+	m.disk.powerCut(s.site(), s.rng)
+	return true
+}
+
+// kill ends the process alone: what was written stays in the page cache.
+func (s *Sim) kill(m *machine) bool {
+	if !s.stop(m) {
+		return false
+	}
+	s.log(m.idx, "down", "is killed")
+	return true
 }
 
 // reach says whether a message from a to b can arrive now.
 func (s *Sim) reach(a, b *machine) bool {
-	return a.box != nil && b.box != nil && !s.cut[a.idx][b.idx] && a.liar != liarDead && b.liar != liarDead
+	return a.box != nil && b.box != nil && !s.cut[a.idx][b.idx] && !s.flapped[a.idx][b.idx] && a.liar != liarDead && b.liar != liarDead
 }
 
 // relink tells a whether its link to b is up, some time after it changed.
@@ -211,11 +254,14 @@ func (s *Sim) relink(a, b *machine) {
 
 // step gives a box one input and queues what it wants done.
 func (s *Sim) step(m *machine, in site.Input) {
-	e := pending{Effects: m.box.Step(in, s.now)}
+	e := pending{Effects: m.box.Step(in, m.clock.now(s.now))}
 	final, d := m.box.Core().Final()
 	e.height, e.final = final.Height, d
 	if e.Fault != "" && m.liar == "" {
 		s.bad("box %d: %s", m.idx, e.Fault)
+	}
+	if e.Wake > 0 {
+		e.Wake = m.clock.when(e.Wake)
 	}
 	if e.Wake > 0 && (m.wakeAt <= s.now || e.Wake < m.wakeAt) {
 		m.wakeAt = max(e.Wake, s.now+1)
@@ -229,8 +275,8 @@ func (s *Sim) step(m *machine, in site.Input) {
 		}
 		return
 	}
-	if len(m.queue) == 0 && !e.Sync && e.Roll == nil {
-		m.disk.append(s.members.Site, e.Persist)
+	if len(m.queue) == 0 && !e.Sync && e.Roll == nil && !m.stuck {
+		m.disk.append(s.site(), e.Persist)
 		s.release(m, &e)
 		return
 	}
@@ -240,27 +286,35 @@ func (s *Sim) step(m *machine, in site.Input) {
 
 // kick starts a sync of everything that waits: group commit.
 func (s *Sim) kick(m *machine) {
-	if m.writing > 0 || len(m.queue) == 0 {
+	if m.writing > 0 || len(m.queue) == 0 || m.stuck {
 		return
 	}
 	m.writing = len(m.queue)
-	d := ms / 5
-	if !s.o.Calm {
-		d = 1 + s.rng.Int64N(2*ms)
-		if s.rng.IntN(100) == 0 {
-			d += s.rng.Int64N(60 * ms)
-		}
-		d += m.slow
+	d := 1 + s.rng.Int64N(2*ms) + m.slow
+	if s.rng.IntN(100) == 0 {
+		d += s.rng.Int64N(60 * ms)
 	}
 	s.post(s.now+d, event{node: m.idx, inc: m.inc, kind: evSynced})
 }
 
 func (s *Sim) synced(m *machine) {
+	switch {
+	case m.stuck:
+		m.writing = 0
+		return
+	case m.eio:
+		s.log(m.idx, "fault", "a sync fails: the box is silent from here on")
+		m.eio, m.failed = false, true
+		for _, t := range s.nodes {
+			s.relink(t, m)
+		}
+		return
+	}
 	es := m.queue[:m.writing]
 	m.queue = append([]pending(nil), m.queue[m.writing:]...)
 	m.writing = 0
 	for i := range es {
-		m.disk.append(s.members.Site, es[i].Persist)
+		m.disk.append(s.site(), es[i].Persist)
 		if es[i].Roll != nil {
 			low := uint64(0)
 			if f := m.disk.back.Committed(); f != nil {
@@ -271,7 +325,7 @@ func (s *Sim) synced(m *machine) {
 			} else {
 				low = min(low, p.Header.Height)
 			}
-			m.disk.roll(s.members.Site, es[i].Roll, low)
+			m.disk.roll(s.site(), es[i].Roll, low)
 		}
 	}
 	m.disk.sync()
@@ -305,6 +359,10 @@ func (s *Sim) release(m *machine, e *pending) {
 // commit is the background write of state.
 func (s *Sim) commit(m *machine, c *coord.Commit) {
 	s.callFor(m, s.now+s.rng.Int64N(20*ms)+1, func() {
+		if m.full {
+			s.commit(m, c)
+			return
+		}
 		if err := m.disk.back.Commit(c); err != nil {
 			s.bad("box %d: commit: %v", m.idx, err)
 			return
@@ -321,7 +379,7 @@ func (s *Sim) commit(m *machine, c *coord.Commit) {
 // sideEffects does what needs no log: checks of signatures, reading the log for others, snapshots.
 func (s *Sim) sideEffects(m *machine, e *site.Effects) {
 	for _, h := range e.Verify {
-		k := keys{m.id, s.members}
+		k := s.keys(m.id)
 		s.callFor(m, s.now+ms/10, func() {
 			s.step(m, site.Input{Checked: &bft.Checked{Digest: h.Digest, OK: k.VerifyBatch(h.Batch)}})
 		})
@@ -376,13 +434,14 @@ func (s *Sim) send(m *machine, o coord.Out) {
 }
 
 func (s *Sim) delay() int64 {
-	if s.o.Calm {
-		return s.delayLo
+	d := int64(s.plan.Net.DelayLo) + s.rng.Int64N(int64(s.plan.Net.DelayHi)+1)
+	if s.jitter > 0 {
+		d += s.rng.Int64N(s.jitter)
 	}
-	if s.spikes && s.rng.IntN(50) == 0 {
-		return s.delayLo + s.rng.Int64N(400*ms)
+	if s.spike > 0 && s.rng.IntN(50) == 0 {
+		d += s.rng.Int64N(s.spike)
 	}
-	return s.delayLo + s.rng.Int64N(s.delayHi)
+	return d
 }
 
 func (s *Sim) wire(m, t *machine, p *coord.PeerMsg) {
@@ -390,9 +449,10 @@ func (s *Sim) wire(m, t *machine, p *coord.PeerMsg) {
 		return
 	}
 	p = s.check.onWire(p)
-	s.post(s.now+s.delay(), event{node: t.idx, inc: t.inc, kind: evMessage, from: m.id, msg: p})
+	e := event{node: t.idx, inc: t.inc, kind: evMessage, from: m.idx, fromInc: m.inc, msg: p}
+	s.post(s.now+s.delay(), e)
 	if s.dup > 0 && s.rng.Float64() < s.dup {
-		s.post(s.now+s.delay()+s.rng.Int64N(200*ms), event{node: t.idx, inc: t.inc, kind: evMessage, from: m.id, msg: p})
+		s.post(s.now+s.delay()+s.rng.Int64N(200*ms), e)
 	}
 }
 
@@ -403,35 +463,56 @@ func (s *Sim) run(until int64, stop func() bool) {
 			s.now = until
 			return
 		}
-		e := heap.Pop(&s.q).(event)
+		e := s.q.pop()
 		s.now = e.at
 		s.events++
-		var a [24]byte
-		binary.BigEndian.PutUint64(a[:], uint64(e.at))
-		binary.BigEndian.PutUint64(a[8:], e.seq)
-		a[16], a[17], a[18] = byte(e.node), byte(e.kind), byte(e.from)
-		s.digest.Write(a[:])
+		s.digest.add(&e)
 		if e.node < 0 {
 			e.fn()
-		} else if m := s.nodes[e.node]; m.box != nil && m.inc == e.inc {
-			switch e.kind {
-			case evCall:
-				e.fn()
-			case evMessage:
-				if m.liar != "" {
-					s.hear(m, e.from, e.msg)
-				}
-				s.step(m, site.Input{From: e.from, Peer: e.msg})
-			case evWake:
-				if m.wakeAt == e.at {
-					s.step(m, site.Input{})
-				}
-			case evSynced:
-				s.synced(m)
-			}
+		} else if m := s.nodes[e.node]; m.box != nil && m.inc == e.inc && !m.failed {
+			s.happen(m, &e)
 		}
 		if stop != nil && s.events%8 == 0 && stop() {
 			return
 		}
+	}
+}
+
+// happen does one event of a machine that is up.
+func (s *Sim) happen(m *machine, e *event) {
+	if late := m.busyUntil > s.now; late && !e.ready || m.cost > 0 && e.kind == evMessage && !e.ready {
+		e.ready = m.cost > 0
+		at := max(m.busyUntil, s.now)
+		if e.kind == evWake {
+			if m.wakeAt != e.at {
+				return
+			}
+			m.wakeAt = at
+		}
+		if e.kind == evMessage {
+			m.busyUntil = at + m.cost
+		}
+		s.post(at, *e)
+		return
+	}
+	switch e.kind {
+	case evCall:
+		e.fn()
+	case evMessage:
+		if e.fromInc < m.heard[e.from] {
+			return
+		}
+		m.heard[e.from] = e.fromInc
+		from := s.nodes[e.from].id
+		if m.liar != "" {
+			s.hear(m, from, e.msg)
+		}
+		s.step(m, site.Input{From: from, Peer: e.msg})
+	case evWake:
+		if m.wakeAt == e.at {
+			s.step(m, site.Input{})
+		}
+	case evSynced:
+		s.synced(m)
 	}
 }

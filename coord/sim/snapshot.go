@@ -65,7 +65,7 @@ func (s *Sim) installStep(m *machine, st *site.InstallStep) {
 			return
 		}
 		m.disk.back = b
-		s.logf("box %d installs the state of height %d", m.idx, in.cp.Header.Height)
+		s.log(m.idx, "install", "the state of height %d", in.cp.Header.Height)
 		s.step(m, site.Input{Installed: &site.Installed{Checkpoint: in.cp, Backend: b}})
 	})
 }

@@ -2,44 +2,42 @@ package sim
 
 import (
 	"fmt"
-	"hash/crc64"
-	"strings"
 	"time"
 
 	"github.com/holdfast-edge/holdfast/coord"
+	"github.com/holdfast-edge/holdfast/coord/trust"
 )
-
-// HealMax is how long after all faults have ended everything must be done. A leader is given up after at
-// most timeout << 5 = 16 s when five in a row failed; up to f liars lead one after the other, and a client
-// waits clientTry for each box. Seen: see docs/decisions/0001.
-const HealMax = 60 * time.Second
 
 // Report is the outcome of one trial.
 type Report struct {
-	Options Options
-	Fail    string // empty: everything held
-	Liars   string
+	Options Options // with Term and Plan as they were
+	Fail    string  // empty: everything held; else a word in capitals, and what happened
 	Events  uint64
 	Heights uint64
+	Acked   uint64        // client messages acknowledged
 	Healed  time.Duration // from the end of the faults to everything done
-	Digest  uint64        // of every event: the same for the same Options
+	Faults  map[FaultKind]int
+	Digest  uint64 // of every event: the same for the same Options
 }
 
 // Trial runs one seed: a time of faults, then everything must be done.
 func Trial(o Options) Report {
 	s := newSim(o)
-	s.pickLiars()
-	r := s.rng
+	if o.Identities != nil {
+		v, err := trust.NewVerifier(s.members)
+		if err != nil {
+			return Report{Options: o, Fail: "KEYS: " + err.Error()}
+		}
+		s.verifier = v
+	}
 	healed := int64(0)
-	end := 1000*ms + r.Int64N(5000*ms)
-	s.chaos(end)
-	for i := range 1 + r.IntN(3) {
-		gap := 10*ms + r.Int64N(150*ms)
+	s.schedule(s.plan)
+	for i, c := range s.plan.Clients {
 		id := uint64(100 + i)
-		s.call(r.Int64N(100*ms), func() {
-			c := s.newClient(id)
+		s.call(int64(c.Start), func() {
+			c, gap := s.newClient(id), int64(c.Gap)
 			s.clients = append(s.clients, c)
-			s.call(s.now, func() { s.pump(c, gap, end) })
+			s.call(s.now, func() { s.pump(c, gap) })
 		})
 	}
 	for _, m := range s.nodes {
@@ -47,79 +45,60 @@ func Trial(o Options) Report {
 			s.boot(m)
 		}
 	}
-	s.run(end, nil)
+	s.run(s.endAt, nil)
 	if s.fail == "" {
 		s.heal()
 		done := func() bool { ok, _ := s.finished(); return ok }
-		s.run(end+int64(HealMax), done)
-		healed = s.now - end
+		s.run(s.endAt+int64(HealMax(s.n)), done)
+		healed = s.now - s.endAt
 		if ok, missing := s.finished(); !ok && s.fail == "" {
 			for _, m := range s.nodes {
 				if m.box != nil {
-					s.logf("box %d %s: %v", m.idx, m.liar, m.box.Core())
+					s.log(m.idx, "stuck", "%s %v", m.liar, m.box.Core())
 				}
 			}
-			s.bad("STALL: %v after everything healed: %s", HealMax, missing)
+			s.bad("STALL: %v after everything healed: %s", HealMax(s.n), missing)
 		}
 		s.finalStates()
 	}
 	return Report{
-		Options: s.o, Fail: s.fail, Liars: s.liarNames(), Events: s.events, Heights: uint64(len(s.check.canon)),
-		Healed: time.Duration(healed), Digest: crc64.Checksum(s.digest.Sum(nil), crc64.MakeTable(crc64.ECMA)),
+		Options: s.o, Fail: s.fail, Events: s.events, Heights: uint64(len(s.check.canon)), Acked: s.acked,
+		Healed: time.Duration(healed), Faults: s.used, Digest: uint64(s.digest),
 	}
 }
 
-func (s *Sim) pump(c *client, gap, end int64) {
-	if s.now >= end {
+func (s *Sim) pump(c *client, gap int64) {
+	if s.now >= s.endAt {
 		return
 	}
 	c.add()
-	s.call(s.now+1+s.rng.Int64N(2*gap), func() { s.pump(c, gap, end) })
-}
-
-func (s *Sim) pickLiars() {
-	k := s.f
-	if s.o.Liars >= 0 {
-		k = min(k, s.o.Liars)
-	} else if s.rng.IntN(4) == 0 {
-		k = s.rng.IntN(s.f + 1)
-	}
-	for _, i := range s.rng.Perm(s.n)[:k] {
-		s.nodes[i].liar = liars[s.rng.IntN(len(liars))]
-		if s.nodes[i].liar == liarTwins {
-			s.addMachine(i).liar = liarTwins
-		}
-	}
-	for _, m := range s.nodes {
-		if m.liar == "" {
-			s.honest = append(s.honest, m)
-		}
-	}
-}
-
-func (s *Sim) liarNames() string {
-	var out strings.Builder
-	for _, m := range s.nodes {
-		if m.liar != "" {
-			fmt.Fprintf(&out, "%d:%s ", m.idx, m.liar)
-		}
-	}
-	return out.String()
+	s.call(s.now+1+s.rng.Int64N(2*gap), func() { s.pump(c, gap) })
 }
 
 // heal ends every fault but the liars.
 func (s *Sim) heal() {
-	s.logf("everything heals")
+	s.log(-1, "heal", "every fault ends")
 	s.healed = true
-	s.mend()
-	s.loss, s.dup, s.spikes = s.loss*0.1, 0, false
-	for _, m := range s.nodes {
-		m.slow = 0
-		if m.box == nil && m.liar != liarDead {
-			s.boot(m)
-		}
+	for i := range s.flapped {
+		clear(s.flapped[i])
 	}
-	s.relinkAll()
+	s.mend()
+	s.loss, s.dup, s.jitter, s.spike = s.plan.Net.Loss*0.1, 0, 0, 0
+	for _, m := range s.nodes {
+		m.slow, m.cost, m.stuck, m.full, m.eio, m.busyUntil = 0, 0, false, false, false, 0
+		m.clock.set(s.now, 1)
+		if m.failed {
+			s.powerCut(m)
+		}
+		if m.box == nil {
+			down := int64(0)
+			if m.forgot {
+				down = int64(weakDown)
+			}
+			s.bootAt(m, s.now+down+1)
+		}
+		s.kick(m)
+	}
 	for _, c := range s.clients {
 		for range 3 {
 			c.add()
@@ -135,6 +114,7 @@ func (s *Sim) finalStates() {
 	s.run(s.now+int64(2*time.Second), nil)
 	at := map[uint64]coord.Digest{}
 	for _, m := range s.honest {
+		s.check.ended(m)
 		f := m.disk.back.Committed()
 		if f == nil {
 			continue
@@ -145,4 +125,11 @@ func (s *Sim) finalStates() {
 		}
 		at[f.Header.Height] = d
 	}
+}
+
+// String names what was tried, in one line.
+func (r *Report) String() string {
+	o := &r.Options
+	return fmt.Sprintf("seed %d: n=%d K=%d, liars %v, weak %v, %d faults, %d events, %d heights, %d acknowledged, healed in %v",
+		o.Seed, o.N, o.Term, o.Plan.Liars, o.Plan.Weak, len(o.Plan.Faults), r.Events, r.Heights, r.Acked, r.Healed.Round(time.Millisecond))
 }

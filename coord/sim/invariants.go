@@ -1,0 +1,297 @@
+package sim
+
+import (
+	"fmt"
+	"reflect"
+	"time"
+
+	"github.com/holdfast-edge/holdfast/coord"
+	"github.com/holdfast-edge/holdfast/coord/wire"
+)
+
+// checker holds the invariants. All the time, on honest boxes (whatever happens to their disks):
+//
+//  1. agreement: two boxes never deliver different blocks at one height;
+//  2. no box contradicts what it signed, also across restarts: one notarize and one finalize vote a
+//     round, one empty vote a term, no finalize at or above an own empty level, no empty at or below
+//     an own finalize vote;
+//  3. a box speaks only for itself;
+//  4. a certificate that a box writes down holds: a quorum less the faulty boxes really sent that vote,
+//     and had it on disk when they did;
+//  5. acknowledged implies durable: a client is told of a height only when the box has shown it as final, so
+//     that by 4 a quorum has what makes it final on disk; a restarted box comes back to what it told;
+//  6. heights and revisions never go back on a running box;
+//  7. evidence convicts only liars;
+//  8. what a box remembers, and what its log keeps below a signed checkpoint, is bounded;
+//  9. what travels survives the wire unchanged (sampled).
+//
+// At the end (trial.go), within HealMax: everything that clients asked took effect exactly once on every
+// honest box, and all boxes have the same state.
+type checker struct {
+	s      *Sim
+	canon  map[uint64]coord.Digest
+	notar  map[voteKey]coord.Digest
+	fin    map[voteKey]coord.Digest
+	finTop map[voteKey]uint64 // by term: highest finalize vote
+	empty  map[voteKey]uint64 // by term: level
+	votes  map[certKey]int    // how many honest boxes sent that vote
+	faulty int                // liars
+	acked  []uint64           // by machine: the highest height that it told a client of
+	seen   []progress         // by machine
+	wires  uint64
+}
+
+type voteKey struct {
+	id int
+	at uint64
+}
+
+type certKey struct {
+	kind   coord.VoteKind
+	round  uint64
+	digest coord.Digest
+}
+
+// progress is what a running box showed last.
+type progress struct {
+	inc              int
+	height, revision uint64
+}
+
+func newChecker(s *Sim) checker {
+	return checker{
+		s: s, canon: map[uint64]coord.Digest{}, notar: map[voteKey]coord.Digest{}, fin: map[voteKey]coord.Digest{},
+		finTop: map[voteKey]uint64{}, empty: map[voteKey]uint64{}, votes: map[certKey]int{},
+		acked: make([]uint64, len(s.nodes)), seen: make([]progress, len(s.nodes)), faulty: len(s.plan.Liars),
+	}
+}
+
+// HealMax is how long after all faults have ended everything must be done. A leader is given up after at
+// most 32 timeouts, when five in a row failed before. Then up to f liars lead one after the other, two terms pass
+// for a box that does not know what it signed, and one honest leader orders what waits; a client
+// waits clientTry for each box.
+func HealMax(n int) time.Duration {
+	return time.Duration(coord.MaxFaulty(n)+3)*32*timeout + time.Duration(n)*time.Duration(clientTry)
+}
+
+// liveMax bounds what a core remembers: a few windows of votes and the pending batches of all boxes.
+func (c *checker) liveMax() int { return 2000 + 400*c.s.n }
+
+// logMax bounds the records of a log: what was ordered since the last signed checkpoint, with a window of votes.
+const logMax = 40_000
+
+func (c *checker) stepped(m *machine) {
+	if m.liar != "" || m.box == nil {
+		return
+	}
+	if l := m.box.Core().Live(); l > c.liveMax() {
+		c.s.bad("MEMORY: box %d remembers %d things", m.idx, l)
+	}
+	p, st := &c.seen[m.idx], m.box.State()
+	if p.inc == m.inc && (st.Height() < p.height || st.Revision() < p.revision) {
+		c.s.bad("BACK: box %d goes from height %d revision %d to %d %d", m.idx, p.height, p.revision, st.Height(), st.Revision())
+	}
+	*p = progress{m.inc, st.Height(), st.Revision()}
+}
+
+// visible: what the box showed, or could have shown, as final, and what it wrote down.
+func (c *checker) visible(m *machine, e *pending) {
+	if m.liar != "" {
+		return
+	}
+	for i := range e.Persist {
+		r := &e.Persist[i]
+		if r.Cert != nil {
+			c.holds(m, r.Cert)
+		}
+		if r.Final != nil && r.Final.Cert != nil {
+			c.holds(m, r.Final.Cert)
+		}
+	}
+	if e.height == 0 {
+		return
+	}
+	if o, ok := c.canon[e.height]; ok && o != e.final {
+		c.s.bad("FORK at height %d on box %d", e.height, m.idx)
+	}
+	c.canon[e.height] = e.final
+	m.applied = max(m.applied, e.height)
+}
+
+// holds: enough honest boxes sent the votes of a certificate; the box's own may be about to be sent.
+func (c *checker) holds(m *machine, x *coord.Cert) {
+	k := c.faulty + 1
+	switch x.Kind {
+	case coord.VoteEmpty:
+		for _, h := range c.s.honest {
+			if l, ok := c.empty[voteKey{h.id, x.Round / c.s.o.Term}]; ok && l <= x.Round {
+				k++
+			}
+		}
+	case coord.VoteNotarize, coord.VoteFinalize:
+		k += c.votes[certKey{x.Kind, x.Round, x.Digest}]
+	default:
+		return
+	}
+	if k < coord.Quorum(c.s.n) {
+		c.s.bad("CERTIFICATE: box %d takes %v of round %d, which too few boxes voted for", m.idx, x.Kind, x.Round)
+	}
+}
+
+func (c *checker) answers(m *machine, p coord.Reply) {
+	if m.liar != "" || p.Code != coord.CodeOK {
+		return
+	}
+	if p.Height > m.applied {
+		c.s.bad("EARLY: box %d acknowledges height %d, it has shown %d", m.idx, p.Height, m.applied)
+	}
+	c.acked[m.idx] = max(c.acked[m.idx], p.Height)
+}
+
+// sends is the monitor on every vote of an honest box.
+func (c *checker) sends(m *machine, p *coord.PeerMsg) {
+	v := p.Vote
+	if q := p.Proposal; q != nil {
+		v = &coord.Vote{Kind: coord.VoteNotarize, Round: q.Block.Round, Digest: q.Block.Digest(), Voter: uint8(m.id)}
+	}
+	if v == nil {
+		return
+	}
+	if int(v.Voter) != m.id {
+		c.s.bad("VOICE: box %d sent a vote of box %d", m.id, v.Voter)
+	}
+	at, term := voteKey{m.id, v.Round}, voteKey{m.id, v.Round / c.s.o.Term}
+	switch v.Kind {
+	case coord.VoteNotarize:
+		c.once(m, c.notar, at, v)
+	case coord.VoteFinalize:
+		c.once(m, c.fin, at, v)
+		if l, ok := c.empty[term]; ok && v.Round >= l {
+			c.twice(m, "votes to finalize round %d after empty at %d", v.Round, l)
+		}
+		c.finTop[term] = max(c.finTop[term], v.Round)
+	case coord.VoteEmpty:
+		if l, ok := c.empty[term]; ok && l != v.Round {
+			c.twice(m, "votes empty at %d and %d of a term", l, v.Round)
+		}
+		c.empty[term] = v.Round
+		if r, ok := c.finTop[term]; ok && r >= v.Round {
+			c.twice(m, "votes empty at %d after finalize at %d", v.Round, r)
+		}
+	}
+}
+
+func (c *checker) once(m *machine, seen map[voteKey]coord.Digest, k voteKey, v *coord.Vote) {
+	o, ok := seen[k]
+	if ok && o != v.Digest {
+		c.twice(m, "votes to %v %v and %v in round %d", v.Kind, o.Short(), v.Digest.Short(), v.Round)
+	}
+	if !ok {
+		seen[k] = v.Digest
+		c.votes[certKey{v.Kind, v.Round, v.Digest}]++
+		if term := (voteKey{m.id, v.Round / c.s.o.Term}); v.Kind == coord.VoteFinalize {
+			c.finTop[term] = max(c.finTop[term], v.Round)
+		}
+		if m.liar == "" {
+			c.s.log(m.idx, "vote", "%v round %d %v", v.Kind, v.Round, v.Digest.Short())
+		}
+	}
+}
+
+func (c *checker) twice(m *machine, format string, args ...any) {
+	c.s.bad("TWICE: box %d "+format, append([]any{m.id}, args...)...)
+}
+
+func (c *checker) evidence(m *machine, e coord.Evidence) {
+	for _, x := range c.s.honest {
+		if x.id == int(e.A.Voter) && m.liar == "" {
+			c.s.bad("SLANDER: evidence of box %d convicts honest box %d", m.idx, x.idx)
+		}
+	}
+}
+
+// replaced: the new box has told nobody anything.
+func (c *checker) replaced(m *machine) { c.acked[m.idx] = 0 }
+
+// ended checks what a box has in the end.
+func (c *checker) ended(m *machine) {
+	if m.applied < c.acked[m.idx] {
+		c.s.bad("LOST: box %d told a client of height %d and is at %d", m.idx, c.acked[m.idx], m.applied)
+	}
+	n := 0
+	for _, s := range m.disk.segments {
+		n += len(s)
+	}
+	if n > logMax {
+		c.s.bad("LOG: box %d keeps %d records", m.idx, n)
+	}
+}
+
+// wireEvery is how often a message goes through the codec on its way.
+const wireEvery = 16
+
+func (c *checker) onWire(p *coord.PeerMsg) *coord.PeerMsg {
+	if c.wires++; c.wires%wireEvery != 0 {
+		return p
+	}
+	q, err := wire.DecodePeer(wire.AppendPeer(nil, p))
+	if err != nil {
+		c.s.bad("WIRE: a message does not survive the wire: %v: %s", err, describe(p))
+		return p
+	}
+	return q
+}
+
+func describe(p *coord.PeerMsg) string {
+	v := reflect.ValueOf(*p)
+	for i := range v.NumField() {
+		if !v.Field(i).IsZero() {
+			return fmt.Sprintf("%s %+v", v.Type().Field(i).Name, v.Field(i))
+		}
+	}
+	return "empty"
+}
+
+// finished says whether all that clients asked is done and every honest box has it, and if not, what is missing.
+func (s *Sim) finished() (bool, string) {
+	for _, c := range s.clients {
+		if !c.finished() {
+			return false, fmt.Sprintf("client %d still waits", c.session)
+		}
+	}
+	want := map[uint64]uint64{}
+	puts := uint64(0)
+	for _, c := range s.clients {
+		for _, o := range c.ops {
+			if o.kind == coord.KindPut {
+				puts++
+			} else {
+				want[o.object]++
+			}
+		}
+	}
+	var total uint64
+	for _, n := range want {
+		total += n
+	}
+	for _, m := range s.honest {
+		if m.box == nil {
+			return false, fmt.Sprintf("box %d is down", m.idx)
+		}
+		st := m.box.State()
+		sum, _, top := st.Top(len(want))
+		if sum > total || st.Revision() > puts {
+			s.bad("DOUBLE: box %d counts %d of %d accesses and %d of %d puts", m.idx, sum, total, st.Revision(), puts)
+			return true, ""
+		}
+		if sum < total || st.Revision() < puts {
+			return false, fmt.Sprintf("box %d has %d of %d accesses, %d of %d puts, at height %d", m.idx, sum, total, st.Revision(), puts, m.applied)
+		}
+		for _, c := range top {
+			if want[c.Object] != c.Count {
+				s.bad("LOST: box %d counts %d for object %d, want %d", m.idx, c.Count, c.Object, want[c.Object])
+			}
+		}
+	}
+	return true, ""
+}
