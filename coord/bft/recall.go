@@ -34,12 +34,11 @@ type recall struct {
 	asides  int
 }
 
-// asidesMax and asideEvery: at most so many terms in so many timeouts are ended early for the others, so
-// that a liar who asks for it costs little.
-const (
-	asidesMax  = 3
-	asideEvery = 60
-)
+// asideEvery: in so many timeouts at most asidesMax terms are ended early for the others, so that a liar who asks
+// for it costs little; two for each box that may be faulty, and one.
+const asideEvery = 60
+
+func (c *Core) asidesMax() int { return 2*c.f + 1 }
 
 // mayVote says whether the box may sign a vote for a round.
 func (c *Core) mayVote(r uint64) bool { return !c.recall.asking && r >= c.recall.from }
@@ -201,13 +200,13 @@ func (c *Core) stepsAside() bool {
 		from := c.heard[i].VotesFrom
 		wanted = wanted || (from > c.cur && from != coord.SilentUnknown && c.term(from) <= c.term(c.cur)+2)
 	}
-	if !wanted || c.term(c.cur) > c.term(c.final.Round)+asidesMax {
+	if !wanted || c.term(c.cur) > c.term(c.final.Round)+uint64(c.asidesMax()) {
 		return false
 	}
 	if c.now > c.recall.asideAt+asideEvery*c.cfg.Timeout {
 		c.recall.asideAt, c.recall.asides = c.now, 0
 	}
-	if c.recall.asides >= asidesMax {
+	if c.recall.asides >= c.asidesMax() {
 		return false
 	}
 	c.recall.asides++

@@ -145,6 +145,9 @@ func (s *Sim) bad(format string, args ...any) {
 	}
 }
 
+// eventsMax ends a trial that goes on and on: about a thousand times an ordinary one.
+const eventsMax = 5_000_000
+
 // timeout of the boxes under test; the product's default.
 const timeout = 500 * time.Millisecond
 
@@ -170,7 +173,7 @@ func (s *Sim) boot(m *machine) {
 		Members: s.members, Self: m.id, Keys: s.keys(m.id), Tuning: s.tuning(),
 	}, m.disk.back, m.disk.back.Committed())
 	if err != nil {
-		s.bad("box %d does not start: %v", m.idx, err)
+		s.bad("START: box %d does not start: %v", m.idx, err)
 		return
 	}
 	for _, seg := range m.disk.segments {
@@ -258,7 +261,7 @@ func (s *Sim) step(m *machine, in site.Input) {
 	final, d := m.box.Core().Final()
 	e.height, e.final = final.Height, d
 	if e.Fault != "" && m.liar == "" {
-		s.bad("box %d: %s", m.idx, e.Fault)
+		s.bad("FAULT: box %d: %s", m.idx, e.Fault)
 	}
 	if e.Wake > 0 {
 		e.Wake = m.clock.when(e.Wake)
@@ -364,7 +367,7 @@ func (s *Sim) commit(m *machine, c *coord.Commit) {
 			return
 		}
 		if err := m.disk.back.Commit(c); err != nil {
-			s.bad("box %d: commit: %v", m.idx, err)
+			s.bad("COMMIT: box %d: %v", m.idx, err)
 			return
 		}
 		if c.Checkpoint {
@@ -465,7 +468,9 @@ func (s *Sim) run(until int64, stop func() bool) {
 		}
 		e := s.q.pop()
 		s.now = e.at
-		s.events++
+		if s.events++; s.events == eventsMax {
+			s.bad("BUSY: %d events and no end", eventsMax)
+		}
 		s.digest.add(&e)
 		if e.node < 0 {
 			e.fn()

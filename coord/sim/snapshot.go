@@ -50,7 +50,7 @@ func (s *Sim) installStep(m *machine, st *site.InstallStep) {
 			return nil
 		})
 		if err != nil {
-			s.bad("box %d: a chunk with the right digest does not decode: %v", m.idx, err)
+			s.bad("INSTALL: box %d: a chunk with the right digest does not decode: %v", m.idx, err)
 		}
 	}
 	if !st.Finish {
@@ -61,7 +61,7 @@ func (s *Sim) installStep(m *machine, st *site.InstallStep) {
 		m.install = nil
 		b := state.NewMemBackend()
 		if err := b.Commit(&coord.Commit{Header: in.cp.Header, Changes: in.changes}); err != nil {
-			s.bad("box %d: install: %v", m.idx, err)
+			s.bad("INSTALL: box %d: %v", m.idx, err)
 			return
 		}
 		m.disk.back = b

@@ -115,6 +115,9 @@ func (s *Sim) finalStates() {
 	at := map[uint64]coord.Digest{}
 	for _, m := range s.honest {
 		s.check.ended(m)
+		if c := m.box.Core(); len(s.plan.Liars) == 0 && (c.Working() || c.Pending() > 0 || c.Silent() != 0) {
+			s.bad("RESTLESS: box %d after everything is done: %v", m.idx, c)
+		}
 		f := m.disk.back.Committed()
 		if f == nil {
 			continue

@@ -5,10 +5,13 @@ import (
 	"os"
 	"runtime"
 	"strconv"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
+
+	"github.com/holdfast-edge/holdfast/coord/trust"
 )
 
 // envInt is a number from the environment, or def.
@@ -83,5 +86,64 @@ func TestSameSeedSameRun(t *testing.T) {
 		if a.Digest != b.Digest || a.Events != b.Events {
 			t.Errorf("seed %d: %d events %x, then %d events %x", seed, a.Events, a.Digest, b.Events, b.Digest)
 		}
+	}
+}
+
+// The promises hold with the product's signatures too.
+func TestRealSignatures(t *testing.T) {
+	var ids []Identity
+	for range 7 {
+		id, err := trust.LoadOrCreate(t.TempDir())
+		if err != nil {
+			t.Fatal(err)
+		}
+		ids = append(ids, id)
+	}
+	events, start := uint64(0), time.Now()
+	for seed := uint64(1); seed <= 20; seed++ {
+		o := OptionsFor(seed)
+		o.Identities = ids
+		r := Trial(o)
+		events += r.Events
+		if r.Fail != "" {
+			t.Errorf("%v: %s", &r, r.Fail)
+		}
+	}
+	t.Logf("%d events, %v", events, time.Since(start).Round(time.Millisecond))
+}
+
+// With more than f boxes that lie or forget the promises are void: a trial ends all the same and says which broke.
+func TestMoreThanFSaysWhatBroke(t *testing.T) {
+	broken := map[string]int{}
+	for seed := uint64(1); seed <= 60; seed++ {
+		r := Trial(Options{N: 4, Seed: seed, Faulty: 3})
+		if r.Fail != "" {
+			word, _, _ := strings.Cut(r.Fail, " ")
+			broken[strings.TrimSuffix(word, ":")]++
+		}
+	}
+	if len(broken) == 0 {
+		t.Error("three faulty boxes of four break nothing")
+	}
+	t.Log(broken)
+}
+
+// A shrunk plan breaks the same promise with less.
+func TestShrink(t *testing.T) {
+	for seed := uint64(1); ; seed++ {
+		o := Options{N: 4, Seed: seed, Faulty: 3}
+		r := Trial(o)
+		if !strings.HasPrefix(r.Fail, "STALL") || len(r.Options.Plan.Faults) < 4 {
+			continue
+		}
+		small := Shrink(o, time.Minute)
+		if len(small.Plan.Faults) >= len(r.Options.Plan.Faults) {
+			t.Errorf("seed %d: %d faults of %d are left", seed, len(small.Plan.Faults), len(r.Options.Plan.Faults))
+		}
+		if x := Trial(small); !strings.HasPrefix(x.Fail, "STALL") {
+			t.Errorf("seed %d: shrunk to %q", seed, x.Fail)
+		}
+		t.Logf("%v", small.Plan)
+		return
 	}
 }
