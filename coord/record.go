@@ -5,7 +5,7 @@ package coord
 type Record struct {
 	Batch *Batch
 	Block *Block // whole
-	Vote  *Vote  // our own
+	Vote  *Vote  // our own; or another's, the newest that we know, to tell it when it asks (Recall)
 	Cert  *Cert
 	// Final says that the block Header and its ancestors are final; Cert, if any, proves it.
 	Final *Final

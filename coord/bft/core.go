@@ -144,6 +144,7 @@ func New(cfg Config, base *coord.Block, cert *coord.Cert) (*Core, error) {
 		c.index[id] = i
 	}
 	c.recall = recall{from: cfg.VotesFrom, by: make([]recalled, n), known: make([][coord.VoteEmpty + 1]*coord.Vote, n)}
+	c.recall.kept = make([][coord.VoteEmpty + 1]*coord.Vote, n)
 	c.pool = pool{held: map[coord.Digest]*Held{}, perAuthor: make([]int, n), need: map[coord.Digest]*need{}}
 	c.setBase(base.Header(), cert)
 	return c, nil
@@ -180,7 +181,10 @@ func (c *Core) Replay(r *coord.Record) {
 		if r.Block.Height > c.final.Height {
 			c.blocks[r.Block.Digest()] = r.Block
 		}
-	case r.Vote != nil && r.Vote.Epoch == c.cfg.Epoch && int(r.Vote.Voter) == c.cfg.Self:
+	case r.Vote != nil && (r.Vote.Epoch != c.cfg.Epoch || int(r.Vote.Voter) >= c.n || r.Vote.Kind > coord.VoteEmpty):
+	case r.Vote != nil && int(r.Vote.Voter) != c.cfg.Self:
+		c.remember(r.Vote)
+	case r.Vote != nil:
 		v := r.Vote
 		if v.Kind != coord.VoteEmpty && v.Round <= c.final.Round || c.term(v.Round) < c.term(c.final.Round) {
 			c.cur = max(c.cur, v.Round)

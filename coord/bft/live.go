@@ -79,6 +79,13 @@ func (c *Core) liveVotes() []coord.Record {
 		}
 		vote(coord.VoteEmpty, c.terms[t].empties[self].round, c.terms[t].empties[self])
 	}
+	for i := range c.recall.known {
+		for _, v := range c.recall.known[i] {
+			if v != nil && i != self {
+				recs = append(recs, coord.Record{Vote: v})
+			}
+		}
+	}
 	for _, r := range rounds {
 		vote(coord.VoteNotarize, r, c.rounds[r].votes[self])
 		vote(coord.VoteFinalize, r, c.rounds[r].fins[self])

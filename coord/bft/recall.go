@@ -29,6 +29,7 @@ type recall struct {
 	by     []recalled
 	// known are the highest votes of each member, by kind, to tell it when it asks.
 	known [][coord.VoteEmpty + 1]*coord.Vote
+	kept  [][coord.VoteEmpty + 1]*coord.Vote // what of that is in the log
 	// asideAt and asides limit how often terms are ended for boxes with amnesia.
 	asideAt int64
 	asides  int
@@ -43,16 +44,14 @@ func (c *Core) asidesMax() int { return 2*c.f + 1 }
 // mayVote says whether the box may sign a vote for a round.
 func (c *Core) mayVote(r uint64) bool { return !c.recall.asking && r >= c.recall.from }
 
-// Silent is the round before which the box does not vote because it does not know what it signed: 0 when it
-// votes, coord.SilentUnknown while it is asking.
-func (c *Core) Silent() uint64 {
-	switch {
-	case c.recall.asking:
-		return coord.SilentUnknown
-	case c.cur < c.recall.from:
-		return c.recall.from
+// Silent says why the box does not vote, if it does not: asking, because it has started and too few others have
+// answered yet, or until a round, because it does not know what it signed (coord.SilentUnknown: it does not know
+// the round yet). 0 and false: it votes.
+func (c *Core) Silent() (until uint64, asking bool) {
+	if c.cur < c.recall.from {
+		until = c.recall.from
 	}
-	return 0
+	return until, c.recall.asking
 }
 
 func (c *Core) startRecall() {
@@ -86,6 +85,20 @@ func (c *Core) askRecall() {
 func (c *Core) remember(v *coord.Vote) {
 	if k := &c.recall.known[v.Voter][v.Kind]; *k == nil || (*k).Round < v.Round {
 		*k = v
+	}
+}
+
+// keepKnown writes down what is known of the others' votes since the last time: at every retransmission, so that a
+// site that was shut down still knows them.
+func (c *Core) keepKnown() {
+	for i := range c.recall.known {
+		for k, v := range c.recall.known[i] {
+			if v != nil && i != c.cfg.Self && c.recall.kept[i][k] != v {
+				c.recall.kept[i][k] = v
+				c.persist(coord.Record{Vote: v})
+				c.rd.Sync = true
+			}
+		}
 	}
 }
 

@@ -9,8 +9,10 @@ const lagMax = 64
 func (c *Core) retransmit() {
 	c.sendStatus(coord.ToAll)
 	c.askRecall()
+	c.keepKnown()
 	clear(c.badCerts)
 	c.forgetNeeds()
+	c.sweep() // the state may have moved on since the last block, or was fetched
 	if c.cfg.Mutant&MutantNoRetransmit != 0 {
 		return
 	}

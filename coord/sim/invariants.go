@@ -2,6 +2,7 @@ package sim
 
 import (
 	"fmt"
+	"math/bits"
 	"reflect"
 	"time"
 
@@ -32,12 +33,13 @@ type checker struct {
 	canon  map[uint64]coord.Digest
 	notar  map[voteKey]coord.Digest
 	fin    map[voteKey]coord.Digest
-	finTop map[voteKey]uint64 // by term: highest finalize vote
-	empty  map[voteKey]uint64 // by term: level
-	votes  map[certKey]int    // how many honest boxes sent that vote
-	faulty int                // liars
-	acked  []uint64           // by machine: the highest height that it told a client of
-	seen   []progress         // by machine
+	finTop map[voteKey]uint64   // by term: highest finalize vote
+	empty  map[voteKey]uint64   // by term: level
+	votes  map[certKey]uint64   // which honest boxes sent that vote, by bit
+	faulty int                  // liars
+	past   map[int][]coord.Vote // by box: what it signed and does not know
+	acked  []uint64             // by machine: the highest height that it told a client of
+	seen   []progress           // by machine
 	wires  uint64
 }
 
@@ -61,9 +63,63 @@ type progress struct {
 func newChecker(s *Sim) checker {
 	return checker{
 		s: s, canon: map[uint64]coord.Digest{}, notar: map[voteKey]coord.Digest{}, fin: map[voteKey]coord.Digest{},
-		finTop: map[voteKey]uint64{}, empty: map[voteKey]uint64{}, votes: map[certKey]int{},
+		finTop: map[voteKey]uint64{}, empty: map[voteKey]uint64{}, votes: map[certKey]uint64{},
 		acked: make([]uint64, len(s.nodes)), seen: make([]progress, len(s.nodes)), faulty: len(s.plan.Liars),
+		past: map[int][]coord.Vote{},
 	}
+}
+
+// A box that lost its log, and does not know that it did, may vote again where nobody who answers its question
+// knows that it voted. From the first answer that names such a vote it must not.
+
+// forgets puts what a box signed aside, until somebody tells it that it did.
+func (c *checker) forgets(m *machine) {
+	take := func(kind coord.VoteKind, seen map[voteKey]coord.Digest) {
+		for k, d := range seen {
+			if k.id == m.id {
+				delete(seen, k)
+				c.past[m.id] = append(c.past[m.id], coord.Vote{Kind: kind, Round: k.at, Digest: d})
+			}
+		}
+	}
+	take(coord.VoteNotarize, c.notar)
+	take(coord.VoteFinalize, c.fin)
+	for k, l := range c.empty {
+		if k.id == m.id {
+			delete(c.empty, k)
+			c.past[m.id] = append(c.past[m.id], coord.Vote{Kind: coord.VoteEmpty, Round: l})
+		}
+	}
+	for k := range c.finTop {
+		if k.id == m.id {
+			delete(c.finTop, k)
+		}
+	}
+}
+
+// told: a box hears what the others know of its votes. If its log does not have one, it knows that it must not
+// contradict any.
+func (c *checker) told(m *machine, p *coord.PeerMsg) {
+	if p.Recalled == nil || len(c.past[m.id]) == 0 {
+		return
+	}
+	if until, _ := m.box.Core().Silent(); until == 0 {
+		return
+	}
+	for i := range c.past[m.id] {
+		v := &c.past[m.id][i]
+		v.Voter = uint8(m.id)
+		c.sent(m, v)
+	}
+	delete(c.past, m.id)
+}
+
+// voteOf is the vote that a message is, if it is one.
+func (s *Sim) voteOf(m *machine, p *coord.PeerMsg) *coord.Vote {
+	if q := p.Proposal; q != nil && q.Block != nil {
+		return &coord.Vote{Kind: coord.VoteNotarize, Round: q.Block.Round, Digest: q.Block.Digest(), Voter: uint8(m.id)}
+	}
+	return p.Vote
 }
 
 // HealMax is how long after all faults have ended everything must be done. A leader is given up after at
@@ -129,7 +185,7 @@ func (c *checker) holds(m *machine, x *coord.Cert) {
 			}
 		}
 	case coord.VoteNotarize, coord.VoteFinalize:
-		k += c.votes[certKey{x.Kind, x.Round, x.Digest}]
+		k += bits.OnesCount64(c.votes[certKey{x.Kind, x.Round, x.Digest}])
 	default:
 		return
 	}
@@ -150,16 +206,17 @@ func (c *checker) answers(m *machine, p coord.Reply) {
 
 // sends is the monitor on every vote of an honest box.
 func (c *checker) sends(m *machine, p *coord.PeerMsg) {
-	v := p.Vote
-	if q := p.Proposal; q != nil {
-		v = &coord.Vote{Kind: coord.VoteNotarize, Round: q.Block.Round, Digest: q.Block.Digest(), Voter: uint8(m.id)}
-	}
+	v := c.s.voteOf(m, p)
 	if v == nil {
 		return
 	}
 	if int(v.Voter) != m.id {
 		c.s.bad("VOICE: box %d sent a vote of box %d", m.id, v.Voter)
 	}
+	c.sent(m, v)
+}
+
+func (c *checker) sent(m *machine, v *coord.Vote) {
 	at, term := voteKey{m.id, v.Round}, voteKey{m.id, v.Round / c.s.o.Term}
 	switch v.Kind {
 	case coord.VoteNotarize:
@@ -173,6 +230,9 @@ func (c *checker) sends(m *machine, p *coord.PeerMsg) {
 	case coord.VoteEmpty:
 		if l, ok := c.empty[term]; ok && l != v.Round {
 			c.twice(m, "votes empty at %d and %d of a term", l, v.Round)
+		}
+		if _, ok := c.empty[term]; !ok {
+			c.s.log(m.idx, "vote", "empty from round %d", v.Round)
 		}
 		c.empty[term] = v.Round
 		if r, ok := c.finTop[term]; ok && r >= v.Round {
@@ -188,7 +248,7 @@ func (c *checker) once(m *machine, seen map[voteKey]coord.Digest, k voteKey, v *
 	}
 	if !ok {
 		seen[k] = v.Digest
-		c.votes[certKey{v.Kind, v.Round, v.Digest}]++
+		c.votes[certKey{v.Kind, v.Round, v.Digest}] |= 1 << m.id
 		if term := (voteKey{m.id, v.Round / c.s.o.Term}); v.Kind == coord.VoteFinalize {
 			c.finTop[term] = max(c.finTop[term], v.Round)
 		}

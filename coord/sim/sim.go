@@ -165,6 +165,7 @@ func (s *Sim) boot(m *machine) {
 	m.inc++
 	m.queue, m.writing, m.wakeAt, m.install = nil, 0, 0, nil
 	m.failed, m.eio, m.busyUntil = false, false, 0
+	m.disk.sync() // the store makes durable what it reads from the page cache of a killed process
 	if m.disk.aside && m.disk.silent() {
 		m.disk.aside = false
 	}
@@ -187,6 +188,9 @@ func (s *Sim) boot(m *machine) {
 	if m.forgot { // what it sent before it went away is gone from the network
 		for _, t := range s.nodes {
 			t.heard[m.idx] = m.inc
+		}
+		if !m.disk.aside {
+			s.check.forgets(m)
 		}
 	}
 	s.step(m, site.Input{})
@@ -513,6 +517,7 @@ func (s *Sim) happen(m *machine, e *event) {
 			s.hear(m, from, e.msg)
 		}
 		s.step(m, site.Input{From: from, Peer: e.msg})
+		s.check.told(m, e.msg)
 	case evWake:
 		if m.wakeAt == e.at {
 			s.step(m, site.Input{})

@@ -20,6 +20,10 @@ type Report struct {
 	Digest  uint64 // of every event: the same for the same Options
 }
 
+// SilentMax is how long a box that does not know what it signed is silent at most when the site is well: the others end
+// three terms early at once, and three more after 60 timeouts.
+const SilentMax = int64(70 * timeout)
+
 // Trial runs one seed: a time of faults, then everything must be done.
 func Trial(o Options) Report {
 	s := newSim(o)
@@ -115,8 +119,12 @@ func (s *Sim) finalStates() {
 	at := map[uint64]coord.Digest{}
 	for _, m := range s.honest {
 		s.check.ended(m)
-		if c := m.box.Core(); len(s.plan.Liars) == 0 && (c.Working() || c.Pending() > 0 || c.Silent() != 0) {
-			s.bad("RESTLESS: box %d after everything is done: %v", m.idx, c)
+		c := m.box.Core()
+		if until, _ := c.Silent(); until != 0 { // the others end their terms for it, in good time
+			s.run(s.now+SilentMax, nil)
+		}
+		if until, asking := c.Silent(); len(s.plan.Liars) == 0 && (c.Working() || c.Pending() > 0 || until != 0 || asking) {
+			s.bad("RESTLESS: box %d after everything is done (silent %d): %v", m.idx, until, c)
 		}
 		f := m.disk.back.Committed()
 		if f == nil {
