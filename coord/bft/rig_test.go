@@ -29,6 +29,11 @@ type rig struct {
 	verifies []int
 	// votesFrom is box 3's.
 	votesFrom uint64
+	// nonce, when not 0, makes boxes ask when they start, each start with the next; amnesia is box 3's.
+	nonce   uint64
+	amnesia bool
+	nonces  [7]uint64
+	sent    []*coord.Vote
 }
 
 type parcel struct {
@@ -79,6 +84,9 @@ func (r *rig) config(i int) Config {
 	if i == 3 {
 		c.VotesFrom = r.votesFrom
 	}
+	if c.Nonce = r.nonces[i]; i == 3 {
+		c.Amnesia = r.amnesia
+	}
 	for k := range r.n {
 		c.Members = append(c.Members, member(k))
 	}
@@ -87,6 +95,10 @@ func (r *rig) config(i int) Config {
 
 func (r *rig) boot(i int) {
 	r.t.Helper()
+	if r.nonce != 0 {
+		r.nonce++
+		r.nonces[i] = r.nonce
+	}
 	c, err := New(r.config(i), &coord.Block{Epoch: 1}, nil)
 	if err != nil {
 		r.t.Fatal(err)
@@ -109,7 +121,7 @@ func (r *rig) step(i int, in Input) Ready {
 	}
 	voted := false
 	for k := range rd.Persist {
-		voted = voted || rd.Persist[k].Vote != nil
+		voted = voted || rd.Persist[k].Vote != nil || rd.Persist[k].Silent != nil
 	}
 	if voted != rd.Sync {
 		r.t.Fatalf("core %d: a vote and Sync go together: vote %v, sync %v", i, voted, rd.Sync)
@@ -122,6 +134,9 @@ func (r *rig) step(i int, in Input) Ready {
 		}
 	}
 	for _, o := range rd.Send {
+		if v := o.Msg.Vote; v != nil {
+			r.sent = append(r.sent, v)
+		}
 		for to := range r.n {
 			if to != i && (o.To == coord.ToAll || o.To == to) {
 				m := o.Msg

@@ -50,6 +50,9 @@ type View struct {
 	// sentence for a person.
 	Serving bool   `json:"serving"`
 	Verdict string `json:"verdict"`
+	// Asking: the box has started and waits for the others to say which votes of it they know; it does
+	// not vote before.
+	Asking bool `json:"asking"`
 	// Fault, when not empty, says why this box has stopped voting.
 	Fault  string      `json:"fault,omitempty"`
 	Blocks []BlockView `json:"blocks"` // newest first, at most 32

@@ -84,6 +84,7 @@ type Site struct {
 	askedAt time.Time // when a checkpoint was asked for
 
 	installing *coord.Checkpoint // the keeper's
+	silent     uint64            // the owner's: what tellSilent said last
 
 	stopped chan struct{} // closed when the owner has ended
 }
@@ -217,6 +218,7 @@ func (s *Site) own(ctx context.Context) {
 	var giveUp int64
 	step := func(in Input) {
 		e := s.box.Step(in, s.now())
+		s.tellSilent()
 		if e.Wake > 0 && (wakeAt == 0 || e.Wake < wakeAt) {
 			wakeAt = e.Wake
 		}
@@ -267,6 +269,23 @@ func (s *Site) own(ctx context.Context) {
 		if s.fault.Load() != nil {
 			s.refuseHeld()
 		}
+	}
+}
+
+// tellSilent logs when the box begins or ends not to vote because it does not know what it signed.
+func (s *Site) tellSilent() {
+	until, _ := s.box.core.Silent()
+	if until == s.silent {
+		return
+	}
+	s.silent = until
+	switch until {
+	case 0:
+		s.log.Info("this box votes again", "round", s.box.core.Round())
+	case coord.SilentUnknown:
+		s.log.Warn("this box does not know all that it signed: its log was damaged, or is an old one; it does not vote and asks the others where they are")
+	default:
+		s.log.Warn("this box does not vote until a round in which it cannot have voted", "round", until)
 	}
 }
 

@@ -28,7 +28,7 @@ func TestTheVerdict(t *testing.T) {
 		{name: "two of three", n: 3, up: 2, want: "The site cannot write: this box reaches 2 of 3 boxes, 3 are needed."},
 		{
 			name: "a new box in the place of a lost one", n: 4, up: 4, silent: 1,
-			want: "The site works: 4 of 4 boxes are here, 1 of them in the place of a lost one and not voting yet; 0 more may fail.",
+			want: "The site works: 4 of 4 boxes are here, 1 of them with a log that is not whole and not voting yet; 0 more may fail.",
 		},
 	} {
 		t.Run(tt.name, func(t *testing.T) {

@@ -127,9 +127,10 @@ func (s *Site) publish() {
 		m := MemberView{Member: ms.List[i], Index: i, Self: i == b.cfg.Self}
 		if m.Self {
 			m.Up, m.Height, m.Round, m.Heard = true, final.Height, core.Round(), wall
+			m.VotesFrom, v.Asking = core.Silent()
 		} else {
 			h := core.Heard(i)
-			m.Height, m.Round = h.Height, h.Round
+			m.Height, m.Round, m.VotesFrom = h.Height, h.Round, max(m.VotesFrom, h.VotesFrom)
 			if i < len(peers) {
 				p := &peers[i]
 				m.Up, m.Heard, m.RTT = p.Up, p.Heard, p.RTT
@@ -186,7 +187,7 @@ func verdict(v *View, up int, draining, overdue bool) string {
 	case overdue:
 		return "The site is changing its leader; writes wait."
 	case silent > 0 && down+silent <= v.F:
-		return fmt.Sprintf("The site works: %d of %d boxes are here, %d of them in the place of a lost one and not voting yet; %d more may fail.",
+		return fmt.Sprintf("The site works: %d of %d boxes are here, %d of them with a log that is not whole and not voting yet; %d more may fail.",
 			up, v.N, silent, v.F-down-silent)
 	case down > 0 && v.F == 0:
 		return fmt.Sprintf("The site works, but %d of %d boxes is away and none may fail.", down, v.N)
