@@ -30,6 +30,11 @@
 // boxes includes an honest one, and what an honest box holds is true. So bad signatures cost a
 // lagging box a little time, and nobody safety or progress.
 //
+// # When the log cannot be trusted
+//
+// A box that starts asks the others which votes of it they know, before it votes. If its log is an old or a
+// damaged one, it is silent until it cannot contradict what it signed: recall.go, docs/decisions/0002.
+//
 // # Ready's contract
 //
 // Append Persist to the log, in the order of the Steps. When Sync is set make the log durable
