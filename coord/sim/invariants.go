@@ -36,6 +36,7 @@ type checker struct {
 	finTop map[voteKey]uint64   // by term: highest finalize vote
 	empty  map[voteKey]uint64   // by term: level
 	votes  map[certKey]uint64   // which honest boxes sent that vote, by bit
+	level  map[voteKey]uint64   // by term: the lowest level that a box ever sent
 	faulty int                  // liars
 	past   map[int][]coord.Vote // by box: what it signed and does not know
 	acked  []uint64             // by machine: the highest height that it told a client of
@@ -63,7 +64,7 @@ type progress struct {
 func newChecker(s *Sim) checker {
 	return checker{
 		s: s, canon: map[uint64]coord.Digest{}, notar: map[voteKey]coord.Digest{}, fin: map[voteKey]coord.Digest{},
-		finTop: map[voteKey]uint64{}, empty: map[voteKey]uint64{}, votes: map[certKey]uint64{},
+		finTop: map[voteKey]uint64{}, empty: map[voteKey]uint64{}, votes: map[certKey]uint64{}, level: map[voteKey]uint64{},
 		acked: make([]uint64, len(s.nodes)), seen: make([]progress, len(s.nodes)), faulty: len(s.plan.Liars),
 		past: map[int][]coord.Vote{},
 	}
@@ -180,7 +181,7 @@ func (c *checker) holds(m *machine, x *coord.Cert) {
 	switch x.Kind {
 	case coord.VoteEmpty:
 		for _, h := range c.s.honest {
-			if l, ok := c.empty[voteKey{h.id, x.Round / c.s.o.Term}]; ok && l <= x.Round {
+			if l, ok := c.level[voteKey{h.id, x.Round / c.s.o.Term}]; ok && l <= x.Round {
 				k++
 			}
 		}
@@ -231,7 +232,8 @@ func (c *checker) sent(m *machine, v *coord.Vote) {
 		if l, ok := c.empty[term]; ok && l != v.Round {
 			c.twice(m, "votes empty at %d and %d of a term", l, v.Round)
 		}
-		if _, ok := c.empty[term]; !ok {
+		if l, ok := c.level[term]; !ok || v.Round < l {
+			c.level[term] = v.Round
 			c.s.log(m.idx, "vote", "empty from round %d", v.Round)
 		}
 		c.empty[term] = v.Round

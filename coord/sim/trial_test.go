@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"os"
 	"runtime"
+	"runtime/debug"
 	"strconv"
 	"strings"
 	"sync"
@@ -34,6 +35,7 @@ func sweep(t *testing.T, from, count uint64, o func(uint64) Options, failuresMax
 	var next, events, heights, maxHeal atomic.Uint64
 	next.Store(from)
 	start := time.Now()
+	defer debug.SetGCPercent(debug.SetGCPercent(800)) // small heaps, and much garbage
 	var wg sync.WaitGroup
 	for range runtime.GOMAXPROCS(0) {
 		wg.Go(func() {
