@@ -67,9 +67,15 @@ func (c *Core) proveRound(rs *roundState) bool {
 // voteWait is how long a vote may be on its way after the quorum's.
 func (c *Core) voteWait() int64 { return c.cfg.FetchDelay / 8 }
 
-// checkVotes looks for a quorum of votes with good signatures and makes them the certificate. A bad one is
+// checkVotes looks for a quorum of votes with good signatures and makes them the certificate: those that came over
+// their voters' links, and those of the certificate as we wrote it down before a restart. A bad one is
 // dropped, and its sender is not believed again without a check.
 func (c *Core) checkVotes(rs *roundState) bool {
+	for _, s := range rs.notar.Sigs {
+		if v := &rs.votes[s.Voter]; !v.has {
+			*v = slot{has: true, round: rs.notar.Round, digest: rs.notar.Digest, sig: s.Sig}
+		}
+	}
 	x := &coord.Cert{Kind: coord.VoteNotarize, Epoch: c.cfg.Epoch, Round: rs.notar.Round, Digest: rs.notar.Digest}
 	for i := range rs.votes {
 		v := &rs.votes[i]
@@ -100,3 +106,17 @@ func (c *Core) checkVotes(rs *roundState) bool {
 // emptyLevel is the round that an empty vote of ours would name: above everything that we can prove, so that
 // every box can follow, and so above everything that we voted to finalize.
 func (c *Core) emptyLevel() uint64 { return max(c.proven+1, c.finTop+1, c.first(c.term(c.cur))) }
+
+// emptyLevelIn is that in a term that we left; beyond the term's end when nothing in it is left to be empty.
+func (c *Core) emptyLevelIn(t uint64) uint64 {
+	level := c.first(t)
+	if c.term(c.final.Round) == t {
+		level = max(level, c.final.Round+1)
+	}
+	for r, rs := range c.rounds {
+		if c.term(r) == t && (rs.proven || rs.fins[c.cfg.Self].has) {
+			level = max(level, r+1)
+		}
+	}
+	return level
+}

@@ -18,6 +18,7 @@ func (c *Core) progress() {
 		if c.enter() {
 			c.progressed = true
 		}
+		c.castLate()
 		c.unstash()
 		c.deliver()
 		c.vote()
@@ -37,24 +38,33 @@ func (c *Core) enter() bool {
 		p = c.proven // a term is left only by what others can follow
 	}
 	next := max(c.cur, p+1)
-	for _, q := range [2]uint64{p, c.proven} {
-		for t := c.term(q + 1); c.covered(t, q); t++ {
-			next = max(next, c.first(t+1))
-		}
+	for t := c.term(c.proven + 1); c.covered(t, c.proven); t++ {
+		next = max(next, c.first(t+1))
 	}
 	if next == c.cur {
 		return false
 	}
 	if c.term(next) != c.term(c.cur) {
-		// The votes of the empty certificate may be known to us alone; ours makes the honest ones a quorum.
-		if ts := c.terms[c.term(c.cur)]; ts != nil && ts.end != nil && !ts.empties[c.cfg.Self].has && c.started && c.mayVote(c.emptyLevel()) {
-			c.castEmpty()
-		}
 		c.armedAt, c.termAt = 0, c.now
 		c.stats.Terms++
 	}
 	c.cur, c.enteredAt = next, c.now
 	return true
+}
+
+// castLate votes empty in the terms that we left by an empty certificate without a vote of ours: the votes in the
+// certificate may be known to us alone, and ours makes the honest ones a quorum.
+func (c *Core) castLate() {
+	for t := c.term(c.final.Round); t < c.term(c.cur); t++ {
+		ts := c.terms[t]
+		if ts == nil || ts.end == nil || ts.empties[c.cfg.Self].has {
+			continue
+		}
+		if r := c.emptyLevelIn(t); c.term(r) == t && c.mayVote(r) {
+			c.stats.EmptyVotes++
+			c.castAndSend(coord.VoteEmpty, r, coord.Digest{})
+		}
+	}
 }
 
 func (c *Core) myEmpty() slot {
