@@ -14,7 +14,7 @@ FUZZTIME   ?= 10s
 TRACE      := testdata/traces/web07.trace.xz
 RUN_DIR    ?= .holdfast
 
-.PHONY: build arm64 deps run test check unit sim fuzz bench e2e arm64-smoke image clean help
+.PHONY: build arm64 deps run test check unit race sim fuzz bench e2e arm64-smoke image clean help
 
 help: ## list the targets
 	@grep -hE '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/ -/'
@@ -31,7 +31,7 @@ deps: ## what a bare Debian 12 machine with Go lacks; safe to repeat
 run: build ## four boxes on this machine, with a real request trace being counted
 	./bin/holdfast dev --boxes 4 --dir $(RUN_DIR) --feed $(TRACE) --feed-rate 500
 
-test: deps check unit sim fuzz arm64-smoke ## everything that fits in an hour on two cores
+test: deps check unit race sim fuzz arm64-smoke ## everything that fits in an hour on two cores
 	@./tools/summary.sh
 
 check: ## format, vet, staticcheck, dead code, tidy, layers: under a minute when warm
@@ -51,6 +51,9 @@ fmt: ## format the tree
 unit: build ## all tests, the end-to-end ones included
 	mkdir -p bin
 	set -o pipefail; go test -count=1 -timeout 40m ./... 2>&1 | tee bin/unit.log
+
+race: ## the shells under the race detector (needs gcc)
+	CGO_ENABLED=1 go test -race -count=1 -p 1 -timeout 20m ./coord/link ./coord/site ./coord/client ./coord/state ./store ./firmware/native ./firmware/console ./firmware/box
 
 e2e: build ## the end-to-end tests alone: a real site, a real trace, kills
 	go test -count=1 -v -timeout 20m ./firmware/e2e

@@ -9,6 +9,7 @@ command -v go >/dev/null || { echo 'deps: Go 1.26 is missing: see https://go.dev
 want=()
 command -v qemu-aarch64-static >/dev/null || want+=(qemu-user-static)
 command -v xz >/dev/null || want+=(xz-utils)
+command -v gcc >/dev/null || want+=(gcc libc6-dev)
 command -v curl >/dev/null || want+=(curl)
 if [ ${#want[@]} -gt 0 ]; then
 	sudo=''
