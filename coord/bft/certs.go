@@ -95,9 +95,6 @@ func (c *Core) claim(from int, x *coord.Cert, bound bool) bool {
 		*mine = append(*mine, claim{Cert: vouched(x.Kind, x.Epoch, x.Round, x.Digest), bound: bound})
 	}
 	need := c.f + 1
-	if c.cfg.Mutant&MutantOneClaim != 0 {
-		need = 1
-	}
 	// One entry a member. An empty certificate of a lower level says more than one of a higher,
 	// so of those that speak of the term, the need-th lowest level is vouched for.
 	var levels []uint64
@@ -145,7 +142,7 @@ func (c *Core) verifyCert(x *coord.Cert) bool {
 	var seen, top uint64
 	for i := range x.Sigs {
 		s := &x.Sigs[i]
-		if int(s.Voter) >= c.n || (seen&(1<<s.Voter) != 0 && c.cfg.Mutant&MutantNotDistinct == 0) {
+		if int(s.Voter) >= c.n || seen&(1<<s.Voter) != 0 {
 			return false
 		}
 		seen |= 1 << s.Voter
@@ -269,8 +266,7 @@ func (c *Core) proof(r uint64) (xs []*coord.Cert, p uint64, d coord.Digest, ok b
 // notarization just below it.
 func (c *Core) covered(t, p uint64) bool {
 	ts := c.terms[t]
-	return ts != nil && ts.end != nil &&
-		(ts.end.Round <= max(p+1, c.first(t)) || c.cfg.Mutant&MutantLevelUnproven != 0)
+	return ts != nil && ts.end != nil && ts.end.Round <= max(p+1, c.first(t))
 }
 
 func (c *Core) fault(why string) {

@@ -100,7 +100,6 @@ type Core struct {
 	armedAt  int64 // since when work waits for finality; 0: none does
 	nextRetx int64
 	started  bool
-	replayed bool
 
 	now        int64
 	rd         Ready
@@ -136,9 +135,6 @@ func New(cfg Config, base *coord.Block, cert *coord.Cert) (*Core, error) {
 		down: make([]bool, n), absent: make([]bool, n), liar: make([]bool, n), heard: make([]coord.Status, n), badCerts: make([]int, n),
 		claims: claims{by: make([]said, n)}, ckpt: checkpoints{votes: make([]ckptVotes, n)},
 	}
-	if cfg.Mutant&MutantQuorumShort != 0 {
-		c.q--
-	}
 	c.stats.Bad = make([]uint64, n)
 	for i, id := range cfg.Members {
 		c.index[id] = i
@@ -170,7 +166,6 @@ func (c *Core) setBase(b *coord.Block, x *coord.Cert) {
 
 // Replay takes one record of the log, in order, before Start.
 func (c *Core) Replay(r *coord.Record) {
-	c.replayed = true
 	switch {
 	case r.Batch != nil:
 		// What is in the log was accepted once; what it is worth was judged then.

@@ -13,9 +13,6 @@ func (c *Core) retransmit() {
 	clear(c.badCerts)
 	c.forgetNeeds()
 	c.sweep() // the state may have moved on since the last block, or was fetched
-	if c.cfg.Mutant&MutantNoRetransmit != 0 {
-		return
-	}
 	if c.hi != nil && c.hiRound > c.final.Round && c.blocks[c.hiDigest] == nil {
 		c.miss(c.hiDigest)
 	}

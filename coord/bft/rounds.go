@@ -85,7 +85,7 @@ func (c *Core) finalizeVote() {
 	if rs.fins[c.cfg.Self].has || (rs.fin != nil && len(rs.fin.Sigs) > 0) {
 		return
 	}
-	if ts := c.terms[c.term(r)]; ts != nil && c.cfg.Mutant&MutantFinAfterEmpty == 0 {
+	if ts := c.terms[c.term(r)]; ts != nil {
 		if e := ts.empties[c.cfg.Self]; e.has && r >= e.round {
 			return
 		}
@@ -226,7 +226,7 @@ func (c *Core) vote() {
 	if rs == nil || rs.prop == nil || rs.votes[c.cfg.Self].has || !c.mayVote(c.cur) {
 		return
 	}
-	if !c.holdAll(rs.prop, c.Leader(c.cur), false) && c.cfg.Mutant&MutantNoHold == 0 {
+	if !c.holdAll(rs.prop, c.Leader(c.cur), false) {
 		return
 	}
 	c.keepBlock(rs.prop)
@@ -314,9 +314,6 @@ func (c *Core) timer() {
 		return
 	}
 	if c.armedAt == 0 {
-		if c.replayed && c.cfg.Mutant&MutantNoTimerRestart != 0 {
-			return
-		}
 		c.armedAt = c.now
 	}
 	at := c.deadline()
@@ -341,9 +338,6 @@ func (c *Core) deadline() int64 {
 
 func (c *Core) castEmpty() {
 	r := c.emptyLevel()
-	if c.cfg.Mutant&MutantEmptyAfterFin != 0 && r > c.first(c.term(r)) {
-		r-- // the round that we voted to finalize
-	}
 	c.stats.EmptyVotes++
 	c.castAndSend(coord.VoteEmpty, r, coord.Digest{})
 }

@@ -52,27 +52,7 @@ type Config struct {
 	// Done says whether a batch took effect already (or never will): it need not be ordered.
 	Done func(author coord.BoxID, seq uint64) bool
 	Keys Keys
-	// Mutant breaks the core on purpose, for the simulator's own tests. 0 in the product.
-	Mutant Mutant
 }
-
-// Mutant is a set of deliberate defects.
-type Mutant uint32
-
-// The deliberate defects that coord/sim must catch.
-const (
-	MutantNoPersist      Mutant = 1 << iota // a vote is sent and not written
-	MutantQuorumShort                       // a quorum is one vote short
-	MutantNoDigest                          // votes are counted without comparing digests
-	MutantEmptyAfterFin                     // empty below an own finalize vote
-	MutantFinAfterEmpty                     // finalize above an own empty vote
-	MutantNoRetransmit                      // nothing is sent twice
-	MutantNotDistinct                       // one member's signature counts often
-	MutantLevelUnproven                     // an empty certificate counts without the notarization below it
-	MutantNoHold                            // vote without holding the batches
-	MutantOneClaim                          // one box's word is taken for a certificate
-	MutantNoTimerRestart                    // no timer after a restart
-)
 
 // Input is one thing that happened. Exactly one of the fields is set, or none: only time passed.
 type Input struct {

@@ -94,7 +94,7 @@ func (c *Core) tally(v *coord.Vote) {
 	}
 	k := 0
 	for i := range slots {
-		if slots[i].has && (slots[i].digest == v.Digest || c.cfg.Mutant&MutantNoDigest != 0) {
+		if slots[i].has && slots[i].digest == v.Digest {
 			k++
 		}
 	}
@@ -103,7 +103,7 @@ func (c *Core) tally(v *coord.Vote) {
 	}
 	x := &coord.Cert{Kind: v.Kind, Epoch: v.Epoch, Round: v.Round, Digest: v.Digest, Sigs: make([]coord.VoteSig, 0, c.q)}
 	for i := range slots {
-		if slots[i].has && (slots[i].digest == v.Digest || c.cfg.Mutant&MutantNoDigest != 0) && len(x.Sigs) < c.q {
+		if slots[i].has && slots[i].digest == v.Digest && len(x.Sigs) < c.q {
 			x.Sigs = append(x.Sigs, coord.VoteSig{Voter: uint8(i), Sig: slots[i].sig})
 		}
 	}
@@ -146,10 +146,8 @@ func (c *Core) cast(k coord.VoteKind, r uint64, d coord.Digest) *coord.Vote {
 	if k == coord.VoteFinalize {
 		c.finTop = max(c.finTop, r)
 	}
-	if c.cfg.Mutant&MutantNoPersist == 0 || k == coord.VoteEmpty {
-		c.persist(coord.Record{Vote: v})
-		c.rd.Sync = true
-	}
+	c.persist(coord.Record{Vote: v})
+	c.rd.Sync = true
 	c.tally(v)
 	c.progressed = true
 	return v

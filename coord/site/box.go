@@ -28,7 +28,6 @@ type BoxConfig struct {
 	// Nonce is new for each start and not 0; Amnesia: the log is not whole (bft.Config has what they do).
 	Nonce   uint64
 	Amnesia bool
-	Mutant  bft.Mutant // for coord/sim
 }
 
 // Input is one thing that happened to a box; exactly one field is set, or none: time passed.
@@ -160,7 +159,7 @@ func NewBox(cfg BoxConfig, backend state.Backend, final *coord.Final) (*Box, err
 		Retransmit: int64(t.Retransmit), IdleStatus: int64(t.IdleStatus), FetchDelay: int64(t.FetchDelay),
 		Starve: int64(t.Starve), DepthMax: t.DepthMax, BlockBytes: t.BlockBytes, PendingMax: t.PendingMax,
 		Done: func(a coord.BoxID, seq uint64) bool { return b.st.BatchDone(a, seq) },
-		Keys: cfg.Keys, Mutant: cfg.Mutant, VotesFrom: cfg.Members.List[cfg.Self].VotesFrom,
+		Keys: cfg.Keys, VotesFrom: cfg.Members.List[cfg.Self].VotesFrom,
 		Nonce: cfg.Nonce, Amnesia: cfg.Amnesia,
 	}, base, cert)
 	if err != nil {
