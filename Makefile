@@ -58,8 +58,11 @@ race: ## the shells under the race detector (needs gcc)
 e2e: build ## the end-to-end tests alone: a real site, a real trace, kills
 	go test -count=1 -v -timeout 20m ./firmware/e2e
 
-sim: ## SEEDS=n SEED0=s VERBOSE=1: whole sites under faults and liars, from seeds
-	HOLDFAST_SEEDS=$(SEEDS) HOLDFAST_SEED0=$(SEED0) HOLDFAST_VERBOSE=$(VERBOSE) go test -count=1 -v -timeout 85m -run 'TestSeedsHold' ./coord/sim
+sim: ## SEEDS=n SEED0=s: whole sites under faults and liars, from seeds; REPLAY=seed shows one
+	@mkdir -p bin && rm -rf bin/simcover && mkdir bin/simcover
+	go build -cover -coverpkg=./coord/bft,./tools/sim -o bin/sim ./tools/sim
+	@GOCOVERDIR=bin/simcover bin/sim $(if $(REPLAY),-replay $(REPLAY),-seeds $(SEEDS) -seed0 $(SEED0))
+	@$(if $(REPLAY),,bin/sim -coverage bin/simcover 2>/dev/null)
 
 fuzz: ## FUZZTIME=10s for each fuzz target
 	./tools/fuzz.sh $(FUZZTIME)

@@ -172,6 +172,9 @@ func (c *checker) visible(m *machine, e *pending) {
 		c.s.bad("FORK at height %d on box %d", e.height, m.idx)
 	}
 	c.canon[e.height] = e.final
+	if e.height > m.applied {
+		c.s.log(m.idx, "final", "height %d %v", e.height, e.final.Short())
+	}
 	m.applied = max(m.applied, e.height)
 }
 

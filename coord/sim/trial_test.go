@@ -1,7 +1,6 @@
 package sim
 
 import (
-	"fmt"
 	"os"
 	"runtime"
 	"runtime/debug"
@@ -71,13 +70,8 @@ func sweep(t *testing.T, from, count uint64, o func(uint64) Options, failuresMax
 func TestSeedsHold(t *testing.T) {
 	count, from := envInt(t, "HOLDFAST_SEEDS", 100), envInt(t, "HOLDFAST_SEED0", 1)
 	for _, r := range sweep(t, from, count, OptionsFor, 5) {
-		t.Errorf("seed %d n=%d K=%d liars %v: %s\n  replay: make sim SEEDS=1 SEED0=%d VERBOSE=1",
+		t.Errorf("seed %d n=%d K=%d liars %v: %s\n  replay: make sim REPLAY=%d",
 			r.Options.Seed, r.Options.N, r.Options.Term, r.Options.Plan.Liars, r.Fail, r.Options.Seed)
-	}
-	if os.Getenv("HOLDFAST_VERBOSE") != "" {
-		o := OptionsFor(from)
-		o.Log = func(e Entry) { fmt.Println(e) }
-		t.Logf("%+v", Trial(o))
 	}
 }
 
