@@ -15,7 +15,7 @@ func (c *Core) LiveRecords() []coord.Record {
 	if c.ckpt.stable != nil {
 		recs = append(recs, coord.Record{Stable: c.ckpt.stable})
 	}
-	if from := c.recall.from; c.cur < from {
+	if from := c.recall.from; c.final.Round < from { // an empty vote may be for a term before ours
 		recs = append(recs, coord.Record{Silent: &from})
 	}
 	bs := make([]*coord.Block, 0, len(c.blocks))

@@ -342,7 +342,7 @@ func (s *Sim) forgetful(m *machine, f *Fault) {
 		m.disk, m.old = m.old, nil
 		m.disk.powerCut(s.site(), s.rng)
 	}
-	m.forgot = true
+	m.forgot, m.lost = true, !m.disk.aside
 	// It may be down beyond the end of the faults: what it sent before must be gone from the network.
 	s.bootAt(m, s.now+int64(f.For))
 }

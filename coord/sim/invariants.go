@@ -269,7 +269,9 @@ func (c *checker) twice(m *machine, format string, args ...any) {
 
 func (c *checker) evidence(m *machine, e coord.Evidence) {
 	for _, x := range c.s.honest {
-		if x.id == int(e.A.Voter) && m.liar == "" {
+		// A box with an old disk that voted again where those who answered it knew of no vote has signed two things: what
+		// it is convicted of is true, and the operator's doing (docs/decisions/0002).
+		if x.id == int(e.A.Voter) && m.liar == "" && len(c.past[x.id]) == 0 {
 			c.s.bad("SLANDER: evidence of box %d convicts honest box %d", m.idx, x.idx)
 		}
 	}

@@ -38,6 +38,7 @@ type machine struct {
 	eio        bool  // the next sync fails
 	failed     bool  // a sync failed: the box is silent until it is restarted
 	forgot     bool  // its disk was not whole once: it counts as faulty
+	lost       bool  // at the next start its log is not whole, and it does not know that
 	old        *disk // an image taken earlier
 }
 
@@ -189,9 +190,10 @@ func (s *Sim) boot(m *machine) {
 		for _, t := range s.nodes {
 			t.heard[m.idx] = m.inc
 		}
-		if !m.disk.aside {
+		if m.lost {
 			s.check.forgets(m)
 		}
+		m.lost = false
 	}
 	s.step(m, site.Input{})
 	for _, t := range s.nodes {
