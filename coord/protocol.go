@@ -132,12 +132,12 @@ func (k VoteKind) String() string {
 
 // Vote is one signed statement of one member.
 type Vote struct {
-	Kind   VoteKind
-	Epoch  uint64
-	Round  uint64
-	Digest Digest
-	Voter  uint8 // index in the epoch's member list
-	Sig    Signature
+	Kind   VoteKind  `json:"kind"`
+	Epoch  uint64    `json:"epoch"`
+	Round  uint64    `json:"round"`
+	Digest Digest    `json:"digest"`
+	Voter  uint8     `json:"voter"` // index in the epoch's member list
+	Sig    Signature `json:"signature"`
 }
 
 // VoteBytesLen is the size of VoteBytes.
@@ -290,6 +290,3 @@ type Out struct {
 
 // ToAll addresses every other member.
 const ToAll = -1
-
-// Evidence is two signed votes of one member that no honest box sends both.
-type Evidence struct{ A, B Vote }

@@ -35,6 +35,7 @@ func (c *Core) believe(from int, x *coord.Cert, bound bool) bool {
 		c.bad(from)
 		return false
 	}
+	c.exposeCert(from, x)
 	if c.same(x) {
 		c.strengthen(from, x, bound)
 		return true

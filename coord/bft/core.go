@@ -86,6 +86,7 @@ type Core struct {
 	want   want
 
 	recall recall
+	court  court
 
 	pullAt   int64 // not before this do we ask for final blocks again
 	pullTo   int   // whom to ask next when an answer could not be believed
@@ -141,6 +142,7 @@ func New(cfg Config, base *coord.Block, cert *coord.Cert) (*Core, error) {
 	}
 	c.recall = recall{from: cfg.VotesFrom, by: make([]recalled, n), known: make([][coord.VoteEmpty + 1]*coord.Vote, n)}
 	c.recall.kept = make([][coord.VoteEmpty + 1]*coord.Vote, n)
+	c.court = court{doubts: make([]int, n), exposed: make([][]contradiction, n)}
 	c.pool = pool{held: map[coord.Digest]*Held{}, perAuthor: make([]int, n), need: map[coord.Digest]*need{}}
 	c.setBase(base.Header(), cert)
 	return c, nil

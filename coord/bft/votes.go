@@ -12,6 +12,9 @@ func (c *Core) onVote(from int, v *coord.Vote) {
 		c.bad(from)
 		return
 	}
+	if v.Kind != coord.VoteEmpty || v.Digest == (coord.Digest{}) {
+		c.expose(from, v)
+	}
 	switch v.Kind {
 	case coord.VoteNotarize, coord.VoteFinalize:
 		if !c.inWindow(v.Round) {
@@ -44,8 +47,7 @@ func (c *Core) near(r uint64) bool {
 
 func (c *Core) inWindow(r uint64) bool { return r > c.final.Round && c.near(r) }
 
-// put stores a vote; the first of a kind, round (term) and voter counts. Two that
-// conflict are evidence once both signatures hold.
+// put stores a vote; the first of a kind, round (term) and voter counts.
 func (c *Core) put(v *coord.Vote) {
 	var s *slot
 	switch v.Kind {
@@ -62,14 +64,6 @@ func (c *Core) put(v *coord.Vote) {
 			c.absent[v.Voter] = false
 		}
 		*s = slot{has: true, round: v.Round, digest: v.Digest, sig: v.Sig}
-		return
-	}
-	if v.Kind != coord.VoteEmpty && s.digest != v.Digest {
-		old := &coord.Vote{Kind: v.Kind, Epoch: v.Epoch, Round: v.Round, Digest: s.digest, Voter: v.Voter, Sig: s.sig}
-		c.bad(int(v.Voter))
-		if len(c.rd.Evidence) < c.n && c.verify(old) && c.verify(v) {
-			c.rd.Evidence = append(c.rd.Evidence, coord.Evidence{A: *old, B: *v})
-		}
 	}
 }
 
