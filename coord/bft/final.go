@@ -26,6 +26,14 @@ func (c *Core) deliver() {
 	}
 }
 
+// finalKnown is the last round that is known to be final, delivered or not.
+func (c *Core) finalKnown() uint64 {
+	if c.target != nil {
+		return max(c.final.Round, c.target.Round)
+	}
+	return c.final.Round
+}
+
 // deliverTo delivers up to the block of x. false: a block is missing.
 func (c *Core) deliverTo(x *coord.Cert) bool {
 	var chain []*coord.Block

@@ -110,8 +110,8 @@ func (c *Core) emptyLevel() uint64 { return max(c.proven+1, c.finTop+1, c.first(
 // emptyLevelIn is that in a term that we left; beyond the term's end when nothing in it is left to be empty.
 func (c *Core) emptyLevelIn(t uint64) uint64 {
 	level := c.first(t)
-	if c.term(c.final.Round) == t {
-		level = max(level, c.final.Round+1)
+	if f := c.finalKnown(); c.term(f) == t {
+		level = max(level, f+1)
 	}
 	for r, rs := range c.rounds {
 		if c.term(r) == t && (rs.proven || rs.fins[c.cfg.Self].has) {

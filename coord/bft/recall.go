@@ -24,7 +24,9 @@ type recalled struct {
 
 type recall struct {
 	// from is the first round in which the box votes; coord.SilentUnknown: to be learned.
-	from   uint64
+	from uint64
+	// logged is the last round that is final by our own log: what we signed up to it is not kept.
+	logged uint64
 	asking bool
 	by     []recalled
 	// known are the highest votes of each member, by kind, to tell it when it asks.
@@ -55,6 +57,7 @@ func (c *Core) Silent() (until uint64, asking bool) {
 }
 
 func (c *Core) startRecall() {
+	c.recall.logged = c.finalKnown()
 	if c.cfg.Amnesia {
 		c.forget()
 	}
@@ -118,13 +121,17 @@ func (c *Core) rememberCert(x *coord.Cert) {
 }
 
 func (c *Core) onRecall(from int, m *coord.Recall) {
-	r := &coord.Recalled{Nonce: m.Nonce, Round: c.cur}
-	for _, v := range c.recall.known[from] {
+	c.send(from, &coord.PeerMsg{Recalled: &coord.Recalled{Nonce: m.Nonce, Round: c.cur, Votes: c.Known(from)}})
+}
+
+// Known is the highest votes of a member that we know, at most one of each kind.
+func (c *Core) Known(member int) (vs []*coord.Vote) {
+	for _, v := range c.recall.known[member] {
 		if v != nil {
-			r.Votes = append(r.Votes, v)
+			vs = append(vs, v)
 		}
 	}
-	c.send(from, &coord.PeerMsg{Recalled: r})
+	return vs
 }
 
 func (c *Core) onRecalled(from int, m *coord.Recalled) {
@@ -151,10 +158,7 @@ func (c *Core) onRecalled(from int, m *coord.Recalled) {
 
 // knows says whether a vote of ours is in our log, or so old that we could not contradict it.
 func (c *Core) knows(v *coord.Vote) bool {
-	final := c.final.Round
-	if c.target != nil {
-		final = max(final, c.target.Round)
-	}
+	final := max(c.final.Round, c.recall.logged)
 	switch v.Kind {
 	case coord.VoteNotarize, coord.VoteFinalize:
 		if v.Round <= final {

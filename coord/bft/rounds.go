@@ -55,7 +55,7 @@ func (c *Core) enter() bool {
 // castLate votes empty in the terms that we left by an empty certificate without a vote of ours: the votes in the
 // certificate may be known to us alone, and ours makes the honest ones a quorum.
 func (c *Core) castLate() {
-	for t := c.term(c.final.Round); t < c.term(c.cur); t++ {
+	for t := c.term(c.finalKnown()); t < c.term(c.cur); t++ {
 		ts := c.terms[t]
 		if ts == nil || ts.end == nil || ts.empties[c.cfg.Self].has {
 			continue

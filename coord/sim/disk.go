@@ -111,6 +111,25 @@ func (d *disk) setAside(site coord.SiteID, base bool) {
 	d.reindex(site)
 }
 
+// votes are those of a member in the log, and the last final round that the disk knows.
+func (d *disk) votes(voter uint8) (has map[certKey]bool, final uint64) {
+	has = map[certKey]bool{}
+	if f := d.back.Committed(); f != nil {
+		final = f.Header.Round
+	}
+	for _, s := range d.segments {
+		for i := range s {
+			if v := s[i].Vote; v != nil && v.Voter == voter {
+				has[certKey{v.Kind, v.Round, v.Digest}] = true
+			}
+			if f := s[i].Final; f != nil {
+				final = max(final, f.Header.Round)
+			}
+		}
+	}
+	return has, final
+}
+
 // silent says whether the log knows that the box does not know all that it signed.
 func (d *disk) silent() bool {
 	for _, s := range d.segments {

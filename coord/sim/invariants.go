@@ -73,11 +73,12 @@ func newChecker(s *Sim) checker {
 // A box that lost its log, and does not know that it did, may vote again where nobody who answers its question
 // knows that it voted. From the first answer that names such a vote it must not.
 
-// forgets puts what a box signed aside, until somebody tells it that it did.
+// forgets puts what a box signed and its log does not have aside, until it could know that it did.
 func (c *checker) forgets(m *machine) {
+	has, final := m.disk.votes(uint8(m.id))
 	take := func(kind coord.VoteKind, seen map[voteKey]coord.Digest) {
 		for k, d := range seen {
-			if k.id == m.id {
+			if x := (certKey{kind, k.at, d}); k.id == m.id && k.at > final && !has[x] {
 				delete(seen, k)
 				c.past[m.id] = append(c.past[m.id], coord.Vote{Kind: kind, Round: k.at, Digest: d})
 			}
@@ -86,7 +87,7 @@ func (c *checker) forgets(m *machine) {
 	take(coord.VoteNotarize, c.notar)
 	take(coord.VoteFinalize, c.fin)
 	for k, l := range c.empty {
-		if k.id == m.id {
+		if x := (certKey{kind: coord.VoteEmpty, round: l}); k.id == m.id && k.at >= final/c.s.o.Term && !has[x] {
 			delete(c.empty, k)
 			c.past[m.id] = append(c.past[m.id], coord.Vote{Kind: coord.VoteEmpty, Round: l})
 		}
@@ -96,23 +97,37 @@ func (c *checker) forgets(m *machine) {
 			delete(c.finTop, k)
 		}
 	}
+	for k := range c.fin {
+		if term := (voteKey{m.id, k.at / c.s.o.Term}); k.id == m.id {
+			c.finTop[term] = max(c.finTop[term], k.at)
+		}
+	}
 }
 
-// told: a box hears what the others know of its votes. If its log does not have one, it knows that it must not
-// contradict any.
-func (c *checker) told(m *machine, p *coord.PeerMsg) {
-	if p.Recalled == nil || len(c.past[m.id]) == 0 {
-		return
+// decides: a box that does not know that it forgot sends its first vote. If so many others know one of its votes that
+// nobody can ask a quorum without hearing of it, it must not contradict any.
+func (c *checker) decides(m *machine) {
+	past := c.past[m.id]
+	known := map[certKey]int{}
+	for _, o := range c.s.honest {
+		if o.box == nil || o.id == m.id {
+			continue
+		}
+		for _, v := range o.box.Core().Known(m.id) {
+			known[certKey{v.Kind, v.Round, v.Digest}]++
+		}
 	}
-	if until, _ := m.box.Core().Silent(); until == 0 {
-		return
+	for i := range past {
+		v := &past[i]
+		if known[certKey{v.Kind, v.Round, v.Digest}] > c.s.f {
+			delete(c.past, m.id)
+			for k := range past {
+				past[k].Voter = uint8(m.id)
+				c.sent(m, &past[k])
+			}
+			return
+		}
 	}
-	for i := range c.past[m.id] {
-		v := &c.past[m.id][i]
-		v.Voter = uint8(m.id)
-		c.sent(m, v)
-	}
-	delete(c.past, m.id)
 }
 
 // voteOf is the vote that a message is, if it is one.
@@ -216,6 +231,10 @@ func (c *checker) sends(m *machine, p *coord.PeerMsg) {
 	}
 	if int(v.Voter) != m.id {
 		c.s.bad("VOICE: box %d sent a vote of box %d", m.id, v.Voter)
+	}
+	if len(c.past[m.id]) > 0 && m.undecided && v.Kind != coord.VoteCheckpoint {
+		m.undecided = false
+		c.decides(m)
 	}
 	c.sent(m, v)
 }

@@ -39,6 +39,7 @@ type machine struct {
 	failed     bool  // a sync failed: the box is silent until it is restarted
 	forgot     bool  // its disk was not whole once: it counts as faulty
 	lost       bool  // at the next start its log is not whole, and it does not know that
+	undecided  bool  // it has not voted since
 	old        *disk // an image taken earlier
 }
 
@@ -192,6 +193,7 @@ func (s *Sim) boot(m *machine) {
 		}
 		if m.lost {
 			s.check.forgets(m)
+			m.undecided = true
 		}
 		m.lost = false
 	}
@@ -519,7 +521,6 @@ func (s *Sim) happen(m *machine, e *event) {
 			s.hear(m, from, e.msg)
 		}
 		s.step(m, site.Input{From: from, Peer: e.msg})
-		s.check.told(m, e.msg)
 	case evWake:
 		if m.wakeAt == e.at {
 			s.step(m, site.Input{})

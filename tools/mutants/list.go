@@ -1,0 +1,272 @@
+package main
+
+// Mutant is one deliberate fault: in File, Old, which stands there once, becomes New.
+type Mutant struct {
+	Name, What     string
+	File, Old, New string
+	// Seed is one that is known to kill it: it is tried first. 0: none is.
+	Seed uint64
+}
+
+const (
+	votes      = "coord/bft/votes.go"
+	certs      = "coord/bft/certs.go"
+	rounds     = "coord/bft/rounds.go"
+	prove      = "coord/bft/prove.go"
+	recall     = "coord/bft/recall.go"
+	final      = "coord/bft/final.go"
+	pool       = "coord/bft/pool.go"
+	core       = "coord/bft/core.go"
+	retransmit = "coord/bft/retransmit.go"
+	checkpoint = "coord/bft/checkpoint.go"
+	live       = "coord/bft/live.go"
+	box        = "coord/site/box.go"
+	snapshot   = "coord/site/snapshot.go"
+	apply      = "coord/state/apply.go"
+	boxes      = "coord/state/boxes.go"
+)
+
+// mutants is the list; the order is that of the table in docs/mutants.md.
+var mutants = []Mutant{
+	// What a box signs.
+	{
+		Name: "notarize-not-written", What: "a vote to notarize is sent and not written", File: votes,
+		Old: "	c.persist(coord.Record{Vote: v})\n	c.rd.Sync = true\n", New: "	if k != coord.VoteNotarize {\n		c.persist(coord.Record{Vote: v})\n	}\n	c.rd.Sync = true\n",
+	},
+	{
+		Name: "finalize-not-written", What: "a vote to finalize is sent and not written", File: votes,
+		Old: "	c.persist(coord.Record{Vote: v})\n	c.rd.Sync = true\n", New: "	if k != coord.VoteFinalize {\n		c.persist(coord.Record{Vote: v})\n	}\n	c.rd.Sync = true\n",
+	},
+	{
+		Name: "empty-not-written", What: "an empty vote is sent and not written", File: votes,
+		Old: "	c.persist(coord.Record{Vote: v})\n	c.rd.Sync = true\n", New: "	if k != coord.VoteEmpty {\n		c.persist(coord.Record{Vote: v})\n	}\n	c.rd.Sync = true\n",
+	},
+	{
+		Name: "no-sync", What: "a vote is sent before it is durable", File: votes,
+		Old: "	c.rd.Sync = true\n", New: "",
+	},
+	{
+		Name: "replay-ignores-votes", What: "a restart forgets the votes of the log", File: core,
+		Old: "		c.put(v)\n		if b := c.blocks", New: "		if b := c.blocks",
+	},
+	{
+		Name: "roll-drops-votes", What: "a new log segment does not carry the live votes", File: live,
+		Old: "	return append(recs, c.liveVotes()...)\n", New: "	_ = c.liveVotes\n	return recs\n",
+	},
+	{
+		Name: "empty-below-finalize", What: "an empty vote at a round that the box voted to finalize", File: prove,
+		Old: "return max(c.proven+1, c.finTop+1, c.first(c.term(c.cur)))", New: "return max(c.first(c.term(c.cur)), min(c.proven, c.finTop))",
+	},
+	{
+		Name: "finalize-above-empty", What: "a finalize vote at or above the own empty level", File: rounds,
+		Old: "if e := ts.empties[c.cfg.Self]; e.has && r >= e.round {", New: "if e := ts.empties[c.cfg.Self]; e.has && r > e.round+1000 {",
+	},
+	{
+		Name: "late-empty-too-low", What: "a late empty vote ignores the finalize votes of its term", File: prove,
+		Old: "		if c.term(r) == t && (rs.proven || rs.fins[c.cfg.Self].has) {", New: "		if c.term(r) == t && rs == nil {",
+	},
+	{
+		Name: "votes-for-a-second-proposal", What: "a second proposal of a round replaces the first", File: rounds,
+		Old: "		if rs := c.round(b.Round); rs.prop == nil {", New: "		if rs := c.round(b.Round); true {",
+	},
+	{
+		Name: "votes-twice-a-round", What: "a box votes for each proposal of a round", File: rounds,
+		Old: "rs == nil || rs.prop == nil || rs.votes[c.cfg.Self].has || !c.mayVote(c.cur)", New: "rs == nil || rs.prop == nil || (rs.votes[c.cfg.Self].has && rs.votes[c.cfg.Self].digest == rs.propDigest) || !c.mayVote(c.cur)",
+	},
+
+	// What a box believes.
+	{
+		Name: "quorum-short", What: "a quorum is one vote short", File: core,
+		Old: "q: coord.Quorum(n),", New: "q: coord.Quorum(n) - 1,",
+	},
+	{
+		Name: "digest-not-compared", What: "votes are counted without comparing digests", File: votes,
+		Old: "		if slots[i].has && slots[i].digest == v.Digest {", New: "		if slots[i].has {",
+	},
+	{
+		Name: "not-distinct", What: "one member's signature counts several times in a certificate", File: certs,
+		Old: "int(s.Voter) >= c.n || seen&(1<<s.Voter) != 0", New: "int(s.Voter) >= c.n",
+	},
+	{
+		Name: "signatures-not-checked", What: "the signatures of a certificate are not checked", File: certs,
+		Old: "		if !c.verify(&coord.Vote{Kind: x.Kind, Epoch: x.Epoch, Round: r, Digest: x.Digest, Voter: s.Voter, Sig: s.Sig}) {", New: "		if r == 0 {",
+	},
+	{
+		Name: "digest-not-in-signature", What: "a certificate's digest is not part of what is checked", File: certs,
+		Old: "	if c.same(x) {\n		c.strengthen(from, x, bound)", New: "	if rs := c.rounds[x.Round]; rs != nil && rs.notar != nil && x.Kind != coord.VoteEmpty {\n		return true\n	}\n	if c.same(x) {\n		c.strengthen(from, x, bound)",
+	},
+	{
+		Name: "epoch-not-compared", What: "a certificate of another epoch is believed", File: certs,
+		Old: "Vote{Kind: x.Kind, Epoch: x.Epoch, Round: r, Digest: x.Digest, Voter: s.Voter, Sig: s.Sig}", New: "Vote{Kind: x.Kind, Epoch: x.Epoch &^ x.Epoch, Round: r, Digest: x.Digest, Voter: s.Voter, Sig: s.Sig}",
+	},
+	{
+		Name: "one-claim", What: "one box's word is taken for a certificate", File: certs,
+		Old: "	need := c.f + 1\n", New: "	need := 1\n",
+	},
+	{
+		Name: "empty-level-lowest", What: "an empty certificate takes the lowest of its levels", File: votes,
+		Old: "Round: sigs[c.q-1].Level, Sigs: sigs", New: "Round: sigs[0].Level, Sigs: sigs",
+	},
+	{
+		Name: "level-unproven", What: "an empty certificate counts without the notarization below its level", File: certs,
+		Old: "ts.end.Round <= max(p+1, c.first(t))", New: "ts.end.Round > 0",
+	},
+	{
+		Name: "finalize-without-proof", What: "a box binds itself to what it only counted", File: prove,
+		Old: "		if rs.notar == nil || rs.proven || c.proveRound(rs) {", New: "		if rs != nil {",
+	},
+	{
+		Name: "parent-unproven", What: "a proposal's proof need not be of its parent", File: rounds,
+		Old: "	case len(xs) == 0 || xs[0].Kind == coord.VoteEmpty || xs[0].Round != b.ParentRound || xs[0].Digest != b.Parent:", New: "	case len(xs) == 0:",
+	},
+	{
+		Name: "gap-uncovered", What: "the rounds between parent and block need no empty certificates", File: rounds,
+		Old: "	if b.Round != b.ParentRound+1 {\n", New: "	if b.Round == 0 {\n",
+	},
+	{
+		Name: "catch-up-unlinked", What: "the hash chain of a catch-up is not followed", File: final,
+		Old: "		if b == nil || b.Digest() != next || !b.Whole() {", New: "		if b == nil {",
+	},
+	{
+		Name: "catch-up-believed", What: "the certificate of a catch-up is not judged", File: final,
+		Old: "	if !c.believe(from, u.Cert, true) {", New: "	if c.believe(from, u.Cert, true); u.Cert.Round == 0 {",
+	},
+	{
+		Name: "checkpoint-of-one", What: "a state that one box signed is trusted", File: certs,
+		Old: "		least = c.f + 1\n", New: "		least = 1\n",
+	},
+	{
+		Name: "chunk-not-compared", What: "a piece of a fetched state is taken unseen", File: snapshot,
+		Old: "		if d := sha256.Sum256(p.Data); string(d[:]) != string(s.manifest[32*p.Chunk:32*p.Chunk+32]) {", New: "		if d := sha256.Sum256(p.Data); len(d) == 0 {",
+	},
+	{
+		Name: "manifest-not-compared", What: "the manifest of a fetched state is taken unseen", File: snapshot,
+		Old: "len(p.Data) == 0 && p.Chunk >= 0 || p.Chunk < 0 && sha256.Sum256(p.Data) != s.cp.State", New: "len(p.Data) == 0 && p.Chunk >= 0",
+	},
+
+	// Going on.
+	{
+		Name: "no-retransmission", What: "nothing is sent twice", File: retransmit,
+		Old: "	c.repeatCheckpoint()\n	if !c.work() && !c.myEmpty().has {", New: "	c.repeatCheckpoint()\n	if c.now > 0 {",
+	},
+	{
+		Name: "no-timer", What: "a silent leader is never given up", File: rounds,
+		Old: "	if c.now >= at {\n		c.castEmpty()", New: "	if c.now >= at && at == 0 {\n		c.castEmpty()",
+	},
+	{
+		Name: "timer-per-round", What: "the timer starts again with each round, final or not", File: rounds,
+		Old: "	return c.armedAt + d\n", New: "	return max(c.armedAt, c.enteredAt) + d\n",
+	},
+	{
+		Name: "no-timer-after-restart", What: "a restarted box has no timer until something is final", File: rounds,
+		Old: "	if c.armedAt == 0 {\n		c.armedAt = c.now", New: "	if c.armedAt == 0 && c.finalAt == 0 && c.final.Height > 0 {\n		return\n	}\n	if c.armedAt == 0 {\n		c.armedAt = c.now",
+	},
+	{
+		Name: "no-join", What: "f+1 empty votes of others are not joined", File: rounds,
+		Old: "		if k > c.f && c.mayVote(c.emptyLevel()) {", New: "		if k > c.n {",
+	},
+	{
+		Name: "no-back-off", What: "the time-out does not grow with failed terms", File: rounds,
+		Old: "func (c *Core) timeout() int64 { return c.cfg.Timeout << c.backoff() }", New: "func (c *Core) timeout() int64 { return c.cfg.Timeout / 8 }",
+	},
+	{
+		Name: "depth-bound-in-a-new-term", What: "the depth bound holds up the block that makes the others final", File: rounds,
+		Old: "c.final.Height+c.cfg.DepthMax && c.term(parent.Round) == c.term(c.cur) {", New: "c.final.Height+c.cfg.DepthMax {",
+	},
+	{
+		Name: "not-final-is-no-work", What: "blocks that are not final do not count as work", File: rounds,
+		Old: "c.pool.pending > 0 || c.hiRound > c.final.Round || c.target != nil", New: "c.pool.pending > 0",
+	},
+	{
+		Name: "starving-ignored", What: "a batch that a leader never orders does not end its term", File: pool,
+		Old: "		return since + c.cfg.Starve\n	}\n	return 0", New: "	}\n	return 0",
+	},
+	{
+		Name: "no-late-empty", What: "a term that was left without an empty vote stays without", File: rounds,
+		Old: "	for t := c.term(c.finalKnown()); t < c.term(c.cur); t++ {\n		ts := c.terms[t]\n		if ts == nil", New: "	for t := c.term(c.cur); t < c.term(c.cur); t++ {\n		ts := c.terms[t]\n		if ts == nil",
+	},
+	{
+		Name: "unverified-batches", What: "a leader proposes batches whose authors' signatures it did not check", File: pool,
+		Old: "		if !h.verified && h.Batch.Author != c.cfg.Members[c.cfg.Self] {", New: "		if h == nil {",
+	},
+	{
+		Name: "votes-without-batches", What: "a box votes for a block whose batches it does not hold", File: rounds,
+		Old: "	if !c.holdAll(rs.prop, c.Leader(c.cur), false) {", New: "	if c.holdAll(rs.prop, c.Leader(c.cur), false); rs.prop == nil {",
+	},
+	{
+		Name: "batches-not-fetched", What: "missing batches are never asked for", File: pool,
+		Old: "	for _, nd := range c.dueNeeds() {", New: "	for range 0 {\n		var nd *need\n",
+	},
+	{
+		Name: "done-not-swept", What: "what took effect otherwise stays pending", File: pool,
+		Old: "		if h.pending && c.cfg.Done(h.Batch.Author, h.Batch.Seq) {", New: "		if h == nil {",
+	},
+	{
+		Name: "late-proposal-dropped", What: "a box that missed a batch forgets the proposal, which is notarized then", File: certs,
+		Old: "	if rs := c.rounds[x.Round]; rs.prop != nil && rs.propDigest == x.Digest {", New: "	if rs := c.rounds[x.Round]; rs == nil {",
+	},
+	{
+		Name: "leaves-a-term-unproven", What: "a term is left by a notarization that was counted and not proved", File: rounds,
+		Old: "	if c.term(p+1) != c.term(p) && p > c.proven {", New: "	if p > c.proven+1_000_000 {",
+	},
+	{
+		Name: "cert-in-log-not-used", What: "after a restart the signatures of a certificate in the log prove nothing", File: prove,
+		Old: "		if v := &rs.votes[s.Voter]; !v.has {", New: "		if v := &rs.votes[s.Voter]; !v.has && c.n == 0 {",
+	},
+
+	// A log that is not whole.
+	{
+		Name: "never-asks", What: "a box that starts does not ask what it signed", File: recall,
+		Old: "	c.recall.asking = c.cfg.Nonce != 0 || c.recall.from == coord.SilentUnknown\n", New: "	c.recall.asking = c.recall.from == coord.SilentUnknown\n",
+	},
+	{
+		Name: "answers-ignored", What: "votes that the others show are ignored", File: recall,
+		Old: "		if c.recall.from != coord.SilentUnknown {\n			c.forget()\n		}\n", New: "",
+	},
+	{
+		Name: "one-answer", What: "one answer is enough", File: recall,
+		Old: "	if k < c.q-1 {", New: "	if k < 1 {",
+	},
+	{
+		Name: "silent-one-term", What: "a box with amnesia is silent for this term only", File: recall,
+		Old: "		from := c.first(c.term(high) + 2)", New: "		from := c.first(c.term(high) + 1)",
+	},
+	{
+		Name: "amnesia-not-written", What: "amnesia is forgotten in the next restart", File: core,
+		Old: "		c.recall.from = *r.Silent\n", New: "		_ = *r.Silent\n",
+	},
+	{
+		Name: "no-step-aside", What: "nobody ends a term early for a box with amnesia", File: rounds,
+		Old: "	if c.stepsAside() {", New: "	if c.stepsAside() && c.n == 0 {",
+	},
+
+	// The state and its clients.
+	{
+		Name: "session-not-checked", What: "a message that took effect takes effect again", File: apply,
+		Old: "	case s.seen.has(seq):\n		return m.again(kind, s, seq, key)\n	case seq-s.seen.floor > SessionAheadMax || !s.seen.add(seq, sessionSpansMax):", New: "	case seq-s.seen.floor > SessionAheadMax || (!s.seen.has(seq) && !s.seen.add(seq, sessionSpansMax)):",
+	},
+	{
+		Name: "batch-again", What: "a batch is applied each time that it is ordered", File: boxes,
+		Old: "	case seq == 0 || b != nil && b.seen.has(seq):\n		return batchDone", New: "	case seq == 0:\n		return batchDone\n	case b != nil && b.seen.has(seq):\n		return batchNew",
+	},
+	{
+		Name: "numbers-used-again", What: "after a restart batches get numbers that were used", File: box,
+		Old: "	b.nextSeq = (b.nextSeq>>seqBitsPerStart + 1) << seqBitsPerStart\n", New: "	b.nextSeq = b.nextSeq&^7 + 1\n",
+	},
+	{
+		Name: "answers-too-early", What: "a client is told before its batch is final", File: box,
+		Old: "	b.own[bt.Seq] = &ownBatch{digest: d, requests: rs, closedAt: b.now}\n", New: "	for _, r := range rs {\n		b.answer(r, coord.Reply{Height: b.st.Height() + 1})\n	}\n	b.own[bt.Seq] = &ownBatch{digest: d, closedAt: b.now}\n",
+	},
+	{
+		Name: "checkpoint-late", What: "a checkpoint's state is that of a later block", File: box,
+		Old: "	if b.wantPoint || b.frozen() || len(b.backlog) > 0 {", New: "	if b.frozen() || len(b.backlog) > 0 {",
+	},
+	{
+		Name: "applies-while-fetching", What: "blocks are applied while the state is being replaced", File: snapshot,
+		Old: "func (b *Box) frozen() bool { return b.snap != nil && b.snap.complete }", New: "func (b *Box) frozen() bool { return b.snap != nil && b.snap.complete && b.me == coord.BoxID{} }",
+	},
+	{
+		Name: "snapshot-source-stuck", What: "a member that does not answer is asked for a state for ever", File: snapshot,
+		Old: "		s.from = (s.from + 1) % b.cfg.Members.N()\n		if s.from == b.cfg.Self {", New: "		if s.from == b.cfg.Self {",
+	},
+}

@@ -1,0 +1,272 @@
+// Command mutants breaks the core on purpose, one fault at a time, and runs the simulator until it notices:
+// a simulator that cannot see a fault is worth nothing where it sees none. The tree is not touched: the
+// changed file is laid over it with `go build -overlay`.
+package main
+
+import (
+	"cmp"
+	"context"
+	"encoding/json"
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"os/signal"
+	"path/filepath"
+	"slices"
+	"strings"
+	"syscall"
+	"time"
+)
+
+type options struct {
+	budget uint64
+	only   string
+	out    string
+	list   bool
+	root   string
+}
+
+func main() {
+	var o options
+	flag.Uint64Var(&o.budget, "seeds", 20000, "give a mutant up for a survivor after this `many` seeds")
+	flag.StringVar(&o.only, "only", "", "run those whose name contains one of these `words`, separated by commas")
+	flag.StringVar(&o.out, "out", "", "write the table to this `file` as Markdown")
+	flag.BoolVar(&o.list, "list", false, "list the mutants and run none")
+	flag.StringVar(&o.root, "root", ".", "the `directory` of the module")
+	flag.Usage = func() {
+		fmt.Fprint(flag.CommandLine.Output(), `Usage: mutants [flags]
+
+Applies each deliberate fault of tools/mutants/list.go to a copy of one file, builds the simulator with it
+and runs seeds until a promise breaks. Exit status 1: a mutant survived.
+
+`)
+		flag.PrintDefaults()
+	}
+	flag.Parse()
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	defer stop()
+	alive, err := run(ctx, o, os.Stdout)
+	if err != nil {
+		fmt.Fprintln(os.Stderr, "mutants:", err)
+		os.Exit(2)
+	}
+	if alive > 0 {
+		os.Exit(1)
+	}
+}
+
+// result is what became of one mutant.
+type result struct {
+	*Mutant
+	seeds uint64 // run until it was noticed
+	seed  uint64 // the one that did
+	what  string // empty: it survived
+	took  time.Duration
+}
+
+func run(ctx context.Context, o options, w io.Writer) (alive int, err error) {
+	dir, err := os.MkdirTemp("", "holdfast-mutants-")
+	if err != nil {
+		return 0, err
+	}
+	defer os.RemoveAll(dir)
+	var results []result
+	for i := range mutants {
+		m := &mutants[i]
+		if !chosen(m.Name, o.only) {
+			continue
+		}
+		if o.list {
+			fmt.Fprintf(w, "%-28s %s\n", m.Name, m.What)
+			continue
+		}
+		r, err := try(ctx, o, dir, m)
+		if err != nil {
+			return 0, fmt.Errorf("%s: %w", m.Name, err)
+		}
+		what := r.what
+		if what == "" {
+			what, alive = "SURVIVED", alive+1
+		}
+		fmt.Fprintf(w, "%-28s %6d seeds %6.1fs  %s\n", m.Name, r.seeds, r.took.Seconds(), what)
+		results = append(results, r)
+	}
+	if o.list {
+		return 0, nil
+	}
+	fmt.Fprintf(w, "%d of %d mutants noticed, after %d seeds in the median\n", len(results)-alive, len(results), median(results))
+	if o.out != "" {
+		return alive, os.WriteFile(o.out, []byte(markdown(results)), 0o644)
+	}
+	return alive, nil
+}
+
+func chosen(name, only string) bool {
+	if only == "" {
+		return true
+	}
+	return slices.ContainsFunc(strings.Split(only, ","), func(w string) bool { return strings.Contains(name, w) })
+}
+
+// mutate is the text of the file with the fault in it.
+func mutate(root string, m *Mutant) ([]byte, error) {
+	b, err := os.ReadFile(filepath.Join(root, m.File))
+	if err != nil {
+		return nil, err
+	}
+	if n := strings.Count(string(b), m.Old); n != 1 {
+		return nil, fmt.Errorf("%s has the text to be changed %d times, want once: mend list.go", m.File, n)
+	}
+	return []byte(strings.Replace(string(b), m.Old, m.New, 1)), nil
+}
+
+// build makes the simulator with a mutant, without touching the tree.
+func build(ctx context.Context, root, dir string, m *Mutant) (program string, err error) {
+	text, err := mutate(root, m)
+	if err != nil {
+		return "", err
+	}
+	abs, err := filepath.Abs(filepath.Join(root, m.File))
+	if err != nil {
+		return "", err
+	}
+	changed := filepath.Join(dir, filepath.Base(m.File))
+	if err := os.WriteFile(changed, text, 0o600); err != nil {
+		return "", err
+	}
+	overlay, err := json.Marshal(map[string]map[string]string{"Replace": {abs: changed}})
+	if err != nil {
+		return "", err
+	}
+	list := filepath.Join(dir, "overlay.json")
+	if err := os.WriteFile(list, overlay, 0o600); err != nil {
+		return "", err
+	}
+	program = filepath.Join(dir, "sim")
+	c := exec.CommandContext(ctx, "go", "build", "-overlay", list, "-o", program, "./tools/sim")
+	c.Dir = root
+	if out, err := c.CombinedOutput(); err != nil {
+		return "", fmt.Errorf("it does not build: %w\n%s", err, out)
+	}
+	return program, nil
+}
+
+// try runs a mutant's known seed, then seeds from 1.
+func try(ctx context.Context, o options, dir string, m *Mutant) (result, error) {
+	start := time.Now()
+	r := result{Mutant: m}
+	program, err := build(ctx, o.root, dir, m)
+	if err != nil {
+		return r, err
+	}
+	if m.Seed > 0 {
+		if err := r.sweep(ctx, program, m.Seed, 1); err != nil {
+			return r, err
+		}
+	}
+	if r.what == "" {
+		if err := r.sweep(ctx, program, 1, o.budget); err != nil {
+			return r, err
+		}
+	}
+	r.took = time.Since(start)
+	return r, nil
+}
+
+func (r *result) sweep(ctx context.Context, program string, from, count uint64) error {
+	c := exec.CommandContext(ctx, program, "-json", "-shrink", "0", "-max-failures", "1",
+		"-seed0", fmt.Sprint(from), "-seeds", fmt.Sprint(count))
+	out, err := c.Output()
+	var exit *exec.ExitError
+	if errors.As(err, &exit) && exit.ExitCode() == 2 { // a panic is noticed too
+		r.seeds += count
+		r.what = "panic: " + firstLine(exit.Stderr)
+		return nil
+	}
+	if err != nil && !errors.As(err, &exit) {
+		return err
+	}
+	if ctx.Err() != nil {
+		return context.Cause(ctx)
+	}
+	var t struct {
+		Seeds    uint64
+		Failures []struct {
+			Seed uint64
+			What string
+		}
+	}
+	if err := json.Unmarshal(out, &t); err != nil {
+		return fmt.Errorf("the simulator's summary: %w", err)
+	}
+	r.seeds += t.Seeds
+	if len(t.Failures) > 0 {
+		f := slices.MinFunc(t.Failures, func(a, b struct {
+			Seed uint64
+			What string
+		},
+		) int {
+			return cmp.Compare(a.Seed, b.Seed)
+		})
+		r.seed, r.what = f.Seed, f.What
+	}
+	return nil
+}
+
+func firstLine(b []byte) string {
+	for l := range strings.Lines(string(b)) {
+		if strings.HasPrefix(l, "panic: ") {
+			return strings.TrimSpace(strings.TrimPrefix(l, "panic: "))
+		}
+	}
+	return "the simulator ended"
+}
+
+// median is that of the seeds that it took, of the mutants that were noticed.
+func median(rs []result) uint64 {
+	var n []uint64
+	for i := range rs {
+		if rs[i].what != "" {
+			n = append(n, rs[i].seeds)
+		}
+	}
+	if len(n) == 0 {
+		return 0
+	}
+	slices.Sort(n)
+	return n[len(n)/2]
+}
+
+func markdown(rs []result) string {
+	var s strings.Builder
+	noticed := 0
+	for i := range rs {
+		if rs[i].what != "" {
+			noticed++
+		}
+	}
+	fmt.Fprintf(&s, `# Mutants
+
+Written by `+"`make mutants-long`"+`. Each line is a fault that tools/mutants put into a copy of the core, and how many seeds
+of `+"`make sim`"+` it took until a promise broke. %d of %d were noticed, after %d seeds in the median. "Replay" is the seed; the
+first seeds come in an order that depends on the cores.
+
+| mutant | the fault | seeds | replay | what was seen |
+|---|---|---|---|---|
+`, noticed, len(rs), median(rs))
+	for i := range rs {
+		r := &rs[i]
+		what := r.what
+		if what == "" {
+			what = "**not noticed**"
+		}
+		if len(what) > 110 {
+			what = what[:110] + "..."
+		}
+		fmt.Fprintf(&s, "| %s | %s | %d | %d | %s |\n", r.Name, r.What, r.seeds, r.seed, strings.ReplaceAll(what, "|", "/"))
+	}
+	return s.String()
+}
