@@ -133,13 +133,15 @@ func (in *Install) Finish() error {
 	if in.next != in.chunks() {
 		return fmt.Errorf("store: install: %d of %d chunks: %w", in.next, in.chunks(), ErrSnapshot)
 	}
-	if _, err := b.writable("install"); err != nil {
+	base, err := b.writable("install")
+	if err != nil {
 		return err
 	}
 	final := &coord.Final{Header: in.cp.Header.Header()}
-	err := in.update(func(tx *bolt.Tx) error {
+	err = in.update(func(tx *bolt.Tx) error {
 		meta := tx.Bucket([]byte(metaBucket))
 		return errors.Join(
+			base.View(func(old *bolt.Tx) error { return carryEvidence(old, tx) }),
 			meta.Put([]byte(metaFinal), wire.AppendFinal(nil, final)),
 			meta.Put([]byte(metaInstall), wire.AppendCheckpoint(nil, in.cp)),
 		)

@@ -76,7 +76,7 @@ func (p *peer) takeOver(c *inbound) (previous *inbound, err error) {
 	p.mu.Unlock()
 	if twin {
 		p.counters.twins.Add(1)
-		p.log.warn("twin", "two machines run with the identity of a box: stop one of them")
+		p.log.warn("twin", "the identity of this box is used by two machines: stop one of them")
 		if p.link.cfg.OnTwin != nil {
 			p.link.cfg.OnTwin(p.index)
 		}

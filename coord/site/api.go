@@ -73,6 +73,8 @@ type MemberView struct {
 	RTT    time.Duration `json:"rtt"`
 	// Suspect counts things it said that did not hold.
 	Suspect uint64 `json:"suspect"`
+	// Twins, when not 0, is how often two machines were seen to use its identity at a time, since this box started.
+	Twins uint64 `json:"twins"`
 }
 
 // BlockView is one final block in short.

@@ -256,6 +256,8 @@ type memBase struct {
 	back   *state.MemBackend
 	broken error
 	seen   []uint64 // heights of the commits of this base, in order
+	lies   []coord.Finding
+	lost   error // of KeepEvidence
 }
 
 func newMemBase() *memBase { return &memBase{back: state.NewMemBackend()} }
@@ -287,6 +289,22 @@ func (b *memBase) Snapshot(context.Context) (site.Snapshot, error) {
 
 func (b *memBase) Install(cp *coord.Checkpoint, manifest []byte) (site.Install, error) {
 	return &memInstall{base: b, cp: cp, manifest: manifest}, nil
+}
+
+func (b *memBase) KeepEvidence(f *coord.Finding) (bool, error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.lost != nil {
+		return false, b.lost
+	}
+	b.lies = append(b.lies, *f)
+	return true, nil
+}
+
+func (b *memBase) Evidence() (*coord.Exhibit, error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return &coord.Exhibit{Findings: append([]coord.Finding{}, b.lies...)}, nil
 }
 
 type memSnapshot struct {

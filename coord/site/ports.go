@@ -37,6 +37,9 @@ type Base interface {
 	Snapshot(ctx context.Context) (Snapshot, error)
 	// Install begins to replace the state by a fetched one.
 	Install(cp *coord.Checkpoint, manifest []byte) (Install, error)
+	// KeepEvidence keeps a finding once, and a bounded number of them; Evidence gives them, from any goroutine.
+	KeepEvidence(f *coord.Finding) (kept bool, err error)
+	Evidence() (*coord.Exhibit, error)
 }
 
 // Snapshot is a state kept for others.
@@ -72,6 +75,8 @@ type PeerState struct {
 	RTT                              time.Duration
 	SentBytes, ReceivedBytes         uint64
 	SentMessages, Dropped, BadFrames uint64
+	// Twins is how often a second machine with the peer's identity was seen.
+	Twins uint64
 }
 
 // Handlers are what links call: Message from the reader of one peer (it may block, which is

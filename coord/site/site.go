@@ -61,16 +61,17 @@ type Site struct {
 
 	peers    chan fromPeer
 	requests chan *Request
-	inner    *mailbox[Input]         // from our own goroutines: bounded by what the box asked of them
-	calls    *mailbox[func(*Box)]    // views: bounded by their callers, who wait
-	effects  *mailbox[Effects]       // to the writer: bounded by effectsMax
-	commits  *mailbox[*coord.Commit] // one is under way at a time
-	installs *mailbox[*InstallStep]  // bounded by the pieces asked for, one at a time
-	verifies *mailbox[*bft.Held]     // bounded by the pending batches
-	serves   *mailbox[bft.Serve]     // bounded by serveMax
-	pieces   *mailbox[SnapAsk]       // bounded by serveMax
-	written  chan struct{}           // the writer took effects: wakes an owner that waits
-	queued   atomic.Int64            // effects that the writer has not released yet
+	inner    *mailbox[Input]          // from our own goroutines: bounded by what the box asked of them
+	calls    *mailbox[func(*Box)]     // views: bounded by their callers, who wait
+	effects  *mailbox[Effects]        // to the writer: bounded by effectsMax
+	commits  *mailbox[*coord.Commit]  // one is under way at a time
+	installs *mailbox[*InstallStep]   // bounded by the pieces asked for, one at a time
+	verifies *mailbox[*bft.Held]      // bounded by the pending batches
+	serves   *mailbox[bft.Serve]      // bounded by serveMax
+	pieces   *mailbox[SnapAsk]        // bounded by serveMax
+	findings *mailbox[*coord.Finding] // bounded by findingsMax
+	written  chan struct{}            // the writer took effects: wakes an owner that waits
+	queued   atomic.Int64             // effects that the writer has not released yet
 	stable   atomic.Pointer[coord.Checkpoint]
 	offered  atomic.Pointer[coord.Checkpoint]
 	synced   atomic.Uint64
@@ -120,7 +121,7 @@ func Open(o Options) (*Site, error) {
 		peers: make(chan fromPeer, peerQueue), requests: make(chan *Request, requestQueue),
 		inner: newMailbox[Input](), calls: newMailbox[func(*Box)](), effects: newMailbox[Effects](),
 		commits: newMailbox[*coord.Commit](), installs: newMailbox[*InstallStep](), verifies: newMailbox[*bft.Held](),
-		serves: newMailbox[bft.Serve](), pieces: newMailbox[SnapAsk](),
+		serves: newMailbox[bft.Serve](), pieces: newMailbox[SnapAsk](), findings: newMailbox[*coord.Finding](),
 		written: make(chan struct{}, 1), stopped: make(chan struct{}),
 	}
 	s.log.Info("log replayed", "records", records, "height", box.State().Height(), "round", box.Core().Round())
@@ -328,9 +329,8 @@ func (s *Site) dispatch(e *Effects) {
 	if e.Offer != nil {
 		s.offered.Store(e.Offer)
 	}
-	for _, ev := range e.Evidence {
-		s.log.Warn("a member signed two things that exclude each other",
-			"box", s.o.Box.Members.List[ev.A.Voter].ID, "kind", ev.A.Kind, "round", ev.A.Round, "a", ev.A.Digest.Short(), "b", ev.B.Digest.Short())
+	for i := range e.Evidence {
+		s.onEvidence(&e.Evidence[i])
 	}
 	if !e.Visible() {
 		return

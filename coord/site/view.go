@@ -133,7 +133,7 @@ func (s *Site) publish() {
 			m.Height, m.Round, m.VotesFrom = h.Height, h.Round, max(m.VotesFrom, h.VotesFrom)
 			if i < len(peers) {
 				p := &peers[i]
-				m.Up, m.Heard, m.RTT = p.Up, p.Heard, p.RTT
+				m.Up, m.Heard, m.RTT, m.Twins = p.Up, p.Heard, p.RTT, p.Twins
 				v.Counters.SentBytes += p.SentBytes
 				v.Counters.ReceivedBytes += p.ReceivedBytes
 				v.Counters.SentMessages += p.SentMessages

@@ -78,6 +78,7 @@ func (s *Site) prune() error {
 // keep is the goroutine that writes the state behind the log, and replaces it by a fetched one.
 func (s *Site) keep(ctx context.Context) {
 	var in Install
+	defer s.keepEvidence()
 	for {
 		for _, c := range s.commits.take() {
 			if err := s.commit(ctx, c); err != nil {
@@ -88,9 +89,11 @@ func (s *Site) keep(ctx context.Context) {
 		for _, st := range s.installs.take() {
 			in = s.install(in, st)
 		}
+		s.keepEvidence()
 		select {
 		case <-s.commits.signal:
 		case <-s.installs.signal:
+		case <-s.findings.signal:
 		case <-ctx.Done():
 			if s.commits.len() == 0 {
 				return

@@ -105,9 +105,13 @@ func (v *Verifier) checkShape(c *coord.Cert) error {
 }
 
 func (v *Verifier) verifyVote(voter uint8, k coord.VoteKind, round uint64, d coord.Digest, sig *coord.Signature) bool {
-	b := coord.VoteBytes(v.site, k, v.epoch, round, d)
+	return verifyVoteBy(v.keys[voter], v.site, v.epoch, k, round, d, sig)
+}
+
+func verifyVoteBy(key *ecdsa.PublicKey, site coord.SiteID, epoch uint64, k coord.VoteKind, round uint64, d coord.Digest, sig *coord.Signature) bool {
+	b := coord.VoteBytes(site, k, epoch, round, d)
 	h := sha256.Sum256(b[:])
-	return verify(v.keys[voter], h[:], sig)
+	return verify(key, h[:], sig)
 }
 
 func wellFormed(k coord.VoteKind, d coord.Digest) bool {

@@ -78,7 +78,7 @@ func (l *links) Peers() []site.PeerState {
 		s := &states[p.Index]
 		*s = site.PeerState{
 			Up: p.Up, Heard: p.Heard, RTT: p.RTT, SentBytes: p.BytesOut, ReceivedBytes: p.BytesIn,
-			SentMessages: p.MessagesOut, Dropped: p.Away, BadFrames: p.BadFrames,
+			SentMessages: p.MessagesOut, Dropped: p.Away, BadFrames: p.BadFrames, Twins: p.Twins,
 		}
 		for _, n := range p.Dropped {
 			s.Dropped += n

@@ -152,6 +152,9 @@ func printMembers(w io.Writer, st *api.Status) error {
 		if m.Suspect > 0 {
 			state += fmt.Sprintf(", suspect %d", m.Suspect)
 		}
+		if m.Twins > 0 {
+			state += ", ON TWO MACHINES"
+		}
 		fmt.Fprintf(t, "%s\t%v\t%s\t%d\t%d\t%s\t%s\t%s\n", m.Name, m.ID, state, m.Height, m.Round, rtt, m.Console, m.Native)
 	}
 	return t.Flush()

@@ -108,6 +108,15 @@ func (c *Console) apiLog(w http.ResponseWriter, r *http.Request) {
 	}
 }
 
+func (c *Console) apiEvidence(w http.ResponseWriter, r *http.Request) {
+	x, err := c.cfg.Site.Evidence()
+	if err != nil {
+		c.failed(w, r, err)
+		return
+	}
+	writeJSON(w, x)
+}
+
 func (c *Console) apiOpenAPI(w http.ResponseWriter, _ *http.Request) {
 	w.Header().Set("Content-Type", "application/json")
 	_, _ = w.Write(openAPI)

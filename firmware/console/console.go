@@ -1,6 +1,6 @@
 // Package console shows one box and its site to people and programs over HTTP: pages that
 // can be read without script, JSON under /api/v1, Prometheus metrics, health, and a
-// stream of changes. It reads what coord/site shows of itself (View, Top, Get, Log) and
+// stream of changes. It reads what coord/site shows of itself (View, Top, Get, Log, Evidence) and
 // changes nothing: every request is a GET.
 //
 // It promises: nothing slow or hostile on the network stops the box (connections, header
@@ -17,6 +17,7 @@ import (
 	"net/http"
 	"sync/atomic"
 
+	"github.com/holdfast-edge/holdfast/coord"
 	"github.com/holdfast-edge/holdfast/coord/site"
 	"github.com/prometheus/client_golang/prometheus"
 )
@@ -31,6 +32,7 @@ type Site interface {
 	Top(n int) (site.Top, error)
 	Get(key []byte) (value []byte, revision uint64, found bool, err error)
 	Log(from, to uint64, fn func(*site.LogBlock) error) error
+	Evidence() (*coord.Exhibit, error)
 }
 
 // Config is what a console needs; all fields but Hosts are required.
@@ -93,6 +95,7 @@ func (c *Console) routes() http.Handler {
 		{"/api/v1/top", c.apiTop},
 		{"/api/v1/kv/{key...}", c.apiKV},
 		{"/api/v1/log", c.apiLog},
+		{"/api/v1/evidence", c.apiEvidence},
 		{"/api/v1/openapi.json", c.apiOpenAPI},
 	} {
 		mux.Handle("GET "+r.pattern, c.measured(r.pattern, r.handle))

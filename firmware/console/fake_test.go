@@ -22,6 +22,11 @@ type fakeSite struct {
 	topErr error
 	keys   map[string]string
 	log    []*site.LogBlock
+	lies   []coord.Finding
+}
+
+func (f *fakeSite) Evidence() (*coord.Exhibit, error) {
+	return &coord.Exhibit{Site: f.view.Site, Findings: append([]coord.Finding{}, f.lies...)}, nil
 }
 
 func (f *fakeSite) View() *site.View { v := f.view; return &v }

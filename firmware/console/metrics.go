@@ -80,7 +80,7 @@ type scalar struct {
 	value func(*site.View) float64
 }
 
-type memberDescs struct{ up, height, rtt, suspect *prometheus.Desc }
+type memberDescs struct{ up, height, rtt, suspect, twins *prometheus.Desc }
 
 func newSiteCollector(view func() *site.View, ready func() bool) *siteCollector {
 	c := &siteCollector{
@@ -91,6 +91,7 @@ func newSiteCollector(view func() *site.View, ready func() bool) *siteCollector 
 			up:      prometheus.NewDesc("coord_member_up", "1 if the link to the member is up.", []string{"member"}, nil),
 			height:  prometheus.NewDesc("coord_member_height", "Height that the member last said.", []string{"member"}, nil),
 			rtt:     prometheus.NewDesc("coord_member_round_trip_seconds", "Round trip to the member.", []string{"member"}, nil),
+			twins:   prometheus.NewDesc("coord_member_twins_total", "Times that two machines were seen to use the member's identity.", []string{"member"}, nil),
 			suspect: prometheus.NewDesc("coord_member_suspect_total", "Things the member said that did not hold.", []string{"member"}, nil),
 		},
 	}
@@ -174,7 +175,7 @@ func (c *siteCollector) Describe(ch chan<- *prometheus.Desc) {
 	for _, s := range c.scalars {
 		ch <- s.desc
 	}
-	for _, d := range []*prometheus.Desc{c.member.up, c.member.height, c.member.rtt, c.member.suspect, c.latency} {
+	for _, d := range []*prometheus.Desc{c.member.up, c.member.height, c.member.rtt, c.member.suspect, c.member.twins, c.latency} {
 		ch <- d
 	}
 }
@@ -199,6 +200,7 @@ func (c *siteCollector) Collect(ch chan<- prometheus.Metric) {
 		send(c.member.height, prometheus.GaugeValue, float64(m.Height), name)
 		send(c.member.rtt, prometheus.GaugeValue, m.RTT.Seconds(), name)
 		send(c.member.suspect, prometheus.CounterValue, float64(m.Suspect), name)
+		send(c.member.twins, prometheus.CounterValue, float64(m.Twins), name)
 	}
 	ch <- c.histogram(&v.Counters)
 }

@@ -22,6 +22,8 @@ import (
 const (
 	pageBlocks = 10
 	pageTop    = 10
+	// pageEvidence: of four liars in a site of 13, some of each.
+	pageEvidence = 16
 )
 
 //go:embed page.html
@@ -62,7 +64,9 @@ func sourceHash(text string) string {
 
 // sectionIDs are the parts of the page that change, in order; each is a template and an
 // element's id.
-func sectionIDs() []string { return []string{"verdict", "facts", "members", "blocks", "top"} }
+func sectionIDs() []string {
+	return []string{"verdict", "facts", "members", "blocks", "top", "evidence"}
+}
 
 type section struct {
 	ID   string
@@ -80,6 +84,14 @@ type pageData struct {
 	Blocks         []blockRow
 	Top            site.Top
 	TopError       error
+	Evidence       []lieRow
+	EvidenceMore   uint64
+	EvidenceError  error
+}
+
+type lieRow struct {
+	coord.Finding
+	Rule coord.Rule
 }
 
 type memberRow struct {
@@ -134,6 +146,7 @@ func (c *Console) pageData() *pageData {
 	v := c.cfg.Site.View()
 	d := &pageData{View: v, Latency: "none yet", LeaderName: nameOf(v, v.Leader)}
 	d.Top, d.TopError = c.top.get(c.cfg.Site, v)
+	d.evidence(c.cfg.Site)
 	for i := range v.Members {
 		m := v.Members[i]
 		if m.Up {
@@ -153,6 +166,23 @@ func (c *Console) pageData() *pageData {
 	}
 	d.Mood, d.Sentence = verdict(v, d.Up)
 	return d
+}
+
+func (d *pageData) evidence(s Site) {
+	x, err := s.Evidence()
+	if err != nil {
+		d.EvidenceError = err
+		return
+	}
+	d.EvidenceMore = x.More
+	for i := range x.Findings {
+		if i == pageEvidence {
+			d.EvidenceMore += uint64(len(x.Findings) - i)
+			break
+		}
+		rule, _ := coord.Conflict(&x.Findings[i].A, &x.Findings[i].B, x.Findings[i].TermRounds)
+		d.Evidence = append(d.Evidence, lieRow{x.Findings[i], rule})
+	}
 }
 
 // topCache shares the top objects among pages: finding them walks every counter.

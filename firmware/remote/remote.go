@@ -17,6 +17,7 @@ import (
 	"syscall"
 	"time"
 
+	"github.com/holdfast-edge/holdfast/coord"
 	"github.com/holdfast-edge/holdfast/coord/site"
 	"github.com/holdfast-edge/holdfast/firmware/console/api"
 	"github.com/holdfast-edge/holdfast/firmware/unixsock"
@@ -123,6 +124,20 @@ func (b *Box) Top(ctx context.Context, n int) (t site.Top, err error) {
 // Get reads one key as the box has applied it; ErrNotFound says that there is none.
 func (b *Box) Get(ctx context.Context, key string) (kv api.KV, err error) {
 	return kv, b.get(ctx, "/api/v1/kv/"+url.PathEscape(key), &kv)
+}
+
+// Evidence is what the box has kept of others' lies.
+func (b *Box) Evidence(ctx context.Context) (*coord.Exhibit, error) {
+	body, err := b.open(ctx, "/api/v1/evidence")
+	if err != nil {
+		return nil, err
+	}
+	defer body.Close()
+	x, err := coord.ReadExhibit(body)
+	if err != nil {
+		return nil, fmt.Errorf("remote: %w: %s: %w", ErrAnswer, b.address, err)
+	}
+	return x, nil
 }
 
 // Ready asks whether the box serves; the error says why not.
