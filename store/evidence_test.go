@@ -57,3 +57,15 @@ func TestEvidenceIsKeptOnceBoundedAndAcrossRestarts(t *testing.T) {
 		t.Fatal(err)
 	}
 }
+
+func TestAnInstalledStateLeavesTheEvidence(t *testing.T) {
+	from, to := openBase(t, t.TempDir()), openBase(t, t.TempDir())
+	fill(t, from, 1, 10, 600)
+	if _, err := to.KeepEvidence(lie(1, 5)); err != nil {
+		t.Fatal(err)
+	}
+	install(t, to, snapshot(t, from))
+	if x, err := to.Evidence(); err != nil || len(x.Findings) != 1 || x.Findings[0].A != lie(1, 5).A {
+		t.Errorf("after an install: %v, %v; want the finding", x, err)
+	}
+}
