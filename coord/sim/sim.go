@@ -16,19 +16,21 @@ const ms = int64(time.Millisecond)
 
 // machine is one computer that runs a box. Twins are two machines with one identity.
 type machine struct {
-	id, idx int
-	inc     int
-	box     *site.Box // nil while it is down
-	disk    *disk
-	queue   []pending // waiting for the disk, in order
-	writing int       // how many of queue the running sync covers
-	wakeAt  int64
-	liar    liar
-	applied uint64 // highest height seen applied, across restarts
-	round   uint64 // highest round seen, across restarts
-	install *installing
-	clock   clock
-	heard   []int // by machine: the newest incarnation that a message came from; its connection replaced older ones
+	id, idx   int
+	inc       int
+	box       *site.Box // nil while it is down
+	disk      *disk
+	queue     []pending // waiting for the disk, in order
+	writing   int       // how many of queue the running sync covers
+	wakeAt    int64
+	liar      liar
+	applied   uint64 // highest height seen applied, across restarts
+	round     uint64 // highest round seen, across restarts
+	install   *installing
+	proposals []*coord.Proposal // heard, newest last, by a liar
+	said      []*coord.PeerMsg  // some of what a liar said
+	clock     clock
+	heard     []int // by machine: the newest incarnation that a message came from; its connection replaced older ones
 
 	// What is wrong with it now.
 	slow, cost int64 // added to every sync, taken by every step
@@ -425,7 +427,12 @@ func (s *Sim) serve(m *machine, v bft.Serve) {
 		}
 		return
 	}
-	s.send(m, coord.Out{To: v.To, Msg: &coord.PeerMsg{CatchUp: &coord.CatchUp{Blocks: bs, Cert: x}}})
+	u := &coord.CatchUp{Blocks: bs, Cert: x}
+	if m.liar == liarHistorian || m.liar == liarChaos {
+		s.rewrite(m, v.To, u)
+		return
+	}
+	s.send(m, coord.Out{To: v.To, Msg: &coord.PeerMsg{CatchUp: u}})
 	for _, b := range bs {
 		for i := range b.Refs {
 			if bt := m.disk.batches[b.Refs[i].Digest]; bt != nil {
@@ -459,7 +466,9 @@ func (s *Sim) wire(m, t *machine, p *coord.PeerMsg) {
 	if !s.reach(m, t) || (s.loss > 0 && s.rng.Float64() < s.loss) {
 		return
 	}
-	p = s.check.onWire(p)
+	if p = s.check.onWire(m, p); p == nil {
+		return
+	}
 	e := event{node: t.idx, inc: t.inc, kind: evMessage, from: m.idx, fromInc: m.inc, msg: p}
 	s.post(s.now+s.delay(), e)
 	if s.dup > 0 && s.rng.Float64() < s.dup {

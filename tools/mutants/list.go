@@ -6,7 +6,10 @@ type Mutant struct {
 	File, Old, New string
 	// Seed is one that is known to kill it: it is tried first. 0: none is.
 	Seed uint64
+	Also []edit // more of the same fault, in the same file
 }
+
+type edit struct{ old, new string }
 
 const (
 	votes      = "coord/bft/votes.go"
@@ -66,12 +69,9 @@ var mutants = []Mutant{
 		Old: "		if c.term(r) == t && (rs.proven || rs.fins[c.cfg.Self].has) {", New: "		if c.term(r) == t && rs == nil {",
 	},
 	{
-		Name: "votes-for-a-second-proposal", What: "a second proposal of a round replaces the first", File: rounds,
-		Old: "		if rs := c.round(b.Round); rs.prop == nil {", New: "		if rs := c.round(b.Round); true {",
-	},
-	{
 		Name: "votes-twice-a-round", What: "a box votes for each proposal of a round", File: rounds,
 		Old: "rs == nil || rs.prop == nil || rs.votes[c.cfg.Self].has || !c.mayVote(c.cur)", New: "rs == nil || rs.prop == nil || (rs.votes[c.cfg.Self].has && rs.votes[c.cfg.Self].digest == rs.propDigest) || !c.mayVote(c.cur)",
+		Also: []edit{{"		if rs := c.round(b.Round); rs.prop == nil {", "		if rs := c.round(b.Round); true {"}},
 	},
 
 	// What a box believes.
@@ -125,7 +125,7 @@ var mutants = []Mutant{
 	},
 	{
 		Name: "catch-up-unlinked", What: "the hash chain of a catch-up is not followed", File: final,
-		Old: "		if b == nil || b.Digest() != next || !b.Whole() {", New: "		if b == nil {",
+		Old: "		if b == nil || b.Digest() != next || !b.Whole() {", New: "		if b == nil || len(next) == 0 {",
 	},
 	{
 		Name: "catch-up-believed", What: "the certificate of a catch-up is not judged", File: final,

@@ -117,10 +117,14 @@ func mutate(root string, m *Mutant) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	if n := strings.Count(string(b), m.Old); n != 1 {
-		return nil, fmt.Errorf("%s has the text to be changed %d times, want once: mend list.go", m.File, n)
+	text := string(b)
+	for _, e := range append([]edit{{m.Old, m.New}}, m.Also...) {
+		if n := strings.Count(text, e.old); n != 1 {
+			return nil, fmt.Errorf("%s has the text to be changed %d times, want once: mend list.go: %q", m.File, n, e.old)
+		}
+		text = strings.Replace(text, e.old, e.new, 1)
 	}
-	return []byte(strings.Replace(string(b), m.Old, m.New, 1)), nil
+	return []byte(text), nil
 }
 
 // build makes the simulator with a mutant, without touching the tree.
