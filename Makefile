@@ -14,7 +14,7 @@ FUZZTIME   ?= 10s
 TRACE      := testdata/traces/web07.trace.xz
 RUN_DIR    ?= .holdfast
 
-.PHONY: build arm64 deps run test check unit race sim fuzz bench e2e arm64-smoke image clean help
+.PHONY: model model-long build arm64 deps run test check unit race sim fuzz bench e2e arm64-smoke image clean help
 
 help: ## list the targets
 	@grep -hE '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/ -/'
@@ -63,6 +63,13 @@ sim: ## SEEDS=n SEED0=s: whole sites under faults and liars, from seeds; REPLAY=
 	go build -cover -coverpkg=./coord/bft,./tools/sim -o bin/sim ./tools/sim
 	@GOCOVERDIR=bin/simcover bin/sim $(if $(REPLAY),-replay $(REPLAY),-seeds $(SEEDS) -seed0 $(SEED0))
 	@$(if $(REPLAY),,bin/sim -coverage bin/simcover 2>/dev/null)
+
+model: ## the protocol's rules checked with spin and z3, and mutants of them (needs spin, z3, gcc)
+	go run ./tools/model
+
+model-long: ## the same with larger bounds, and more orders of events through real cores: tens of minutes
+	go run ./tools/model -long
+	HOLDFAST_EXPLORE=5 go test -count=1 -v -timeout 60m -run TestEveryOrderOfEvents ./coord/bft
 
 fuzz: ## FUZZTIME=10s for each fuzz target
 	./tools/fuzz.sh $(FUZZTIME)

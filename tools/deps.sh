@@ -11,6 +11,8 @@ command -v qemu-aarch64-static >/dev/null || want+=(qemu-user-static)
 command -v xz >/dev/null || want+=(xz-utils)
 command -v gcc >/dev/null || want+=(gcc libc6-dev)
 command -v curl >/dev/null || want+=(curl)
+command -v spin >/dev/null || want+=(spin)
+command -v z3 >/dev/null || want+=(z3)
 if [ ${#want[@]} -gt 0 ]; then
 	sudo=''
 	[ "$(id -u)" = 0 ] || sudo=sudo
