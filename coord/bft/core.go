@@ -98,6 +98,9 @@ type Core struct {
 	heard    []coord.Status
 	badCerts []int
 
+	slow   int64 // how many times the time-out is doubled, see learn
+	inTime int
+
 	armedAt  int64 // since when work waits for finality; 0: none does
 	nextRetx int64
 	started  bool

@@ -83,6 +83,7 @@ func (c *Core) apply(b *coord.Block, cert *coord.Cert) {
 		c.dropped = append(c.dropped, b.Refs[i].Digest)
 	}
 	delete(c.blocks, c.finalDigest)
+	c.learn()
 	c.final, c.finalDigest, c.finalCert = b.Header(), d, cert
 	c.blocks[d] = c.final
 	c.persist(coord.Record{Final: &coord.Final{Header: c.final, Cert: cert}})

@@ -251,8 +251,10 @@ func (c *Core) propose() {
 	}
 	refs := c.choose(parent)
 	if len(refs) == 0 {
-		// Nothing new: only to make an older block final, and only when that is late.
-		if c.hiRound <= c.final.Round || (c.cur == parentRound+1 && c.now-c.enteredAt < c.timeout()/4) {
+		// Nothing new: only to make an older block final, and only when that is late. Where finality takes long, empty
+		// blocks on empty ones would never end.
+		late := len(parent.Refs) > 0 && c.now-c.enteredAt >= c.timeout()/4
+		if c.hiRound <= c.final.Round || (c.cur == parentRound+1 && !late) {
 			return
 		}
 	}
@@ -267,9 +269,27 @@ func (c *Core) propose() {
 	c.send(coord.ToAll, &coord.PeerMsg{Proposal: &coord.Proposal{Block: b, Sig: v.Sig, Parent: parent.Header(), Proof: proof}})
 }
 
-// backoff is how many terms in a row have failed, at most 5.
-func (c *Core) backoff() int64 {
+// backoff is how many terms in a row have failed, at most 5; or how many had to, lately, before something became
+// final: on a network slower than the time-out every leader would be given up otherwise.
+func (c *Core) backoff() int64 { return max(c.failed(), c.slow) }
+
+func (c *Core) failed() int64 {
 	return min(max(int64(c.term(c.cur))-int64(c.term(c.final.Round))-1, 0), 5)
+}
+
+// slowBlocks is how many blocks must become final in time before the time-out is halved again.
+const slowBlocks = 32
+
+// learn adapts the time-out to what it took to make a block final.
+func (c *Core) learn() {
+	switch n := c.failed(); {
+	case n > c.slow:
+		c.slow, c.inTime = n, 0
+	case n == 0 && c.slow > 0:
+		if c.inTime++; c.inTime >= slowBlocks {
+			c.slow, c.inTime = c.slow-1, 0
+		}
+	}
 }
 
 func (c *Core) timeout() int64 { return c.cfg.Timeout << c.backoff() }

@@ -22,12 +22,12 @@ import (
 //  5. acknowledged implies durable: a client is told of a height only when the box has shown it as final, so
 //     that by 4 a quorum has what makes it final on disk; a restarted box comes back to what it told;
 //  6. heights and revisions never go back on a running box;
-//  7. evidence convicts only liars;
+//  7. evidence convicts only liars, and without any nobody is suspected;
 //  8. what a box remembers, and what its log keeps below a signed checkpoint, is bounded;
 //  9. what travels survives the wire unchanged (sampled).
 //
 // At the end (trial.go), within HealMax: everything that clients asked took effect exactly once on every
-// honest box, and all boxes have the same state.
+// honest box, and all boxes have the same state; then, within RestMax, nobody has anything to do.
 type checker struct {
 	s      *Sim
 	canon  map[uint64]coord.Digest
@@ -142,9 +142,12 @@ func (s *Sim) voteOf(m *machine, p *coord.PeerMsg) *coord.Vote {
 // most 32 timeouts, when five in a row failed before. Then up to f liars lead one after the other, two terms pass
 // for a box that does not know what it signed, and one honest leader orders what waits; a client
 // waits clientTry for each box.
-func HealMax(n int) time.Duration {
-	return time.Duration(coord.MaxFaulty(n)+3)*32*timeout + time.Duration(n)*time.Duration(clientTry)
+func HealMax(o *Options) time.Duration {
+	return time.Duration(coord.MaxFaulty(o.N)+3)*32*timeout + time.Duration(o.N)*time.Duration(clientTry) + slow(o)
 }
+
+// slow is what the network's delay adds: catching up takes many round trips.
+func slow(o *Options) time.Duration { return 50 * (o.Plan.Net.DelayLo + o.Plan.Net.DelayHi) }
 
 // liveMax bounds what a core remembers: a few windows of votes and the pending batches of all boxes.
 func (c *checker) liveMax() int { return 2000 + 400*c.s.n }
@@ -303,6 +306,13 @@ func (c *checker) replaced(m *machine) { c.acked[m.idx] = 0 }
 func (c *checker) ended(m *machine) {
 	if m.applied < c.acked[m.idx] {
 		c.s.bad("LOST: box %d told a client of height %d and is at %d", m.idx, c.acked[m.idx], m.applied)
+	}
+	if len(c.s.plan.Liars)+len(c.s.plan.Weak) == 0 {
+		for i, n := range m.box.Core().Stats().Bad {
+			if n > 0 {
+				c.s.bad("SUSPICION: box %d says that honest box %d sent %d things that do not hold", m.idx, i, n)
+			}
+		}
 	}
 	n := 0
 	for _, s := range m.disk.segments {

@@ -160,6 +160,9 @@ func NewPlan(o Options) *Plan {
 	r := rand.New(rand.NewPCG(o.Seed, 0x706c616e))
 	p := &Plan{End: time.Second + span(r, 5*time.Second)}
 	p.Net = Net{DelayLo: span(r, 2*time.Millisecond), DelayHi: 1 + span(r, 40*time.Millisecond)}
+	if r.IntN(30) == 0 { // a satellite: longer than the time-out
+		p.Net.DelayLo = span(r, 600*time.Millisecond)
+	}
 	if r.IntN(3) > 0 {
 		p.Net.Loss = r.Float64() * 0.25
 	}

@@ -20,9 +20,25 @@ type Report struct {
 	Digest  uint64 // of every event: the same for the same Options
 }
 
-// SilentMax is how long a box that does not know what it signed is silent at most when the site is well: the others end
-// three terms early at once, and three more after 60 timeouts.
-const SilentMax = int64(70 * timeout)
+// RestMax is how long after everything is done a site may still have something to do: a box that does not know what
+// it signed is silent until then at most, for the others end so many terms for it early at once, and as many
+// more after 60 timeouts.
+const RestMax = 70 * timeout
+
+// rest says whether the honest boxes have come to rest, as far as no liar keeps them busy, or which has not.
+func (s *Sim) rest() (*machine, bool) {
+	for _, m := range s.honest {
+		if m.box == nil {
+			return m, false
+		}
+		c := m.box.Core()
+		until, asking := c.Silent()
+		if len(s.plan.Liars) == 0 && (c.Working() || c.Pending() > 0 || c.Overdue(m.clock.now(s.now)) || until != 0 || asking) {
+			return m, false
+		}
+	}
+	return nil, true
+}
 
 // Trial runs one seed: a time of faults, then everything must be done.
 func Trial(o Options) Report {
@@ -53,7 +69,7 @@ func Trial(o Options) Report {
 	if s.fail == "" {
 		s.heal()
 		done := func() bool { ok, _ := s.finished(); return ok }
-		s.run(s.endAt+int64(HealMax(s.n)), done)
+		s.run(s.endAt+int64(HealMax(&s.o)), done)
 		healed = s.now - s.endAt
 		if ok, missing := s.finished(); !ok && s.fail == "" {
 			for _, m := range s.nodes {
@@ -61,7 +77,7 @@ func Trial(o Options) Report {
 					s.log(m.idx, "stuck", "%s %v", m.liar, m.box.Core())
 				}
 			}
-			s.bad("STALL: %v after everything healed: %s", HealMax(s.n), missing)
+			s.bad("STALL: %v after everything healed: %s", HealMax(&s.o), missing)
 		}
 		s.finalStates()
 	}
@@ -116,16 +132,13 @@ func (s *Sim) finalStates() {
 		return
 	}
 	s.run(s.now+int64(2*time.Second), nil)
+	s.run(s.now+int64(RestMax+slow(&s.o)), func() bool { _, at := s.rest(); return at })
+	if m, at := s.rest(); !at && s.fail == "" {
+		s.bad("RESTLESS: box %d, %v after everything is done: %v", m.idx, RestMax, m.box.Core())
+	}
 	at := map[uint64]coord.Digest{}
 	for _, m := range s.honest {
 		s.check.ended(m)
-		c := m.box.Core()
-		if until, _ := c.Silent(); until != 0 { // the others end their terms for it, in good time
-			s.run(s.now+SilentMax, nil)
-		}
-		if until, asking := c.Silent(); len(s.plan.Liars) == 0 && (c.Working() || c.Pending() > 0 || until != 0 || asking) {
-			s.bad("RESTLESS: box %d after everything is done (silent %d): %v", m.idx, until, c)
-		}
 		f := m.disk.back.Committed()
 		if f == nil {
 			continue

@@ -154,28 +154,16 @@ var mutants = []Mutant{
 		Old: "	if c.now >= at {\n		c.castEmpty()", New: "	if c.now >= at && at == 0 {\n		c.castEmpty()",
 	},
 	{
-		Name: "timer-per-round", What: "the timer starts again with each round, final or not", File: rounds,
-		Old: "	return c.armedAt + d\n", New: "	return max(c.armedAt, c.enteredAt) + d\n",
-	},
-	{
 		Name: "no-timer-after-restart", What: "a restarted box has no timer until something is final", File: rounds,
 		Old: "	if c.armedAt == 0 {\n		c.armedAt = c.now", New: "	if c.armedAt == 0 && c.finalAt == 0 && c.final.Height > 0 {\n		return\n	}\n	if c.armedAt == 0 {\n		c.armedAt = c.now",
 	},
 	{
-		Name: "no-join", What: "f+1 empty votes of others are not joined", File: rounds,
-		Old: "		if k > c.f && c.mayVote(c.emptyLevel()) {", New: "		if k > c.n {",
-	},
-	{
 		Name: "no-back-off", What: "the time-out does not grow with failed terms", File: rounds,
-		Old: "func (c *Core) timeout() int64 { return c.cfg.Timeout << c.backoff() }", New: "func (c *Core) timeout() int64 { return c.cfg.Timeout / 8 }",
+		Old: "func (c *Core) timeout() int64 { return c.cfg.Timeout << c.backoff() }", New: "func (c *Core) timeout() int64 { return c.cfg.Timeout + 0*c.backoff() }",
 	},
 	{
 		Name: "depth-bound-in-a-new-term", What: "the depth bound holds up the block that makes the others final", File: rounds,
 		Old: "c.final.Height+c.cfg.DepthMax && c.term(parent.Round) == c.term(c.cur) {", New: "c.final.Height+c.cfg.DepthMax {",
-	},
-	{
-		Name: "not-final-is-no-work", What: "blocks that are not final do not count as work", File: rounds,
-		Old: "c.pool.pending > 0 || c.hiRound > c.final.Round || c.target != nil", New: "c.pool.pending > 0",
 	},
 	{
 		Name: "starving-ignored", What: "a batch that a leader never orders does not end its term", File: pool,
