@@ -72,11 +72,13 @@ func list(long bool) []check {
 			want: want, spin: m,
 		})
 	}
-	for f := range 4 {
+	for f := range 3 {
 		liveness("terms", "RULE_TERMS", holds, 2, 4, f, 0, 4)
 	}
+	liveness("terms", "RULE_TERMS", holds, 1, 2, 3, 0, 2)
 	liveness("a leader stays while it succeeds", "RULE_STAYS", violated, 1, 3, 3, 0, 3)
 	if long {
+		liveness("terms", "RULE_TERMS", holds, 2, 4, 3, 0, 4)
 		for f := range 4 {
 			liveness("terms", "RULE_TERMS", holds, 2, 6, f, 1, 6)
 		}
