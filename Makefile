@@ -74,6 +74,14 @@ model-long: ## the same with larger bounds, and more orders of events through re
 fuzz: ## FUZZTIME=10s for each fuzz target
 	./tools/fuzz.sh $(FUZZTIME)
 
+chaos: build ## real boxes under fire, as root for all rows: the table of docs/chaos.md; ROWS=2,13 runs some
+	go build -o bin/chaos ./tools/chaos
+	bin/chaos -keep $(if $(ROWS),-only $(ROWS),-out docs/chaos.md)
+
+chaos-short: build ## the rows that need no root, once each: about three minutes
+	go build -o bin/chaos ./tools/chaos
+	bin/chaos -short -keep
+
 bench: build ## the figures of docs/bench.md
 	go run ./tools/bench -binary bin/holdfast -out docs/bench.md
 

@@ -11,6 +11,9 @@ command -v qemu-aarch64-static >/dev/null || want+=(qemu-user-static)
 command -v xz >/dev/null || want+=(xz-utils)
 command -v gcc >/dev/null || want+=(gcc libc6-dev)
 command -v curl >/dev/null || want+=(curl)
+command -v strace >/dev/null || want+=(strace)     # tools/chaos
+command -v ip >/dev/null || want+=(iproute2)       # tools/chaos
+command -v mkfs.ext4 >/dev/null || want+=(e2fsprogs) # tools/chaos
 command -v spin >/dev/null || want+=(spin)
 command -v z3 >/dev/null || want+=(z3)
 if [ ${#want[@]} -gt 0 ]; then
