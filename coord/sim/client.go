@@ -4,6 +4,7 @@ import (
 	"encoding/binary"
 
 	"github.com/holdfast-edge/holdfast/coord"
+	"github.com/holdfast-edge/holdfast/coord/liar"
 	"github.com/holdfast-edge/holdfast/coord/site"
 )
 
@@ -61,7 +62,7 @@ func (c *client) send(o *op) {
 			c.send(o)
 		}
 	})
-	if m.box == nil || m.liar == liarDead {
+	if m.box == nil || m.liar == liar.Dead {
 		return
 	}
 	var cols coord.Columns

@@ -5,6 +5,7 @@ import (
 	"math/rand/v2"
 	"time"
 
+	"github.com/holdfast-edge/holdfast/coord/liar"
 	"github.com/holdfast-edge/holdfast/coord/site"
 )
 
@@ -325,7 +326,7 @@ func (s *Sim) injectBox(m *machine, f *Fault, until int64) {
 
 // forgetful takes a box down and gives it back with a disk that does not know all that it signed.
 func (s *Sim) forgetful(m *machine, f *Fault) {
-	if m.liar == liarDead || !s.powerCut(m) {
+	if m.liar == liar.Dead || !s.powerCut(m) {
 		return
 	}
 	switch f.Kind {
@@ -371,7 +372,7 @@ func (s *Sim) replace(m *machine, f *Fault) {
 	m.disk = newDisk()
 	m.applied, m.forgot = 0, true
 	for _, x := range s.nodes {
-		if x.liar != liarDead {
+		if x.liar != liar.Dead {
 			s.bootAt(x, s.now+int64(f.For))
 		}
 	}
@@ -381,7 +382,7 @@ func (s *Sim) replace(m *machine, f *Fault) {
 func (s *Sim) bootAt(m *machine, at int64) {
 	inc := m.inc
 	s.call(at, func() {
-		if m.box == nil && m.inc == inc && m.liar != liarDead {
+		if m.box == nil && m.inc == inc && m.liar != liar.Dead {
 			s.boot(m)
 		}
 	})

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/holdfast-edge/holdfast/coord"
+	"github.com/holdfast-edge/holdfast/coord/liar"
 	"github.com/holdfast-edge/holdfast/coord/wire"
 )
 
@@ -328,7 +329,7 @@ const wireEvery = 16
 
 // onWire is a message as its receiver gets it, nil when it cannot be decoded: then a liar sent it.
 func (c *checker) onWire(m *machine, p *coord.PeerMsg) *coord.PeerMsg {
-	odd := m.liar == liarGarbage || m.liar == liarChaos
+	odd := m.liar == liar.Garbage || m.liar == liar.Chaos
 	if c.wires++; c.wires%wireEvery != 0 && !odd {
 		return p
 	}

@@ -71,8 +71,3 @@ func (k keys) VerifyBatch(b *coord.Batch) bool {
 	i := k.members.Index(b.Author)
 	return i >= 0 && tag(i, d[:]) == b.Sig
 }
-
-// vote is a signed vote of this identity, as a liar makes them.
-func (k keys) vote(kind coord.VoteKind, epoch, round uint64, d coord.Digest) *coord.Vote {
-	return &coord.Vote{Kind: kind, Epoch: epoch, Round: round, Digest: d, Voter: uint8(k.id), Sig: k.SignVote(kind, epoch, round, d)}
-}

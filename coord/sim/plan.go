@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/holdfast-edge/holdfast/coord"
+	"github.com/holdfast-edge/holdfast/coord/liar"
 )
 
 // Options of one trial. What happens depends on them alone.
@@ -74,7 +75,7 @@ type Net struct {
 // Liar is a box that lies from the start to the end of the trial.
 type Liar struct {
 	Box  int
-	Kind liar
+	Kind liar.Kind
 }
 
 // Client opens a session at Start and sends a message every Gap on average until the plan's end.
@@ -176,11 +177,12 @@ func NewPlan(o Options) *Plan {
 	} else if r.IntN(4) == 0 {
 		faulty = r.IntN(f + 1)
 	}
+	kinds := liar.Kinds()
 	for _, i := range r.Perm(o.N)[:faulty] {
 		if r.IntN(4) == 0 {
 			p.Weak = append(p.Weak, i)
 		} else {
-			p.Liars = append(p.Liars, Liar{i, liars[r.IntN(len(liars))]})
+			p.Liars = append(p.Liars, Liar{i, kinds[r.IntN(len(kinds))]})
 		}
 	}
 	g := &generator{Rand: r, p: p, n: o.N}

@@ -7,6 +7,7 @@ import (
 
 	"github.com/holdfast-edge/holdfast/coord"
 	"github.com/holdfast-edge/holdfast/coord/bft"
+	"github.com/holdfast-edge/holdfast/coord/liar"
 	"github.com/holdfast-edge/holdfast/coord/site"
 	"github.com/holdfast-edge/holdfast/coord/state"
 	"github.com/holdfast-edge/holdfast/coord/trust"
@@ -16,21 +17,20 @@ const ms = int64(time.Millisecond)
 
 // machine is one computer that runs a box. Twins are two machines with one identity.
 type machine struct {
-	id, idx   int
-	inc       int
-	box       *site.Box // nil while it is down
-	disk      *disk
-	queue     []pending // waiting for the disk, in order
-	writing   int       // how many of queue the running sync covers
-	wakeAt    int64
-	liar      liar
-	applied   uint64 // highest height seen applied, across restarts
-	round     uint64 // highest round seen, across restarts
-	install   *installing
-	proposals []*coord.Proposal // heard, newest last, by a liar
-	said      []*coord.PeerMsg  // some of what a liar said
-	clock     clock
-	heard     []int // by machine: the newest incarnation that a message came from; its connection replaced older ones
+	id, idx int
+	inc     int
+	box     *site.Box // nil while it is down
+	disk    *disk
+	queue   []pending // waiting for the disk, in order
+	writing int       // how many of queue the running sync covers
+	wakeAt  int64
+	liar    liar.Kind
+	lies    *liar.Liar // with liar
+	applied uint64     // highest height seen applied, across restarts
+	round   uint64     // highest round seen, across restarts
+	install *installing
+	clock   clock
+	heard   []int // by machine: the newest incarnation that a message came from; its connection replaced older ones
 
 	// What is wrong with it now.
 	slow, cost int64 // added to every sync, taken by every step
@@ -111,14 +111,16 @@ func newSim(o Options) *Sim {
 	}
 	for _, l := range s.plan.Liars {
 		s.nodes[l.Box].liar = l.Kind
-		if l.Kind == liarTwins {
-			s.addMachine(l.Box).liar = liarTwins
+		if l.Kind == liar.Twins {
+			s.addMachine(l.Box).liar = liar.Twins
 		}
 	}
 	for _, m := range s.nodes {
 		m.heard = make([]int, len(s.nodes))
 		if m.liar == "" {
 			s.honest = append(s.honest, m)
+		} else {
+			m.lies = s.newLiar(m)
 		}
 	}
 	s.check = newChecker(s)
@@ -248,7 +250,7 @@ func (s *Sim) kill(m *machine) bool {
 
 // reach says whether a message from a to b can arrive now.
 func (s *Sim) reach(a, b *machine) bool {
-	return a.box != nil && b.box != nil && !s.cut[a.idx][b.idx] && !s.flapped[a.idx][b.idx] && a.liar != liarDead && b.liar != liarDead
+	return a.box != nil && b.box != nil && !s.cut[a.idx][b.idx] && !s.flapped[a.idx][b.idx] && a.liar != liar.Dead && b.liar != liar.Dead
 }
 
 // relink tells a whether its link to b is up, some time after it changed.
@@ -353,11 +355,9 @@ func (s *Sim) release(m *machine, e *pending) {
 	s.check.visible(m, e)
 	inc := m.inc
 	for _, o := range e.Send {
-		if m.liar != "" {
-			s.lie(m, o)
-			continue
+		if m.liar == "" {
+			s.check.sends(m, o.Msg)
 		}
-		s.check.sends(m, o.Msg)
 		s.send(m, o)
 	}
 	for _, a := range e.Answers {
@@ -427,12 +427,7 @@ func (s *Sim) serve(m *machine, v bft.Serve) {
 		}
 		return
 	}
-	u := &coord.CatchUp{Blocks: bs, Cert: x}
-	if m.liar == liarHistorian || m.liar == liarChaos {
-		s.rewrite(m, v.To, u)
-		return
-	}
-	s.send(m, coord.Out{To: v.To, Msg: &coord.PeerMsg{CatchUp: u}})
+	s.send(m, coord.Out{To: v.To, Msg: &coord.PeerMsg{CatchUp: &coord.CatchUp{Blocks: bs, Cert: x}}})
 	for _, b := range bs {
 		for i := range b.Refs {
 			if bt := m.disk.batches[b.Refs[i].Digest]; bt != nil {
@@ -442,8 +437,17 @@ func (s *Sim) serve(m *machine, v bft.Serve) {
 	}
 }
 
-// send puts a message on the wire to its receivers.
+// send is what a box says; a liar may say something else.
 func (s *Sim) send(m *machine, o coord.Out) {
+	if m.liar != "" {
+		s.lie(m, o)
+		return
+	}
+	s.tell(m, o)
+}
+
+// tell puts a message on the wire to its receivers.
+func (s *Sim) tell(m *machine, o coord.Out) {
 	for _, t := range s.nodes {
 		if t.id != m.id && (o.To == coord.ToAll || o.To == t.id) {
 			s.wire(m, t, o.Msg)

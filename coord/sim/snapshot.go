@@ -32,9 +32,6 @@ func (s *Sim) servePiece(m *machine, a site.SnapAsk) {
 			part.Data = sn.chunks[a.Ask.Chunk]
 		}
 	}
-	if m.liar == liarHistorian || m.liar == liarChaos {
-		s.misstate(part)
-	}
 	s.send(m, coord.Out{To: a.From, Msg: &coord.PeerMsg{SnapshotPart: part}})
 }
 

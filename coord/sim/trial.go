@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"github.com/holdfast-edge/holdfast/coord"
+	"github.com/holdfast-edge/holdfast/coord/liar"
 	"github.com/holdfast-edge/holdfast/coord/trust"
 )
 
@@ -61,7 +62,7 @@ func Trial(o Options) Report {
 		})
 	}
 	for _, m := range s.nodes {
-		if m.liar != liarDead {
+		if m.liar != liar.Dead {
 			s.boot(m)
 		}
 	}
