@@ -18,7 +18,8 @@ import (
 const (
 	// memoryGrowthMax is what a victim may use more while it is fed garbage: the frames in its buffers.
 	memoryGrowthMax = 64 << 20
-	garbageFrames   = 2000
+	garbageFrames   = 600
+	garbageTimeMax  = 15 * time.Second
 	frameHello      = 1
 	frameMessage    = 4
 )
@@ -39,15 +40,16 @@ func garbage(ctx context.Context, t *trial) error {
 	if err != nil {
 		return err
 	}
-	since, peak, links := t.load.now(), before, 0
+	since, peak, links, turnedAway := t.load.now(), before, 0, 0
 	var conn *tls.Conn
-	for n := range garbageFrames {
-		if ctx.Err() != nil {
-			break
-		}
+	end, n := time.Now().Add(garbageTimeMax), 0
+	for ; n < garbageFrames && time.Now().Before(end) && ctx.Err() == nil; n++ {
 		if conn == nil {
 			if conn, err = join(victim.peer, id, members); err != nil {
-				return fmt.Errorf("link as box-1 after %d: %w", links, err)
+				turnedAway++ // it has had enough of us, for a while
+				n--          // not sent
+				sleep(ctx, 50*time.Millisecond)
+				continue
 			}
 			links++
 		}
@@ -55,7 +57,7 @@ func garbage(ctx context.Context, t *trial) error {
 			_ = conn.Close() // the victim has closed it
 			conn = nil
 		}
-		if n%100 == 0 {
+		if n%10 == 0 {
 			if rss, err := victim.memory(); err == nil {
 				peak = max(peak, rss)
 			}
@@ -68,7 +70,10 @@ func garbage(ctx context.Context, t *trial) error {
 	if err != nil {
 		return err
 	}
-	t.note("resident %d MiB before, at most %d MiB; %d bad messages, suspected %d times, %d links", before>>20, peak>>20, v.Counters.BadMessages, v.Members[1].Suspect, links)
+	t.note("%d frames in %v; resident %d MiB before, at most %d MiB; %d bad messages, suspected %d times, %d links, %d turned away", n, garbageTimeMax, before>>20, peak>>20, v.Counters.BadMessages, v.Members[1].Suspect, links, turnedAway)
+	if links == 0 {
+		return errors.New("no link as box-1: nothing was tried")
+	}
 	if peak-before > memoryGrowthMax {
 		err = errors.New("the victim's memory grew too much")
 	}
