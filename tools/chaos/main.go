@@ -179,7 +179,7 @@ func runRows(ctx context.Context, o *options, chosen []*row, root bool) error {
 func oneRun(ctx context.Context, o *options, r *row, res *result, dir string) {
 	ctx, cancel := context.WithTimeout(ctx, rowTimeMax)
 	defer cancel()
-	t := &trial{options: o, row: r, dir: dir, cause: res}
+	t := &trial{options: o, row: r, dir: dir}
 	err := t.run(ctx)
 	res.Calls += t.calls
 	for _, n := range t.notes {

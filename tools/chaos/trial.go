@@ -34,11 +34,10 @@ type row struct {
 // trial is one run of one row.
 type trial struct {
 	*options
-	row   *row
-	dir   string
-	cause *result
-	site  *site
-	load  *load
+	row  *row
+	dir  string
+	site *site
+	load *load
 	// undo is what must be taken back before the directory can go, in reverse order.
 	undo     []func() error
 	guilty   map[coord.BoxID]bool
