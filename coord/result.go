@@ -23,6 +23,8 @@ const (
 	CodeStopping Code = 5
 	// CodeTooLarge: a limit of the request is exceeded.
 	CodeTooLarge Code = 6
+	// CodeFull: the box's disk is full; nothing took effect. Retry the same numbers elsewhere.
+	CodeFull Code = 7
 )
 
 // String is a short English name.
@@ -42,6 +44,8 @@ func (c Code) String() string {
 		return "box is stopping"
 	case CodeTooLarge:
 		return "too large"
+	case CodeFull:
+		return "disk full"
 	}
 	return "unknown code"
 }

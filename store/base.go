@@ -23,6 +23,8 @@ const (
 	baseName = "holdfast.db"
 	// newSuffix is behind the name of a file that is being made; it means nothing until it is renamed.
 	newSuffix = ".new"
+	// condemnedSuffix is that of an empty file which says that the base was found damaged while it was used.
+	condemnedSuffix = ".condemned"
 	// baseLockTimeout bounds the wait for bbolt's own file lock. The directory's LOCK is held already, so only
 	// a foreign program (the bbolt tool) can have it.
 	baseLockTimeout = 500 * time.Millisecond
@@ -107,6 +109,9 @@ func openBase(dir string, o Options, f *fuse, behind func(uint64) error) (*Base,
 	if err := os.Remove(b.path + newSuffix); err != nil && !errors.Is(err, os.ErrNotExist) {
 		return nil, fmt.Errorf("store: %w", err)
 	}
+	if _, err := os.Stat(b.path + condemnedSuffix); err == nil {
+		return nil, fmt.Errorf("store: %w", &DamageError{File: b.path, Reason: "damage was found when it was last used"})
+	}
 	if _, err := os.Stat(b.path); errors.Is(err, os.ErrNotExist) {
 		if err := b.create(); err != nil {
 			return nil, err
@@ -121,6 +126,33 @@ func openBase(dir string, o Options, f *fuse, behind func(uint64) error) (*Base,
 		return nil, errors.Join(err, db.Close())
 	}
 	return b, nil
+}
+
+// setBaseAside gives a damaged base another name, in place of one that was set aside earlier.
+func setBaseAside(dir string) error {
+	name := filepath.Join(dir, baseName)
+	if err := os.Rename(name, name+asideSuffix); err != nil && !errors.Is(err, os.ErrNotExist) {
+		return fmt.Errorf("store: set aside: %w", err)
+	}
+	if err := os.Remove(name + condemnedSuffix); err != nil && !errors.Is(err, os.ErrNotExist) {
+		return fmt.Errorf("store: set aside: %w", err)
+	}
+	if err := (OS{}).SyncDir(dir); err != nil {
+		return fmt.Errorf("store: set aside: %w", err)
+	}
+	return nil
+}
+
+// condemn notes that the base is damaged, for the next Open, and gives err.
+func (b *Base) condemn(err error) error {
+	if errors.Is(err, ErrDamaged) {
+		if f, e := os.Create(b.path + condemnedSuffix); e == nil {
+			f.Close()
+		} else {
+			b.log.Error("the damage of the state could not be noted", "err", e)
+		}
+	}
+	return err
 }
 
 // openFile opens or makes a bbolt file.
@@ -281,7 +313,7 @@ func (b *Base) Commit(c *coord.Commit) error {
 	case noSpace(err):
 		return fmt.Errorf("store: commit: %w: %w", ErrFull, err)
 	}
-	return b.fuse.blow("commit", err)
+	return b.fuse.blow("commit", b.condemn(err))
 }
 
 func checkChanges(c *coord.Commit) error {
@@ -372,7 +404,7 @@ func (b *Base) Get(sp coord.Space, key []byte) (value []byte, ok bool, err error
 		}
 		return nil
 	})
-	return value, ok, err
+	return value, ok, b.condemn(err)
 }
 
 // Scan calls fn for every entry of a space with a key of at least from, ascending, until fn returns false. It
@@ -387,7 +419,7 @@ func (b *Base) Scan(sp coord.Space, from []byte, fn func(k, v []byte) bool) erro
 		return err
 	}
 	defer tx.end()
-	return scan(tx.Tx, sp, from, fn)
+	return b.condemn(scan(tx.Tx, sp, from, fn))
 }
 
 // scan guards what bbolt does and leaves a panic of fn alone.

@@ -100,6 +100,9 @@ func (l *Log) Append(recs []coord.Record) error {
 		return err
 	}
 	if _, err := l.cur.file.WriteAt(b, int64(l.cur.end)); err != nil {
+		if noSpace(err) { // what was written in part is behind the end: overwritten, or cut at the next start
+			return fmt.Errorf("store: append: %w: %w", ErrFull, err)
+		}
 		return l.fuse.blow("append", err)
 	}
 	l.note(l.cur, recs, ends)

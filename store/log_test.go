@@ -192,10 +192,41 @@ func TestADamagedLogCanBeSetAsideAndANewOneBegun(t *testing.T) {
 	must(t, l.Sync())
 	must(t, l.Close())
 	crashed := fs.Crash(faultfs.Lost, 0)
-	wantReplay(t, openLog(t, small(crashed)), texts(rs))
+	wantReplay(t, openLog(t, small(crashed)), append(texts(forgotten()), texts(rs)...))
 	if crashed.Data(store.SegmentName(logDir, 1)+".bad") == nil {
 		t.Fatal("the damaged segment is gone")
 	}
+}
+
+// forgotten is what a log says first that began behind a damaged one.
+func forgotten() []coord.Record {
+	unknown := uint64(coord.SilentUnknown)
+	return []coord.Record{{Silent: &unknown}}
+}
+
+// Wherever the power goes while a log is set aside, what is left says that the box forgot, or is still damaged.
+func TestSettingAsideSurvivesAPowerCutAnywhere(t *testing.T) {
+	for at := 1; at < 40; at++ {
+		fs, c := faultfs.New(), newChain()
+		l := openLog(t, small(fs))
+		must(t, l.Append(c.height(40, true)))
+		must(t, l.Roll(c.live()))
+		must(t, l.Close())
+		fs.Flip(store.SegmentName(logDir, 1), store.HeaderBytes+30, 1)
+		l = openLog(t, small(fs))
+		fs.CutAfter(at)
+		done := l.SetAside() == nil
+		l.Close()
+		l = openLog(t, small(fs.Crash(faultfs.Lost, uint64(at))))
+		if l.Damaged() == nil {
+			wantReplay(t, l, texts(forgotten()))
+		}
+		must(t, l.Close())
+		if done {
+			return
+		}
+	}
+	t.Error("setting aside takes more than 40 operations")
 }
 
 // A recycled file is full of records that were good once.

@@ -7,6 +7,8 @@ import (
 	"path"
 	"slices"
 	"strings"
+
+	"github.com/holdfast-edge/holdfast/coord"
 )
 
 // load reads the directory, or makes the first segment.
@@ -29,7 +31,11 @@ func (l *Log) load() error {
 		return err
 	}
 	if len(numbers) == 0 {
-		return l.roll(aside+1, 0, nil)
+		var head []coord.Record
+		if aside > 0 { // a power cut in the middle of SetAside
+			head = forgotten()
+		}
+		return l.roll(aside+1, 0, head)
 	}
 	for _, n := range numbers {
 		if err := l.openSegment(n); err != nil {
@@ -193,10 +199,18 @@ func (l *Log) Damaged() *DamageError { return l.damage.Load() }
 // report makes the log unusable because of what somebody knows who sees more than the log.
 func (l *Log) report(d *DamageError) { l.damage.CompareAndSwap(nil, d) }
 
-// SetAside gives a damaged log up: its segments get another name, for people to look at, and an empty log
-// begins. It is for a box that knows that what it may have said does not bind it any more (a new identity,
-// or a round above all that it can have voted in); the state in the base stays.
-func (l *Log) SetAside() error {
+// forgotten is the head of a log that begins anew behind one that was lost: the box does not know what it signed.
+func forgotten() []coord.Record {
+	unknown := uint64(coord.SilentUnknown)
+	return []coord.Record{{Silent: &unknown}}
+}
+
+// SetAside gives a damaged log up: its segments get another name, for people to look at (those of an earlier
+// time are removed), and a log begins that says first that the box does not know what it signed, so that it will not
+// vote until it cannot contradict itself (coord.Record.Silent). The state in the base stays.
+func (l *Log) SetAside() error { return l.setAside(forgotten()) }
+
+func (l *Log) setAside(head []coord.Record) error {
 	l.w.Lock()
 	defer l.w.Unlock()
 	if l.closed {
@@ -210,6 +224,9 @@ func (l *Log) SetAside() error {
 	segs := l.segs
 	l.segs, l.idx = nil, newIndex(l.o.Site)
 	l.mu.Unlock()
+	if err := l.removeAside(); err != nil {
+		return l.fuse.blow("set aside", err)
+	}
 	for _, s := range segs {
 		s.close()
 		if err := l.fs.Rename(s.name, s.name+asideSuffix); err != nil {
@@ -223,5 +240,21 @@ func (l *Log) SetAside() error {
 	l.finalTop = 0
 	l.finalSynced.Store(0)
 	l.damage.Store(nil)
-	return l.roll(last+1, 0, nil)
+	return l.roll(last+1, 0, head)
+}
+
+// removeAside removes what was set aside earlier.
+func (l *Log) removeAside() error {
+	names, err := l.fs.List(l.dir)
+	if err != nil {
+		return err
+	}
+	for _, name := range names {
+		if strings.HasSuffix(name, asideSuffix) {
+			if err := l.fs.Remove(path.Join(l.dir, name)); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
 }

@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+
+	"github.com/holdfast-edge/holdfast/coord"
 )
 
 const (
@@ -20,8 +22,9 @@ type Store struct {
 }
 
 // Open takes the directory for this process, makes what is missing and reads what is there. Damage of the log
-// does not fail it: Log.Replay and Log.Damaged say so, and the box decides. Errors: ErrLocked,
-// ErrIdentity, ErrFormat, ErrDamaged (the base), those of the file system.
+// does not fail it: Log.Replay and Log.Damaged say so, and the box decides. A damaged base gets another name
+// and an empty one takes its place: the state is fetched from the others, and the log still has what the box
+// signed. Errors: ErrLocked, ErrIdentity, ErrFormat, those of the file system.
 func Open(dir string, o Options) (*Store, error) {
 	o = o.withDefaults()
 	if err := os.MkdirAll(dir, dirMode); err != nil {
@@ -37,6 +40,12 @@ func Open(dir string, o Options) (*Store, error) {
 		return nil, errors.Join(err, lk.Close())
 	}
 	b, err := openBase(dir, o, f, l.syncFinal)
+	if errors.Is(err, ErrDamaged) {
+		o.Logger.Error("the state is damaged: it is set aside, and the box begins without it", "err", err)
+		if err = setBaseAside(dir); err == nil {
+			b, err = openBase(dir, o, f, l.syncFinal)
+		}
+	}
 	if err != nil {
 		return nil, errors.Join(err, l.Close(), lk.Close())
 	}
@@ -58,6 +67,15 @@ func (s *Store) compare() {
 			Reason: fmt.Sprintf("the log ends at block %d and the state has %d: records are missing", last, f.Header.Height),
 		})
 	}
+}
+
+// SetAside is Log.SetAside for a log with a base: the new log also says up to where the base has it.
+func (s *Store) SetAside() error {
+	head := forgotten()
+	if f := s.Base.Committed(); f != nil {
+		head = append(head, coord.Record{Final: f})
+	}
+	return s.setAside(head)
 }
 
 // Failed is the first failure of a write, nil while there was none.

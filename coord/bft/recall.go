@@ -58,9 +58,6 @@ func (c *Core) Silent() (until uint64, asking bool) {
 
 func (c *Core) startRecall() {
 	c.recall.logged = c.finalKnown()
-	if c.cfg.Amnesia {
-		c.forget()
-	}
 	c.recall.asking = c.cfg.Nonce != 0 || c.recall.from == coord.SilentUnknown
 	c.recallDone()
 }

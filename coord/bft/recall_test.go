@@ -111,13 +111,13 @@ func TestAWholeLogIsNotTakenForAnOldOne(t *testing.T) {
 
 func TestADamagedLogIsSilentEvenIfNobodyKnowsAVote(t *testing.T) {
 	r := recallRig(t, 8)
-	r.amnesia = true
-	until := forgetsLog(t, r, func(*coord.Record) bool { return false })
+	unknown := uint64(coord.SilentUnknown)
+	r.logs[3] = append(r.logs[3], coord.Record{Silent: &unknown}) // as store.SetAside says it
+	until := forgetsLog(t, r, func(rec *coord.Record) bool { return rec.Silent != nil })
 	if until != 16 {
 		t.Fatalf("silent until %d, want 16", until)
 	}
 	// It knows that after another restart, when the log is a new and whole one.
-	r.amnesia = false
 	r.down[0], r.down[1], r.down[2] = true, true, true
 	r.boot(3)
 	if u, _ := r.silent(3); u != until {

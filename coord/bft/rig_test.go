@@ -29,11 +29,10 @@ type rig struct {
 	verifies []int
 	// votesFrom is box 3's.
 	votesFrom uint64
-	// nonce, when not 0, makes boxes ask when they start, each start with the next; amnesia is box 3's.
-	nonce   uint64
-	amnesia bool
-	nonces  [7]uint64
-	sent    []*coord.Vote
+	// nonce, when not 0, makes boxes ask when they start, each start with the next.
+	nonce  uint64
+	nonces [7]uint64
+	sent   []*coord.Vote
 }
 
 type parcel struct {
@@ -84,9 +83,7 @@ func (r *rig) config(i int) Config {
 	if i == 3 {
 		c.VotesFrom = r.votesFrom
 	}
-	if c.Nonce = r.nonces[i]; i == 3 {
-		c.Amnesia = r.amnesia
-	}
+	c.Nonce = r.nonces[i]
 	for k := range r.n {
 		c.Members = append(c.Members, member(k))
 	}

@@ -46,9 +46,6 @@ type Config struct {
 	// Nonce is new for each start: before it votes a box asks the others what they have of its votes
 	// (recall.go). 0: it does not ask, for a site in which no disk can be old (tests).
 	Nonce uint64
-	// Amnesia says that the log is not whole: the box is silent until it cannot contradict what it
-	// may have signed.
-	Amnesia bool
 	// Done says whether a batch took effect already (or never will): it need not be ordered.
 	Done func(author coord.BoxID, seq uint64) bool
 	Keys Keys

@@ -215,7 +215,7 @@ func (w *work) judge(reply coord.Reply) (done bool, err error) {
 		return true, errNoSession
 	case coord.CodeBad, coord.CodeTooLarge: // of the request as a whole
 		return true, fmt.Errorf("client: request refused: %s: %w", code, ErrTooLarge)
-	case coord.CodeStopping:
+	case coord.CodeStopping, coord.CodeFull:
 		return false, errStopping
 	}
 	return false, fmt.Errorf("%w: %s", errLater, code)

@@ -23,7 +23,6 @@ type disk struct {
 	blocks   map[uint64]*coord.Block
 	certs    map[uint64]*coord.Cert
 	batches  map[coord.Digest]*coord.Batch
-	aside    bool   // the log was set aside and what it knew must be asked for: the store's marker
 	low      uint64 // from here on blocks has every height
 }
 
@@ -42,7 +41,7 @@ func newDisk() *disk {
 }
 
 func (d *disk) clone() *disk {
-	c := &disk{back: d.back.Clone(), unsynced: d.unsynced, aside: d.aside}
+	c := &disk{back: d.back.Clone(), unsynced: d.unsynced}
 	for _, s := range d.segments {
 		c.segments = append(c.segments, append([]coord.Record(nil), s...))
 	}
@@ -91,20 +90,23 @@ func (d *disk) powerCut(site coord.SiteID, r *rand.Rand) {
 }
 
 // loseTail takes synced records from the end without a trace, as when the last sector goes bad: the store cannot
-// tell that from a torn write. A log that then ends below the state is found damaged.
-func (d *disk) loseTail(site coord.SiteID, r *rand.Rand) {
+// tell that from a torn write. A log that then ends below the state is found damaged, and set aside.
+func (d *disk) loseTail(site coord.SiteID, r *rand.Rand) (unnoticed bool) {
 	last := len(d.segments) - 1
 	seg := d.segments[last]
 	d.segments[last] = seg[:len(seg)-min(len(seg), 1+r.IntN(12))]
 	if f := d.back.Committed(); f != nil && top(d.segments[last]) < f.Header.Height {
 		d.setAside(site, false)
+		return false
 	}
 	d.reindex(site)
+	return true
 }
 
 // setAside is what the store does with a damaged log, and perhaps with the state.
 func (d *disk) setAside(site coord.SiteID, base bool) {
-	d.segments, d.unsynced, d.aside = [][]coord.Record{nil}, 0, true
+	unknown := uint64(coord.SilentUnknown)
+	d.segments, d.unsynced = [][]coord.Record{{{Silent: &unknown}}}, 0
 	if base {
 		d.back = state.NewMemBackend()
 	}
@@ -128,18 +130,6 @@ func (d *disk) votes(voter uint8) (has map[certKey]bool, final uint64) {
 		}
 	}
 	return has, final
-}
-
-// silent says whether the log knows that the box does not know all that it signed.
-func (d *disk) silent() bool {
-	for _, s := range d.segments {
-		for i := range s {
-			if s[i].Silent != nil {
-				return true
-			}
-		}
-	}
-	return false
 }
 
 func (d *disk) reindex(site coord.SiteID) {

@@ -329,11 +329,13 @@ func (s *Sim) forgetful(m *machine, f *Fault) {
 	if m.liar == liar.Dead || !s.powerCut(m) {
 		return
 	}
+	m.lost = true
 	switch f.Kind {
 	case faultTail:
-		m.disk.loseTail(s.site(), s.rng)
+		m.lost = m.disk.loseTail(s.site(), s.rng)
 	case faultDamage:
 		m.disk.setAside(s.site(), s.rng.IntN(3) == 0)
+		m.lost = false
 	case faultWipe:
 		m.disk = newDisk()
 	case faultOldDisk:
@@ -343,7 +345,7 @@ func (s *Sim) forgetful(m *machine, f *Fault) {
 		m.disk, m.old = m.old, nil
 		m.disk.powerCut(s.site(), s.rng)
 	}
-	m.forgot, m.lost = true, !m.disk.aside
+	m.forgot = true
 	// It may be down beyond the end of the faults: what it sent before must be gone from the network.
 	s.bootAt(m, s.now+int64(f.For))
 }

@@ -172,11 +172,8 @@ func (s *Sim) boot(m *machine) {
 	m.queue, m.writing, m.wakeAt, m.install = nil, 0, 0, nil
 	m.failed, m.eio, m.busyUntil = false, false, 0
 	m.disk.sync() // the store makes durable what it reads from the page cache of a killed process
-	if m.disk.aside && m.disk.silent() {
-		m.disk.aside = false
-	}
 	box, err := site.NewBox(site.BoxConfig{
-		Nonce: s.rng.Uint64() | 1, Amnesia: m.disk.aside,
+		Nonce:   s.rng.Uint64() | 1,
 		Members: s.members, Self: m.id, Keys: s.keys(m.id), Tuning: s.tuning(),
 	}, m.disk.back, m.disk.back.Committed())
 	if err != nil {

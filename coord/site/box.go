@@ -25,9 +25,8 @@ type BoxConfig struct {
 	Self    int
 	Keys    Keys
 	Tuning  Tuning
-	// Nonce is new for each start and not 0; Amnesia: the log is not whole (bft.Config has what they do).
-	Nonce   uint64
-	Amnesia bool
+	// Nonce is new for each start and not 0 (bft.Config says what for).
+	Nonce uint64
 }
 
 // Input is one thing that happened to a box; exactly one field is set, or none: time passed.
@@ -160,7 +159,7 @@ func NewBox(cfg BoxConfig, backend state.Backend, final *coord.Final) (*Box, err
 		Starve: int64(t.Starve), DepthMax: t.DepthMax, BlockBytes: t.BlockBytes, PendingMax: t.PendingMax,
 		Done: func(a coord.BoxID, seq uint64) bool { return b.st.BatchDone(a, seq) },
 		Keys: cfg.Keys, VotesFrom: cfg.Members.List[cfg.Self].VotesFrom,
-		Nonce: cfg.Nonce, Amnesia: cfg.Amnesia,
+		Nonce: cfg.Nonce,
 	}, base, cert)
 	if err != nil {
 		return nil, fmt.Errorf("site: %w", err)

@@ -85,3 +85,70 @@ func TestABoxComesBackAfterItsStorageFailed(t *testing.T) {
 		r.agree(0, 1, 2, 3)
 	})
 }
+
+// A full disk is waited for: meanwhile the box takes nothing in, answers views, and the others go on; then it
+// catches up by itself, and nothing that it took in is lost or doubled.
+func TestAFullDiskIsWaitedFor(t *testing.T) {
+	full := fmt.Errorf("%w: no space left on device", site.ErrFull)
+	for _, tt := range []struct {
+		name string
+		set  func(b *box, err error)
+	}{
+		{"log", func(b *box, err error) {
+			b.log.mu.Lock()
+			defer b.log.mu.Unlock()
+			b.log.broken, b.log.onAppend = err, true
+		}},
+		{"state", func(b *box, err error) {
+			b.base.mu.Lock()
+			defer b.base.mu.Unlock()
+			b.base.broken = err
+		}},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			inSite(t, 4, site.Tuning{CommitBytes: 1}, func(r *rig) {
+				r.session(0, 1)
+				r.session(3, 2)
+				r.agree(0, 1, 2, 3)
+				tt.set(r.boxes[3], full)
+				caught := r.submit(3, r.put(2, "caught", "x")) // on its way when the disk fills up
+				r.eventually("it shows", func() bool { return r.view(3).Full != "" })
+				v := r.view(3)
+				if v.Fault != "" || v.Serving || !strings.Contains(v.Verdict, "full") {
+					t.Errorf("fault %q, serving %v, verdict %q", v.Fault, v.Serving, v.Verdict)
+				}
+				if p := r.answer(r.submit(3, r.put(2, "refused", "x"))); p.Code != coord.CodeFull {
+					t.Errorf("%+v", p)
+				}
+				for k := range 20 {
+					r.must(0, r.put(1, "other", fmt.Sprint(k)))
+				}
+				r.agree(0, 1, 2)
+				tt.set(r.boxes[3], nil)
+				r.eventually("it goes on", func() bool { return r.view(3).Full == "" })
+				if p := r.answer(caught); p.Code != coord.CodeOK {
+					t.Errorf("%+v", p)
+				}
+				r.must(3, r.put(2, "after", "x"))
+				r.agree(0, 1, 2, 3)
+			})
+		})
+	}
+}
+
+// Stopping does not wait for space.
+func TestABoxWithAFullDiskStops(t *testing.T) {
+	inSite(t, 4, site.Tuning{}, func(r *rig) {
+		r.session(0, 1)
+		r.agree(0, 1, 2, 3)
+		b := r.boxes[3]
+		b.log.mu.Lock()
+		b.log.broken, b.log.onAppend = site.ErrFull, true
+		b.log.mu.Unlock()
+		r.must(0, r.put(1, "k", "v"))
+		r.eventually("it shows", func() bool { return r.view(3).Full != "" })
+		if err := r.stop(3); err == nil || !errors.Is(err, site.ErrLog) {
+			t.Errorf("Run: %v", err)
+		}
+	})
+}

@@ -21,6 +21,8 @@ var (
 	ErrStopped = errors.New("site: stopped")
 	// ErrLog: the log or the state could not be written or read; the box has stopped voting.
 	ErrLog = errors.New("site: storage failed")
+	// ErrFull, from a Log or a Base: there is no space now; nothing happened, and it may be tried again.
+	ErrFull = errors.New("site: disk full")
 )
 
 const (
@@ -77,6 +79,7 @@ type Site struct {
 	synced   atomic.Uint64
 	lastView atomic.Pointer[View]
 	fault    atomic.Pointer[string]
+	full     atomic.Pointer[string] // what waits for space on the disk
 	draining atomic.Bool
 	running  atomic.Bool
 
@@ -189,7 +192,9 @@ func (s *Site) fromLink(peer int, up bool) {
 // Submit takes over a request; its Done is called exactly once.
 func (s *Site) Submit(r *Request) {
 	code := coord.CodeStopping
-	if !s.draining.Load() && s.fault.Load() == nil {
+	if s.full.Load() != nil {
+		code = coord.CodeFull
+	} else if !s.draining.Load() && s.fault.Load() == nil {
 		select {
 		case s.requests <- r:
 			select {
@@ -231,10 +236,18 @@ func (s *Site) own(ctx context.Context) {
 			return
 		}
 		timer.Reset(s.sleep(wakeAt, giveUp))
+		// Without space nothing can be written, so nothing is taken in: the others go on without this box, and views
+		// are answered.
+		peers, requests := s.peers, s.requests
+		if s.full.Load() != nil {
+			peers, requests = nil, nil
+			s.refuse(coord.CodeFull)
+			wakeAt = s.now() + int64(time.Second)
+		}
 		select {
-		case p := <-s.peers:
+		case p := <-peers:
 			step(Input{From: p.from, Peer: p.msg})
-		case r := <-s.requests:
+		case r := <-requests:
 			step(Input{Request: r})
 		case <-s.inner.signal:
 		case <-s.calls.signal:
@@ -247,10 +260,10 @@ func (s *Site) own(ctx context.Context) {
 		}
 		for range burst {
 			select {
-			case p := <-s.peers:
+			case p := <-peers:
 				step(Input{From: p.from, Peer: p.msg})
 				continue
-			case r := <-s.requests:
+			case r := <-requests:
 				step(Input{Request: r})
 				continue
 			default:
@@ -263,7 +276,7 @@ func (s *Site) own(ctx context.Context) {
 		for _, fn := range s.calls.take() {
 			fn(s.box)
 		}
-		if wakeAt != 0 && s.now() >= wakeAt {
+		if wakeAt != 0 && s.now() >= wakeAt && s.full.Load() == nil {
 			wakeAt = 0
 			step(Input{})
 		}
@@ -402,11 +415,13 @@ func (s *Site) refuseHeld() {
 }
 
 // refuseQueue answers the requests that wait for the owner when there is none any more.
-func (s *Site) refuseQueue() {
+func (s *Site) refuseQueue() { s.refuse(coord.CodeStopping) }
+
+func (s *Site) refuse(code coord.Code) {
 	for {
 		select {
 		case r := <-s.requests:
-			r.Done(coord.Reply{Code: coord.CodeStopping})
+			r.Done(coord.Reply{Code: code, RetryAfter: s.box.cfg.Tuning.RetryAfter})
 		default:
 			return
 		}

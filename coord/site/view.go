@@ -121,6 +121,9 @@ func (s *Site) publish() {
 	if f := s.fault.Load(); f != nil {
 		v.Fault = *f
 	}
+	if f := s.full.Load(); f != nil {
+		v.Full = *f
+	}
 	peers := s.links.Peers()
 	up := 0
 	for i := range ms.List {
@@ -142,13 +145,16 @@ func (s *Site) publish() {
 			}
 		}
 		m.Suspect = core.Suspect(i)
+		if i < len(peers) {
+			m.Suspect += peers[i].BadFrames
+		}
 		if m.Up {
 			up++
 		}
 		v.Members = append(v.Members, m)
 	}
 	s.fillCounters(v)
-	v.Serving = s.running.Load() && v.Fault == "" && up >= v.Quorum && !core.Overdue(now) && !s.draining.Load()
+	v.Serving = s.running.Load() && v.Fault == "" && v.Full == "" && up >= v.Quorum && !core.Overdue(now) && !s.draining.Load()
 	v.Verdict = verdict(v, up, s.draining.Load(), core.Overdue(now))
 	s.lastView.Store(v)
 }
@@ -182,6 +188,8 @@ func verdict(v *View, up int, draining, overdue bool) string {
 		return "This box has stopped voting: " + v.Fault + "."
 	case draining:
 		return "This box is stopping."
+	case v.Full != "":
+		return "This box takes nothing in, because its disk is full; it goes on when there is space: " + v.Full + "."
 	case up < v.Quorum:
 		return fmt.Sprintf("The site cannot write: this box reaches %d of %d boxes, %d are needed.", up, v.N, v.Quorum)
 	case overdue:

@@ -3,6 +3,7 @@ package site
 import (
 	"context"
 	"errors"
+	"time"
 
 	"github.com/holdfast-edge/holdfast/coord"
 	"github.com/holdfast-edge/holdfast/coord/bft"
@@ -25,7 +26,7 @@ func (s *Site) write(ctx context.Context) {
 			}
 		}
 		if s.fault.Load() == nil {
-			if err := s.persist(es); err != nil {
+			if err := s.persist(ctx, es); err != nil {
 				s.failed(err.Error())
 			}
 		}
@@ -40,18 +41,18 @@ func (s *Site) write(ctx context.Context) {
 	}
 }
 
-func (s *Site) persist(es []Effects) error {
+func (s *Site) persist(ctx context.Context, es []Effects) error {
 	sync := false
 	for i := range es {
 		e := &es[i]
 		if len(e.Persist) > 0 {
-			if err := s.o.Log.Append(e.Persist); err != nil {
+			if err := s.untilSpace(ctx, func() error { return s.o.Log.Append(e.Persist) }); err != nil {
 				return err
 			}
 		}
 		sync = sync || e.Sync
 		if e.Roll != nil {
-			if err := s.o.Log.Roll(e.Roll); err != nil {
+			if err := s.untilSpace(ctx, func() error { return s.o.Log.Roll(e.Roll) }); err != nil {
 				return err
 			}
 			if err := s.prune(); err != nil {
@@ -64,6 +65,34 @@ func (s *Site) persist(es []Effects) error {
 	}
 	s.synced.Add(1)
 	return s.o.Log.Sync()
+}
+
+// spaceEvery is how often what needs space on the disk is tried again.
+const spaceEvery = 500 * time.Millisecond
+
+// untilSpace does something again and again while the disk is full. Meanwhile the box takes nothing in and says why.
+func (s *Site) untilSpace(ctx context.Context, do func() error) error {
+	err := do()
+	if !errors.Is(err, ErrFull) {
+		return err
+	}
+	why := err.Error()
+	s.full.Store(&why)
+	s.log.Error("the disk is full: this box takes nothing in until there is space", "err", err)
+	for errors.Is(err, ErrFull) {
+		select {
+		case <-time.After(spaceEvery):
+			err = do()
+		case <-ctx.Done():
+			return err
+		}
+	}
+	s.full.Store(nil)
+	s.inner.put(Input{}) // the owner takes in again
+	if err == nil {
+		s.log.Info("there is space on the disk again: this box goes on")
+	}
+	return err
 }
 
 // prune drops blocks that the durable state has and a signed checkpoint stands for.
@@ -103,7 +132,7 @@ func (s *Site) keep(ctx context.Context) {
 }
 
 func (s *Site) commit(ctx context.Context, c *coord.Commit) error {
-	if err := s.o.Base.Commit(c); err != nil {
+	if err := s.untilSpace(ctx, func() error { return s.o.Base.Commit(c) }); err != nil {
 		return err
 	}
 	if c.Checkpoint {

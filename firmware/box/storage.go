@@ -2,6 +2,7 @@ package box
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 
@@ -27,11 +28,33 @@ func openStorage(c *config.Config, who *identity, log *slog.Logger) (*storage, e
 	if err != nil {
 		return nil, fmt.Errorf("box: open storage: %w", err)
 	}
+	if d := s.Damaged(); d != nil {
+		if who.members.N() == 1 {
+			return nil, errors.Join(fmt.Errorf("box: %w; this is the only box of its site, so nobody has another copy: restore the data directory from a backup", d), s.Close())
+		}
+		log.Error("the log is damaged: it is set aside, and this box does not vote until the others have told it where they are",
+			"file", d.File, "offset", d.Offset, "reason", d.Reason)
+		if err := s.SetAside(); err != nil {
+			return nil, errors.Join(fmt.Errorf("box: %w", err), s.Close())
+		}
+	}
 	return &storage{log: boxLog{s}, base: &base{s.Base}, close: s.Close}, nil
 }
 
 // boxLog is a store.Log that replays only what the durable state does not have.
 type boxLog struct{ *store.Store }
+
+// full says in coord/site's words that the disk is full.
+func full(err error) error {
+	if errors.Is(err, store.ErrFull) {
+		return fmt.Errorf("%w: %w", site.ErrFull, err)
+	}
+	return err
+}
+
+func (l boxLog) Append(recs []coord.Record) error { return full(l.Store.Append(recs)) }
+
+func (l boxLog) Roll(head []coord.Record) error { return full(l.Store.Roll(head)) }
 
 func (l boxLog) Replay(fn func(r *coord.Record) error) error {
 	from := uint64(0)
@@ -43,6 +66,8 @@ func (l boxLog) Replay(fn func(r *coord.Record) error) error {
 
 // base is a store.Base with the interfaces of coord/site as results.
 type base struct{ *store.Base }
+
+func (b *base) Commit(c *coord.Commit) error { return full(b.Base.Commit(c)) }
 
 func (b *base) Backend() state.Backend { return b.Base }
 
