@@ -37,6 +37,8 @@ const (
 	Replayer  Kind = "replayer"  // says again what it said long ago
 	Late      Kind = "late"      // proposes just before it would be given up, and is quick with everything else
 	Victim    Kind = "victim"    // one box gets nothing from it
+	Starver   Kind = "starver"   // as a leader it orders everybody's batches but one author's
+	Poisoner  Kind = "poisoner"  // its batches carry bad signatures and do not reach one box; it does not vote
 	Chaos     Kind = "chaos"     // all of it
 )
 
@@ -44,7 +46,7 @@ const (
 func Kinds() []Kind {
 	return []Kind{
 		Dead, Silent, Selective, Delayer, Equivocal, Double, BadSig, Forger, Withhold, Twins, OldDisk, Usurper, Favourite,
-		Historian, Garbage, Heckler, Replayer, Late, Victim, Chaos,
+		Historian, Garbage, Heckler, Replayer, Late, Victim, Starver, Poisoner, Chaos,
 	}
 }
 
@@ -208,6 +210,10 @@ func (l *Liar) lie(kind Kind, o coord.Out, now int64) bool {
 		return true
 	case Withhold:
 		return l.withhold(o)
+	case Starver:
+		return p != nil && l.starve(o.To, p)
+	case Poisoner:
+		return l.poison(o)
 	case Equivocal:
 		return p != nil && l.equivocate(p)
 	case Usurper:

@@ -28,6 +28,38 @@ func (l *Liar) withhold(o coord.Out) bool {
 	return true
 }
 
+// starve leaves one author's batches out of a proposal.
+func (l *Liar) starve(to int, p *coord.Proposal) bool {
+	b := *p.Block
+	b.Refs = nil
+	for _, r := range p.Block.Refs {
+		if r.Author != l.c.Members.List[(l.c.Self+1)%l.n].ID {
+			b.Refs = append(b.Refs, r)
+		}
+	}
+	if len(b.Refs) == len(p.Block.Refs) {
+		return false
+	}
+	l.send(to, l.resealed(p, &b))
+	return true
+}
+
+// poison gives out batches that only those can use who got them from it.
+func (l *Liar) poison(o coord.Out) bool {
+	switch {
+	case o.Msg.Vote != nil:
+	case o.Msg.Batch != nil:
+		l.each(o, func(to int) {
+			if to != (l.c.Self+1)%l.n {
+				l.send(to, spoilt(o.Msg))
+			}
+		})
+	default:
+		return false
+	}
+	return true
+}
+
 // equivocate shows two or three blocks of one round to different boxes, and votes for each.
 func (l *Liar) equivocate(p *coord.Proposal) bool {
 	ways := make([]*coord.Proposal, 2+l.r.IntN(2))
@@ -66,7 +98,12 @@ func (l *Liar) usurp(p *coord.Proposal) bool {
 	b, q := *p.Block, *p
 	b.ParentRound, b.Parent, b.Height = old.Parent.Round, old.Parent.Digest(), old.Parent.Height+1
 	q.Parent = old.Parent
-	switch l.r.IntN(3) {
+	switch l.r.IntN(4) {
+	case 3: // the honest parent, with another content, and the honest one's proof
+		fake := *p.Parent
+		fake.Root[0] ^= 1
+		b = *p.Block
+		b.Parent, q.Parent = fake.Digest(), &fake
 	case 0: // the proof of the honest parent
 	case 1: // that of the older one, and nothing for what lies between
 		q.Proof = old.Proof

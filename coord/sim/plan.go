@@ -20,6 +20,8 @@ type Options struct {
 	// Faulty is how many boxes lie or have a disk that forgets; -1: up to f, by the seed. More than f breaks
 	// the promises: the trial says which.
 	Faulty int
+	// Liar, when not empty, is how all boxes lie that do.
+	Liar liar.Kind
 	// Plan is what is done to the site; nil: from the seed.
 	Plan *Plan
 	// Identities, when not nil, sign for real (ECDSA P-256) in place of keyed hashes; at least N.
@@ -179,10 +181,14 @@ func NewPlan(o Options) *Plan {
 	}
 	kinds := liar.Kinds()
 	for _, i := range r.Perm(o.N)[:faulty] {
-		if r.IntN(4) == 0 {
+		k := kinds[r.IntN(len(kinds))]
+		switch weak := r.IntN(4) == 0; {
+		case o.Liar != "":
+			p.Liars = append(p.Liars, Liar{i, o.Liar})
+		case weak:
 			p.Weak = append(p.Weak, i)
-		} else {
-			p.Liars = append(p.Liars, Liar{i, kinds[r.IntN(len(kinds))]})
+		default:
+			p.Liars = append(p.Liars, Liar{i, k})
 		}
 	}
 	g := &generator{Rand: r, p: p, n: o.N}

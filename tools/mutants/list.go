@@ -6,6 +6,8 @@ type Mutant struct {
 	File, Old, New string
 	// Seed is one that is known to kill it: it is tried first. 0: none is.
 	Seed uint64
+	// Liar is who shows it, for faults that only matter against one kind of liar; empty: all kinds.
+	Liar string
 	Also []edit // more of the same fault, in the same file
 }
 
@@ -112,19 +114,19 @@ var mutants = []Mutant{
 		Old: "ts.end.Round <= max(p+1, c.first(t))", New: "ts.end.Round > 0",
 	},
 	{
-		Name: "finalize-without-proof", What: "a box binds itself to what it only counted", File: prove,
+		Name: "finalize-without-proof", What: "a box binds itself to what it only counted", Liar: "favourite", File: prove,
 		Old: "		if rs.notar == nil || rs.proven || c.proveRound(rs) {", New: "		if rs != nil {",
 	},
 	{
-		Name: "parent-unproven", What: "a proposal's proof need not be of its parent", File: rounds,
+		Name: "parent-unproven", What: "a proposal's proof need not be of its parent", Liar: "usurper", File: rounds,
 		Old: "	case len(xs) == 0 || xs[0].Kind == coord.VoteEmpty || xs[0].Round != b.ParentRound || xs[0].Digest != b.Parent:", New: "	case len(xs) == 0:",
 	},
 	{
-		Name: "gap-uncovered", What: "the rounds between parent and block need no empty certificates", File: rounds,
+		Name: "gap-uncovered", What: "the rounds between parent and block need no empty certificates", Liar: "usurper", File: rounds,
 		Old: "	if b.Round != b.ParentRound+1 {\n", New: "	if b.Round == 0 {\n",
 	},
 	{
-		Name: "catch-up-unlinked", What: "the hash chain of a catch-up is not followed", File: final,
+		Name: "catch-up-unlinked", What: "the hash chain of a catch-up is not followed", Liar: "historian", File: final,
 		Old: "		if b == nil || b.Digest() != next || !b.Whole() {", New: "		if b == nil || len(next) == 0 {",
 	},
 	{
@@ -132,11 +134,11 @@ var mutants = []Mutant{
 		Old: "	if !c.believe(from, u.Cert, true) {", New: "	if c.believe(from, u.Cert, true); u.Cert.Round == 0 {",
 	},
 	{
-		Name: "checkpoint-of-one", What: "a state that one box signed is trusted", File: certs,
+		Name: "checkpoint-of-one", What: "a state that one box signed is trusted", Liar: "forger", File: certs,
 		Old: "		least = c.f + 1\n", New: "		least = 1\n",
 	},
 	{
-		Name: "chunk-not-compared", What: "a piece of a fetched state is taken unseen", File: snapshot,
+		Name: "chunk-not-compared", What: "a piece of a fetched state is taken unseen", Liar: "historian", File: snapshot,
 		Old: "		if d := sha256.Sum256(p.Data); string(d[:]) != string(s.manifest[32*p.Chunk:32*p.Chunk+32]) {", New: "		if d := sha256.Sum256(p.Data); len(d) == 0 {",
 	},
 	{
@@ -166,7 +168,7 @@ var mutants = []Mutant{
 		Old: "c.final.Height+c.cfg.DepthMax && c.term(parent.Round) == c.term(c.cur) {", New: "c.final.Height+c.cfg.DepthMax {",
 	},
 	{
-		Name: "starving-ignored", What: "a batch that a leader never orders does not end its term", File: pool,
+		Name: "starving-ignored", What: "a batch that a leader never orders does not end its term", Liar: "starver", File: pool,
 		Old: "		return since + c.cfg.Starve\n	}\n	return 0", New: "	}\n	return 0",
 	},
 	{
@@ -174,7 +176,7 @@ var mutants = []Mutant{
 		Old: "	for t := c.term(c.finalKnown()); t < c.term(c.cur); t++ {\n		ts := c.terms[t]\n		if ts == nil", New: "	for t := c.term(c.cur); t < c.term(c.cur); t++ {\n		ts := c.terms[t]\n		if ts == nil",
 	},
 	{
-		Name: "unverified-batches", What: "a leader proposes batches whose authors' signatures it did not check", File: pool,
+		Name: "unverified-batches", What: "a leader proposes batches whose authors' signatures it did not check", Liar: "poisoner", File: pool,
 		Old: "		if !h.verified && h.Batch.Author != c.cfg.Members[c.cfg.Self] {", New: "		if h == nil {",
 	},
 	{

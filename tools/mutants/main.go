@@ -167,12 +167,12 @@ func try(ctx context.Context, o options, dir string, m *Mutant) (result, error) 
 		return r, err
 	}
 	if m.Seed > 0 {
-		if err := r.sweep(ctx, program, m.Seed, 1); err != nil {
+		if err := r.sweep(ctx, program, m.Seed, 1, m.Liar); err != nil {
 			return r, err
 		}
 	}
 	if r.what == "" {
-		if err := r.sweep(ctx, program, 1, o.budget); err != nil {
+		if err := r.sweep(ctx, program, 1, o.budget, m.Liar); err != nil {
 			return r, err
 		}
 	}
@@ -180,9 +180,9 @@ func try(ctx context.Context, o options, dir string, m *Mutant) (result, error) 
 	return r, nil
 }
 
-func (r *result) sweep(ctx context.Context, program string, from, count uint64) error {
+func (r *result) sweep(ctx context.Context, program string, from, count uint64, liar string) error {
 	c := exec.CommandContext(ctx, program, "-json", "-shrink", "0", "-max-failures", "1",
-		"-seed0", fmt.Sprint(from), "-seeds", fmt.Sprint(count))
+		"-seed0", fmt.Sprint(from), "-seeds", fmt.Sprint(count), "-liar", liar)
 	out, err := c.Output()
 	var exit *exec.ExitError
 	if errors.As(err, &exit) && exit.ExitCode() == 2 { // a panic is noticed too

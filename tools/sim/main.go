@@ -21,6 +21,7 @@ import (
 	"syscall"
 	"time"
 
+	"github.com/holdfast-edge/holdfast/coord/liar"
 	"github.com/holdfast-edge/holdfast/coord/sim"
 	"github.com/holdfast-edge/holdfast/coord/trust"
 )
@@ -35,6 +36,7 @@ type options struct {
 	quiet        bool
 	asJSON       bool
 	coverage     string
+	liar         string
 	uncovered    bool
 	replay       uint64
 }
@@ -45,6 +47,7 @@ func main() {
 	flag.Uint64Var(&o.seed0, "seed0", 1, "the first `seed`")
 	flag.IntVar(&o.n, "n", 0, "`boxes` of each site; 0: by the seed")
 	flag.IntVar(&o.faulty, "faulty", -1, "`boxes` that lie or forget; -1: up to f by the seed; more than f breaks the promises")
+	flag.StringVar(&o.liar, "liar", "", "all boxes that lie do it this `way` ("+kinds()+")")
 	flag.IntVar(&o.failures, "max-failures", 3, "stop after this `many` failing seeds")
 	flag.BoolVar(&o.realKeys, "real-keys", false, "sign with ECDSA P-256 instead of keyed hashes")
 	flag.DurationVar(&o.shrink, "shrink", 20*time.Second, "`time` to look for a smaller scenario, for each failing seed; 0: do not")
@@ -71,6 +74,10 @@ coord/sim/invariants.go). Exit status 1: a seed failed.
 		flag.Usage()
 		os.Exit(2)
 	}
+	if o.liar != "" && !slices.Contains(liar.Kinds(), liar.Kind(o.liar)) {
+		fmt.Fprintf(os.Stderr, "sim: -liar %q; it is one of %s\n", o.liar, kinds())
+		os.Exit(2)
+	}
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
 	ok, err := run(ctx, o, os.Stdout)
@@ -81,6 +88,15 @@ coord/sim/invariants.go). Exit status 1: a seed failed.
 	if !ok {
 		os.Exit(1)
 	}
+}
+
+// kinds lists the liars.
+func kinds() string {
+	var names []string
+	for _, k := range liar.Kinds() {
+		names = append(names, string(k))
+	}
+	return strings.Join(names, ", ")
 }
 
 // maker makes the options of seeds.
@@ -105,7 +121,7 @@ func maker(o *options) (func(seed uint64) sim.Options, error) {
 		if o.n > 0 {
 			s.N = o.n
 		}
-		s.Faulty, s.Identities = o.faulty, ids
+		s.Faulty, s.Identities, s.Liar = o.faulty, ids, liar.Kind(o.liar)
 		return s
 	}, nil
 }
@@ -269,6 +285,9 @@ func explain(o options, s sim.Options, f *Failure, w io.Writer) error {
 	}
 	if o.faulty >= 0 {
 		fmt.Fprintf(w, " -faulty %d", o.faulty)
+	}
+	if o.liar != "" {
+		fmt.Fprintf(w, " -liar %s", o.liar)
 	}
 	fmt.Fprintln(w)
 	if o.shrink > 0 {
