@@ -30,19 +30,20 @@ import (
 // At the end (trial.go), within HealMax: everything that clients asked took effect exactly once on every
 // honest box, and all boxes have the same state; then, within RestMax, nobody has anything to do.
 type checker struct {
-	s      *Sim
-	canon  map[uint64]coord.Digest
-	notar  map[voteKey]coord.Digest
-	fin    map[voteKey]coord.Digest
-	finTop map[voteKey]uint64   // by term: highest finalize vote
-	empty  map[voteKey]uint64   // by term: level
-	votes  map[certKey]uint64   // which honest boxes sent that vote, by bit
-	level  map[voteKey]uint64   // by term: the lowest level that a box ever sent
-	faulty int                  // liars
-	past   map[int][]coord.Vote // by box: what it signed and does not know
-	acked  []uint64             // by machine: the highest height that it told a client of
-	seen   []progress           // by machine
-	wires  uint64
+	s       *Sim
+	canon   map[uint64]coord.Digest
+	notar   map[voteKey]coord.Digest
+	fin     map[voteKey]coord.Digest
+	finTop  map[voteKey]uint64   // by term: highest finalize vote
+	empty   map[voteKey]uint64   // by term: level
+	votes   map[certKey]uint64   // which honest boxes sent that vote, by bit
+	level   map[voteKey]uint64   // by term: the lowest level that a box ever sent
+	faulty  int                  // liars
+	past    map[int][]coord.Vote // by box: what it signed and does not know
+	excused map[int]bool         // boxes that may have voted twice without knowing
+	acked   []uint64             // by machine: the highest height that it told a client of
+	seen    []progress           // by machine
+	wires   uint64
 }
 
 type voteKey struct {
@@ -67,7 +68,7 @@ func newChecker(s *Sim) checker {
 		s: s, canon: map[uint64]coord.Digest{}, notar: map[voteKey]coord.Digest{}, fin: map[voteKey]coord.Digest{},
 		finTop: map[voteKey]uint64{}, empty: map[voteKey]uint64{}, votes: map[certKey]uint64{}, level: map[voteKey]uint64{},
 		acked: make([]uint64, len(s.nodes)), seen: make([]progress, len(s.nodes)), faulty: len(s.plan.Liars),
-		past: map[int][]coord.Vote{},
+		past: map[int][]coord.Vote{}, excused: map[int]bool{},
 	}
 }
 
@@ -77,6 +78,8 @@ func newChecker(s *Sim) checker {
 // forgets puts what a box signed and its log does not have aside, until it could know that it did.
 func (c *checker) forgets(m *machine) {
 	has, final := m.disk.votes(uint8(m.id))
+	c.excused[m.id] = true
+	c.past[m.id] = nil // what it forgot before and nobody told it stays forgotten
 	take := func(kind coord.VoteKind, seen map[voteKey]coord.Digest) {
 		for k, d := range seen {
 			if x := (certKey{kind, k.at, d}); k.id == m.id && k.at > final && !has[x] {
@@ -294,7 +297,7 @@ func (c *checker) evidence(m *machine, e coord.Evidence) {
 	for _, x := range c.s.honest {
 		// A box with an old disk that voted again where those who answered it knew of no vote has signed two things: what
 		// it is convicted of is true, and the operator's doing (docs/decisions/0002).
-		if x.id == int(e.A.Voter) && m.liar == "" && len(c.past[x.id]) == 0 {
+		if x.id == int(e.A.Voter) && m.liar == "" && !c.excused[x.id] {
 			c.s.bad("SLANDER: evidence of box %d convicts honest box %d", m.idx, x.idx)
 		}
 	}
