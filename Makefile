@@ -14,7 +14,7 @@ FUZZTIME   ?= 10s
 TRACE      := testdata/traces/web07.trace.xz
 RUN_DIR    ?= .holdfast
 
-.PHONY: model model-long build arm64 deps run test check unit race sim fuzz bench e2e arm64-smoke image clean help
+.PHONY: mutants mutants-long chaos chaos-short model model-long build arm64 deps run test check unit race sim fuzz bench e2e arm64-smoke image clean help
 
 help: ## list the targets
 	@grep -hE '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/ -/'
@@ -70,6 +70,12 @@ model: ## the protocol's rules checked with spin and z3, and mutants of them (ne
 model-long: ## the same with larger bounds, and more orders of events through real cores: tens of minutes
 	go run ./tools/model -long
 	HOLDFAST_EXPLORE=5 go test -count=1 -v -timeout 60m -run TestEveryOrderOfEvents ./coord/bft
+
+mutants: ## faults put into the core, each with a seed that is known to notice it first
+	go run ./tools/mutants -seeds 1500
+
+mutants-long: ## up to 20,000 seeds each, and the table of docs/mutants.md: an hour
+	go run ./tools/mutants -seeds 20000 -fresh -out docs/mutants.md
 
 fuzz: ## FUZZTIME=10s for each fuzz target
 	./tools/fuzz.sh $(FUZZTIME)

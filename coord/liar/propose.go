@@ -49,8 +49,9 @@ func (l *Liar) poison(o coord.Out) bool {
 	switch {
 	case o.Msg.Vote != nil:
 	case o.Msg.Batch != nil:
+		without := (l.c.Self + 1 + l.r.IntN(l.n-1)) % l.n // another one for each batch, so that every leader has some
 		l.each(o, func(to int) {
-			if to != (l.c.Self+1)%l.n {
+			if to != without {
 				l.send(to, spoilt(o.Msg))
 			}
 		})

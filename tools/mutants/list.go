@@ -114,10 +114,6 @@ var mutants = []Mutant{
 		Old: "ts.end.Round <= max(p+1, c.first(t))", New: "ts.end.Round > 0",
 	},
 	{
-		Name: "finalize-without-proof", What: "a box binds itself to what it only counted", Liar: "favourite", File: prove,
-		Old: "		if rs.notar == nil || rs.proven || c.proveRound(rs) {", New: "		if rs != nil {",
-	},
-	{
 		Name: "parent-unproven", What: "a proposal's proof need not be of its parent", Liar: "usurper", File: rounds,
 		Old: "	case len(xs) == 0 || xs[0].Kind == coord.VoteEmpty || xs[0].Round != b.ParentRound || xs[0].Digest != b.Parent:", New: "	case len(xs) == 0:",
 	},

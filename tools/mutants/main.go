@@ -26,6 +26,7 @@ type options struct {
 	only   string
 	out    string
 	list   bool
+	fresh  bool
 	root   string
 }
 
@@ -35,6 +36,7 @@ func main() {
 	flag.StringVar(&o.only, "only", "", "run those whose name contains one of these `words`, separated by commas")
 	flag.StringVar(&o.out, "out", "", "write the table to this `file` as Markdown")
 	flag.BoolVar(&o.list, "list", false, "list the mutants and run none")
+	flag.BoolVar(&o.fresh, "fresh", false, "do not try the known seeds first")
 	flag.StringVar(&o.root, "root", ".", "the `directory` of the module")
 	flag.Usage = func() {
 		fmt.Fprint(flag.CommandLine.Output(), `Usage: mutants [flags]
@@ -166,7 +168,7 @@ func try(ctx context.Context, o options, dir string, m *Mutant) (result, error) 
 	if err != nil {
 		return r, err
 	}
-	if m.Seed > 0 {
+	if m.Seed > 0 && !o.fresh {
 		if err := r.sweep(ctx, program, m.Seed, 1, m.Liar); err != nil {
 			return r, err
 		}
