@@ -260,7 +260,7 @@ func (s *Sim) inject(f *Fault) {
 		s.spike = int64(f.Amount)
 		after(func() { s.spike = 0 })
 	case faultPartition:
-		s.cutAs(f.Sides)
+		s.cutAs(f)
 		s.cutBy = f
 		after(func() {
 			if s.cutBy == f {
@@ -408,11 +408,14 @@ func (s *Sim) flap(f *Fault, until int64, up bool) {
 	}
 }
 
-func (s *Sim) cutAs(sides []bool) {
-	n := s.n
+func (s *Sim) cutAs(f *Fault) {
 	for _, a := range s.nodes {
 		for _, b := range s.nodes {
-			s.cut[a.idx][b.idx] = a.id != b.id && sides[a.id*n+b.id]
+			if f.Split != nil {
+				s.cut[a.idx][b.idx] = f.Split[a.idx] != f.Split[b.idx]
+			} else {
+				s.cut[a.idx][b.idx] = a.id != b.id && f.Sides[a.id*s.n+b.id]
+			}
 		}
 	}
 	s.relinkAll()

@@ -294,6 +294,9 @@ func (c *checker) twice(m *machine, format string, args ...any) {
 }
 
 func (c *checker) evidence(m *machine, e coord.Evidence) {
+	if m.liar == "" {
+		c.s.evidence++
+	}
 	for _, x := range c.s.honest {
 		// A box with an old disk that voted again where those who answered it knew of no vote has signed two things: what
 		// it is convicted of is true, and the operator's doing (docs/decisions/0002).

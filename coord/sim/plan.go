@@ -92,8 +92,10 @@ type Fault struct {
 	Box, Peer int
 	Amount    time.Duration
 	Rate      float64
-	// Sides, for partitions: bit i*N+j set: i cannot reach j.
+	// Sides, for partitions: i*N+j set: box i cannot reach box j. Or Split: by machine, who can only reach
+	// those with the same number (twins are machines from N on, in the order of the plan's liars).
 	Sides []bool
+	Split []uint8
 }
 
 func (f Fault) String() string {
@@ -114,6 +116,9 @@ func (f Fault) String() string {
 	}
 	if f.Rate != 0 {
 		s += fmt.Sprintf(" rate %.2f", f.Rate)
+	}
+	if f.Split != nil {
+		s += fmt.Sprintf(" split %v", f.Split)
 	}
 	if f.Sides != nil {
 		n := 0

@@ -55,30 +55,31 @@ type pending struct {
 
 // Sim is one site under test.
 type Sim struct {
-	o       Options
-	rng     *rand.Rand
-	q       queue
-	seq     uint64
-	now     int64
-	n, f    int
-	members *coord.Members
-	nodes   []*machine
-	honest  []*machine
-	plan    *Plan
-	endAt   int64    // of the faults
-	cut     [][]bool // machine i cannot reach machine j
-	flapped [][]bool // nor then
-	linked  [][]bool // what the boxes were told
-	cutBy   *Fault
-	loss    float64
-	dup     float64
-	jitter  int64
-	spike   int64
-	clients []*client
-	acked   uint64
-	healed  bool
-	used    map[FaultKind]int
-	check   checker
+	o        Options
+	rng      *rand.Rand
+	q        queue
+	seq      uint64
+	now      int64
+	n, f     int
+	members  *coord.Members
+	nodes    []*machine
+	honest   []*machine
+	plan     *Plan
+	endAt    int64    // of the faults
+	cut      [][]bool // machine i cannot reach machine j
+	flapped  [][]bool // nor then
+	linked   [][]bool // what the boxes were told
+	cutBy    *Fault
+	loss     float64
+	dup      float64
+	jitter   int64
+	spike    int64
+	clients  []*client
+	acked    uint64
+	evidence int // handed up by honest boxes
+	healed   bool
+	used     map[FaultKind]int
+	check    checker
 
 	verifier *trust.Verifier // with Options.Identities
 	events   uint64

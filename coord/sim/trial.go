@@ -11,14 +11,15 @@ import (
 
 // Report is the outcome of one trial.
 type Report struct {
-	Options Options // with Term and Plan as they were
-	Fail    string  // empty: everything held; else a word in capitals, and what happened
-	Events  uint64
-	Heights uint64
-	Acked   uint64        // client messages acknowledged
-	Healed  time.Duration // from the end of the faults to everything done
-	Faults  map[FaultKind]int
-	Digest  uint64 // of every event: the same for the same Options
+	Options  Options // with Term and Plan as they were
+	Fail     string  // empty: everything held; else a word in capitals, and what happened
+	Events   uint64
+	Heights  uint64
+	Acked    uint64        // client messages acknowledged
+	Evidence int           // pairs of votes handed up by honest boxes
+	Healed   time.Duration // from the end of the faults to everything done
+	Faults   map[FaultKind]int
+	Digest   uint64 // of every event: the same for the same Options
 }
 
 // RestMax is how long after everything is done a site may still have something to do: a box that does not know what
@@ -96,7 +97,7 @@ func Trial(o Options) Report {
 		s.finalStates()
 	}
 	return Report{
-		Options: s.o, Fail: s.fail, Events: s.events, Heights: uint64(len(s.check.canon)), Acked: s.acked,
+		Options: s.o, Fail: s.fail, Events: s.events, Heights: uint64(len(s.check.canon)), Acked: s.acked, Evidence: s.evidence,
 		Healed: time.Duration(healed), Faults: s.used, Digest: uint64(s.digest),
 	}
 }
