@@ -16,6 +16,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/holdfast-edge/holdfast/coord"
 	"github.com/holdfast-edge/holdfast/coord/site"
 	"github.com/holdfast-edge/holdfast/firmware/config"
 	"github.com/holdfast-edge/holdfast/firmware/console"
@@ -42,11 +43,26 @@ const (
 	consoleDrain = 200 * time.Millisecond
 )
 
-// Options of Run; all are required.
+// Options of Run; all but Wrap are required.
 type Options struct {
 	Config  *config.Config
 	Version string
 	Logger  *slog.Logger
+	// Wrap, if not nil, comes between the box and its links, for programs that test a site: it gives what connects
+	// the box in place of connect.
+	Wrap func(w Wrapped, connect Connect) Connect
+}
+
+// Connect makes the links of a box, as coord/site.Options has it.
+type Connect = func(site.Handlers) (site.Links, error)
+
+// Wrapped is the box whose links are wrapped: a member of a site, and what signs its votes.
+type Wrapped struct {
+	Members *coord.Members
+	Self    int
+	Keys    interface {
+		SignVote(k coord.VoteKind, epoch, round uint64, d coord.Digest) coord.Signature
+	}
 }
 
 // Run runs the box until ctx ends, and returns nil when it then stopped as it should.

@@ -19,29 +19,32 @@ func openSite(o *Options, who *identity, disk *storage, peer net.Listener, log *
 		return nil, fmt.Errorf("box: open ordering: %w", err)
 	}
 	c := o.Config
+	signer := &keys{identity: who.key, Verifier: verifier, site: who.members.Site}
+	connect := func(h site.Handlers) (site.Links, error) {
+		l, err := link.New(link.Config{
+			Members: who.members, Self: who.self, Certificate: who.key.Certificate(), Listener: peer,
+			OnMessage: func(from int, m *coord.PeerMsg, _ int) { h.Message(from, m) },
+			OnState:   h.State,
+			Logger:    log,
+			Heartbeat: time.Duration(c.Timeouts.Heartbeat), Dead: time.Duration(c.Timeouts.PeerDead),
+		})
+		if err != nil {
+			return nil, err
+		}
+		return &links{Link: l, members: who.members.N()}, nil
+	}
+	if o.Wrap != nil {
+		connect = o.Wrap(Wrapped{Members: who.members, Self: who.self, Keys: signer}, connect)
+	}
 	s, err := site.Open(site.Options{
 		Box: site.BoxConfig{
-			Members: who.members, Self: who.self,
-			Keys: &keys{identity: who.key, Verifier: verifier, site: who.members.Site},
+			Members: who.members, Self: who.self, Keys: signer,
 			Tuning: site.Tuning{
 				Timeout: time.Duration(c.Timeouts.Round), LeaderDown: time.Duration(c.Timeouts.LeaderDown),
 				SegmentBytes: int(c.Log.SegmentSize),
 			},
 		},
-		Log: disk.log, Base: disk.base, Logger: log, Version: o.Version,
-		Connect: func(h site.Handlers) (site.Links, error) {
-			l, err := link.New(link.Config{
-				Members: who.members, Self: who.self, Certificate: who.key.Certificate(), Listener: peer,
-				OnMessage: func(from int, m *coord.PeerMsg, _ int) { h.Message(from, m) },
-				OnState:   h.State,
-				Logger:    log,
-				Heartbeat: time.Duration(c.Timeouts.Heartbeat), Dead: time.Duration(c.Timeouts.PeerDead),
-			})
-			if err != nil {
-				return nil, err
-			}
-			return &links{Link: l, members: who.members.N()}, nil
-		},
+		Log: disk.log, Base: disk.base, Logger: log, Version: o.Version, Connect: connect,
 	})
 	if err != nil {
 		return nil, fmt.Errorf("box: open ordering: %w", err)

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/holdfast-edge/holdfast/coord"
+	"github.com/holdfast-edge/holdfast/coord/liar"
 	"github.com/holdfast-edge/holdfast/firmware/config"
 	"github.com/holdfast-edge/holdfast/firmware/remote"
 )
@@ -92,6 +93,20 @@ func rows() []*row {
 			measured: "pause", try: halfOpen,
 		},
 		{number: 28, short: true, fault: "link flap", promise: "damped: writes go on (2 s)", how: "the primary's connections cut 20 times, every 300 ms", measured: "pause", try: flap},
+		{
+			number: 30, short: true, fault: "equivocating primary", promise: "safe; proof stored; back in 2 s (4 s with the kill that makes it primary)",
+			how: "a real box that proposes two or three blocks, then one that votes for everything", measured: "pause",
+			try: lyingLeader(true, liar.Equivocal, liar.Double),
+		},
+		{
+			number: 32, fault: "silent or selective box", promise: "back in 2 s (4 s with the kill that makes it primary)",
+			how: "a real primary that says nothing, speaks to some, or leaves one out", measured: "pause",
+			try: lyingLeader(false, liar.Silent, liar.Selective, liar.Victim),
+		},
+		{
+			number: 33, fault: "forged or replayed messages", promise: "dropped and counted", how: "a real primary that forges, replays, rewrites history, sends garbage",
+			measured: "pause", try: falseMessages,
+		},
 		{number: 31, fault: "one identity on two machines", promise: "safe; detected", how: "a copy of a running box's directory run beside it on other ports", measured: "start to being shown", try: twins},
 		{
 			number: 34, short: true, fault: "malformed frame, decompression bomb", promise: "bounded memory, peer scored down", how: "a box's key on a TLS link: garbage, wrong lengths, bombs, for 15 s",

@@ -160,11 +160,16 @@ func freePorts(n int) (int, error) {
 
 // start runs a box's process; its output is appended to output.log beside its directory.
 func (s *site) start(b *box) error {
+	return s.startAs(b, s.program, "run", "--config", filepath.Join(b.dir, "holdfast.toml"))
+}
+
+// startAs runs another program in a box's place.
+func (s *site) startAs(b *box, program string, args ...string) error {
 	log, err := os.OpenFile(b.dir+".log", os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o644)
 	if err != nil {
 		return err
 	}
-	cmd := exec.Command(s.program, "run", "--config", filepath.Join(b.dir, "holdfast.toml"))
+	cmd := exec.Command(program, args...)
 	cmd.Stdout, cmd.Stderr = log, log
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
 	if err := spawn(cmd); err != nil {
