@@ -203,15 +203,6 @@ func (g *generator) sides(kind int) []bool {
 	return cut
 }
 
-// Generators are the names of all generators, in the order of use.
-func Generators() []string {
-	var names []string
-	for i := range generators {
-		names = append(names, generators[i].name)
-	}
-	return names
-}
-
 // schedule puts a plan's faults on the clock.
 func (s *Sim) schedule(p *Plan) {
 	for i := range p.Faults {

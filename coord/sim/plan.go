@@ -99,26 +99,27 @@ type Fault struct {
 }
 
 func (f Fault) String() string {
-	s := fmt.Sprintf("%8.1f ms  %-10s", float64(f.At)/1e6, f.Kind)
+	var s strings.Builder
+	s.WriteString(fmt.Sprintf("%8.1f ms  %-10s", float64(f.At)/1e6, f.Kind))
 	if f.Box >= 0 {
-		s += fmt.Sprintf(" box %d", f.Box)
+		s.WriteString(fmt.Sprintf(" box %d", f.Box))
 	} else {
-		s += " all"
+		s.WriteString(" all")
 	}
 	if f.Kind == faultFlap {
-		s += fmt.Sprintf(" and %d", f.Peer)
+		s.WriteString(fmt.Sprintf(" and %d", f.Peer))
 	}
 	if f.For > 0 {
-		s += fmt.Sprintf(" for %v", f.For.Round(time.Millisecond/10))
+		s.WriteString(fmt.Sprintf(" for %v", f.For.Round(time.Millisecond/10)))
 	}
 	if f.Amount != 0 {
-		s += fmt.Sprintf(" by %v", f.Amount.Round(time.Millisecond/10))
+		s.WriteString(fmt.Sprintf(" by %v", f.Amount.Round(time.Millisecond/10)))
 	}
 	if f.Rate != 0 {
-		s += fmt.Sprintf(" rate %.2f", f.Rate)
+		s.WriteString(fmt.Sprintf(" rate %.2f", f.Rate))
 	}
 	if f.Split != nil {
-		s += fmt.Sprintf(" split %v", f.Split)
+		s.WriteString(fmt.Sprintf(" split %v", f.Split))
 	}
 	if f.Sides != nil {
 		n := 0
@@ -126,13 +127,13 @@ func (f Fault) String() string {
 			n++
 		}
 		for i := range n {
-			s += " "
+			s.WriteString(" ")
 			for j := range n {
-				s += map[bool]string{true: "x", false: "."}[f.Sides[i*n+j]]
+				s.WriteString(map[bool]string{true: "x", false: "."}[f.Sides[i*n+j]])
 			}
 		}
 	}
-	return s
+	return s.String()
 }
 
 // String prints the scenario, one thing a line.

@@ -103,7 +103,7 @@ func choose(o *options) ([]*row, error) {
 		return slices.DeleteFunc(all, func(r *row) bool { return o.short && !r.short }), nil
 	}
 	var chosen []*row
-	for _, word := range strings.Split(o.only, ",") {
+	for word := range strings.SplitSeq(o.only, ",") {
 		n, err := strconv.Atoi(strings.TrimSpace(word))
 		i := slices.IndexFunc(all, func(r *row) bool { return r.number == n })
 		if err != nil || i < 0 {

@@ -224,8 +224,8 @@ func (r *result) sweep(ctx context.Context, program string, from, count uint64, 
 
 func firstLine(b []byte) string {
 	for l := range strings.Lines(string(b)) {
-		if strings.HasPrefix(l, "panic: ") {
-			return strings.TrimSpace(strings.TrimPrefix(l, "panic: "))
+		if after, ok := strings.CutPrefix(l, "panic: "); ok {
+			return strings.TrimSpace(after)
 		}
 	}
 	return "the simulator ended"
