@@ -8,7 +8,7 @@ LDFLAGS    := -s -w -X main.version=$(VERSION) -X main.commit=$(COMMIT)
 GOFLAGS    := -trimpath
 export CGO_ENABLED := 0
 CHECK      := go tool -modfile=tools/checks.mod
-SEEDS      ?= 2000
+SEEDS      ?= 5000
 SEED0      ?= 1
 FUZZTIME   ?= 10s
 TRACE      := testdata/traces/web07.trace.xz
@@ -31,7 +31,7 @@ deps: ## what a bare Debian 12 machine with Go lacks; safe to repeat
 run: build ## four boxes on this machine, with a real request trace being counted
 	./bin/holdfast dev --boxes 4 --dir $(RUN_DIR) --feed $(TRACE) --feed-rate 500
 
-test: deps check unit race sim fuzz arm64-smoke ## everything that fits in an hour on two cores
+test: deps check unit race sim model mutants chaos-short fuzz arm64-smoke ## everything that fits in an hour on two cores
 	@./tools/summary.sh
 
 check: ## format, vet, staticcheck, dead code, tidy, layers: under a minute when warm
