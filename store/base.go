@@ -146,9 +146,11 @@ func setBaseAside(dir string) error {
 // condemn notes that the base is damaged, for the next Open, and gives err.
 func (b *Base) condemn(err error) error {
 	if errors.Is(err, ErrDamaged) {
-		if f, e := os.Create(b.path + condemnedSuffix); e == nil {
-			f.Close()
-		} else {
+		f, e := os.Create(b.path + condemnedSuffix)
+		if e == nil {
+			e = errors.Join(f.Sync(), f.Close(), OS{}.SyncDir(filepath.Dir(b.path)))
+		}
+		if e != nil {
 			b.log.Error("the damage of the state could not be noted", "err", e)
 		}
 	}

@@ -34,6 +34,8 @@ type Options struct {
 	RetainBytes  int64
 	// BaseBytesMax bounds holdfast.db; a Commit beyond it is ErrFull.
 	BaseBytesMax int64
+	// Alone: nobody else has the state, so a damaged base is an error, not set aside.
+	Alone bool
 	// FS is where the log lives, OS by default. The base is always on the real file system.
 	FS FS
 	// Logger gets what was found on opening and what was thrown away; nil: nothing.

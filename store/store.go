@@ -24,7 +24,7 @@ type Store struct {
 // Open takes the directory for this process, makes what is missing and reads what is there. Damage of the log
 // does not fail it: Log.Replay and Log.Damaged say so, and the box decides. A damaged base gets another name
 // and an empty one takes its place: the state is fetched from the others, and the log still has what the box
-// signed. Errors: ErrLocked, ErrIdentity, ErrFormat, those of the file system.
+// signed. Errors: ErrLocked, ErrIdentity, ErrFormat, with Options.Alone ErrDamaged, those of the file system.
 func Open(dir string, o Options) (*Store, error) {
 	o = o.withDefaults()
 	if err := os.MkdirAll(dir, dirMode); err != nil {
@@ -40,7 +40,7 @@ func Open(dir string, o Options) (*Store, error) {
 		return nil, errors.Join(err, lk.Close())
 	}
 	b, err := openBase(dir, o, f, l.syncFinal)
-	if errors.Is(err, ErrDamaged) {
+	if errors.Is(err, ErrDamaged) && !o.Alone {
 		o.Logger.Error("the state is damaged: it is set aside, and the box begins without it", "err", err)
 		if err = setBaseAside(dir); err == nil {
 			b, err = openBase(dir, o, f, l.syncFinal)

@@ -79,7 +79,8 @@ type Site struct {
 	synced   atomic.Uint64
 	lastView atomic.Pointer[View]
 	fault    atomic.Pointer[string]
-	full     atomic.Pointer[string] // what waits for space on the disk
+	fullLog  atomic.Pointer[string] // what waits for space on the disk, of the writer
+	fullBase atomic.Pointer[string] // and of the keeper
 	draining atomic.Bool
 	running  atomic.Bool
 
@@ -189,10 +190,20 @@ func (s *Site) fromLink(peer int, up bool) {
 	s.inner.put(Input{Link: &bft.Link{Peer: peer, Up: up}})
 }
 
+// waits says what waits for space on the disk; empty: nothing.
+func (s *Site) waits() string {
+	for _, p := range []*atomic.Pointer[string]{&s.fullLog, &s.fullBase} {
+		if why := p.Load(); why != nil {
+			return *why
+		}
+	}
+	return ""
+}
+
 // Submit takes over a request; its Done is called exactly once.
 func (s *Site) Submit(r *Request) {
 	code := coord.CodeStopping
-	if s.full.Load() != nil {
+	if s.waits() != "" {
 		code = coord.CodeFull
 	} else if !s.draining.Load() && s.fault.Load() == nil {
 		select {
@@ -239,7 +250,7 @@ func (s *Site) own(ctx context.Context) {
 		// Without space nothing can be written, so nothing is taken in: the others go on without this box, and views
 		// are answered.
 		peers, requests := s.peers, s.requests
-		if s.full.Load() != nil {
+		if s.waits() != "" {
 			peers, requests = nil, nil
 			s.refuse(coord.CodeFull)
 			wakeAt = s.now() + int64(time.Second)
@@ -276,7 +287,7 @@ func (s *Site) own(ctx context.Context) {
 		for _, fn := range s.calls.take() {
 			fn(s.box)
 		}
-		if wakeAt != 0 && s.now() >= wakeAt && s.full.Load() == nil {
+		if wakeAt != 0 && s.now() >= wakeAt && s.waits() == "" {
 			wakeAt = 0
 			step(Input{})
 		}

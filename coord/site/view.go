@@ -121,9 +121,7 @@ func (s *Site) publish() {
 	if f := s.fault.Load(); f != nil {
 		v.Fault = *f
 	}
-	if f := s.full.Load(); f != nil {
-		v.Full = *f
-	}
+	v.Full = s.waits()
 	peers := s.links.Peers()
 	up := 0
 	for i := range ms.List {

@@ -3,6 +3,7 @@ package site
 import (
 	"context"
 	"errors"
+	"sync/atomic"
 	"time"
 
 	"github.com/holdfast-edge/holdfast/coord"
@@ -46,13 +47,13 @@ func (s *Site) persist(ctx context.Context, es []Effects) error {
 	for i := range es {
 		e := &es[i]
 		if len(e.Persist) > 0 {
-			if err := s.untilSpace(ctx, func() error { return s.o.Log.Append(e.Persist) }); err != nil {
+			if err := s.untilSpace(ctx, &s.fullLog, func() error { return s.o.Log.Append(e.Persist) }); err != nil {
 				return err
 			}
 		}
 		sync = sync || e.Sync
 		if e.Roll != nil {
-			if err := s.untilSpace(ctx, func() error { return s.o.Log.Roll(e.Roll) }); err != nil {
+			if err := s.untilSpace(ctx, &s.fullLog, func() error { return s.o.Log.Roll(e.Roll) }); err != nil {
 				return err
 			}
 			if err := s.prune(); err != nil {
@@ -71,13 +72,13 @@ func (s *Site) persist(ctx context.Context, es []Effects) error {
 const spaceEvery = 500 * time.Millisecond
 
 // untilSpace does something again and again while the disk is full. Meanwhile the box takes nothing in and says why.
-func (s *Site) untilSpace(ctx context.Context, do func() error) error {
+func (s *Site) untilSpace(ctx context.Context, says *atomic.Pointer[string], do func() error) error {
 	err := do()
 	if !errors.Is(err, ErrFull) {
 		return err
 	}
 	why := err.Error()
-	s.full.Store(&why)
+	says.Store(&why)
 	s.log.Error("the disk is full: this box takes nothing in until there is space", "err", err)
 	for errors.Is(err, ErrFull) {
 		select {
@@ -87,7 +88,7 @@ func (s *Site) untilSpace(ctx context.Context, do func() error) error {
 			return err
 		}
 	}
-	s.full.Store(nil)
+	says.Store(nil)
 	s.inner.put(Input{}) // the owner takes in again
 	if err == nil {
 		s.log.Info("there is space on the disk again: this box goes on")
@@ -132,7 +133,7 @@ func (s *Site) keep(ctx context.Context) {
 }
 
 func (s *Site) commit(ctx context.Context, c *coord.Commit) error {
-	if err := s.untilSpace(ctx, func() error { return s.o.Base.Commit(c) }); err != nil {
+	if err := s.untilSpace(ctx, &s.fullBase, func() error { return s.o.Base.Commit(c) }); err != nil {
 		return err
 	}
 	if c.Checkpoint {

@@ -69,13 +69,7 @@ func onlyOne(t *testing.T, c *config.Config, pattern string) string {
 // signed, also at the next start.
 func TestADamagedLogIsSetAside(t *testing.T) {
 	c := written(t)
-	who, err := identify(c)
-	if err != nil {
-		t.Fatal(err)
-	}
-	members := *who.members
-	members.List = append(members.List[:1:1], coord.Member{}, coord.Member{}, coord.Member{})
-	who.members = &members
+	who := among(t, c, 4)
 	flip(t, onlyOne(t, c, "log/*.seg"), 600)
 	for start := range 2 {
 		s, err := openStorage(c, who, slog.New(slog.DiscardHandler))
@@ -111,21 +105,59 @@ func TestADamagedLogOfTheOnlyBoxIsLeftAlone(t *testing.T) {
 	}
 }
 
-// A damaged state gets another name; the log has what the box needs to come back, here even the state itself.
+// A damaged state of a box that has others gets another name, and the log still has what the box signed.
 func TestADamagedStateIsSetAside(t *testing.T) {
 	c := written(t)
-	for at := range int64(2) {
-		flip(t, filepath.Join(c.DataDir, "holdfast.db"), at*4096+30)
+	who := among(t, c, 4)
+	for page := range int64(2) {
+		flip(t, filepath.Join(c.DataDir, "holdfast.db"), page*4096+30)
 	}
-	stop := runBox(t, c)
-	cl := dial(t, c, "unix://"+c.Native.Socket, coord.BoxID{})
-	v, found, err := cl.Get(t.Context(), []byte("key"))
-	if err != nil || !found || !strings.HasPrefix(string(v), "value ") {
-		t.Errorf("%q %v %v", v, found, err)
+	s, err := openStorage(c, who, slog.New(slog.DiscardHandler))
+	if err != nil {
+		t.Fatal(err)
 	}
-	closeClient(t, cl)
-	if err := stop(); err != nil {
+	if f := s.base.Committed(); f != nil {
+		t.Errorf("the new state is at %d", f.Header.Height)
+	}
+	votes := 0
+	if err := s.log.Replay(func(r *coord.Record) error {
+		if r.Vote != nil {
+			votes++
+		}
+		return nil
+	}); err != nil || votes == 0 {
+		t.Errorf("replay %v, %d votes", err, votes)
+	}
+	if err := s.close(); err != nil {
 		t.Error(err)
 	}
 	onlyOne(t, c, "holdfast.db.bad")
+}
+
+// That of the only box is left alone.
+func TestADamagedStateOfTheOnlyBoxIsLeftAlone(t *testing.T) {
+	c := written(t)
+	for page := range int64(2) {
+		flip(t, filepath.Join(c.DataDir, "holdfast.db"), page*4096+30)
+	}
+	err := Run(t.Context(), Options{Config: c, Version: "test", Logger: slog.New(slog.DiscardHandler)})
+	if err == nil || !strings.Contains(err.Error(), "backup") {
+		t.Errorf("%v", err)
+	}
+	if names, _ := filepath.Glob(filepath.Join(c.DataDir, "*.bad")); len(names) > 0 {
+		t.Errorf("%v", names)
+	}
+}
+
+// among is who a box is if its site had n boxes.
+func among(t *testing.T, c *config.Config, n int) *identity {
+	t.Helper()
+	who, err := identify(c)
+	if err != nil {
+		t.Fatal(err)
+	}
+	members := *who.members
+	members.List = append(members.List[:1:1], make([]coord.Member, n-1)...)
+	who.members = &members
+	return who
 }

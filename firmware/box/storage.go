@@ -23,14 +23,17 @@ type storage struct {
 func openStorage(c *config.Config, who *identity, log *slog.Logger) (*storage, error) {
 	s, err := store.Open(c.DataDir, store.Options{
 		Site: who.members.Site, Box: who.member.ID,
-		SegmentBytes: int64(c.Log.SegmentSize), RetainBytes: int64(c.Log.RetainSize), Logger: log,
+		SegmentBytes: int64(c.Log.SegmentSize), RetainBytes: int64(c.Log.RetainSize), Logger: log, Alone: who.members.N() == 1,
 	})
+	if errors.Is(err, store.ErrDamaged) {
+		return nil, fmt.Errorf("box: %w; %s", err, onlyBox)
+	}
 	if err != nil {
 		return nil, fmt.Errorf("box: open storage: %w", err)
 	}
 	if d := s.Damaged(); d != nil {
 		if who.members.N() == 1 {
-			return nil, errors.Join(fmt.Errorf("box: %w; this is the only box of its site, so nobody has another copy: restore the data directory from a backup", d), s.Close())
+			return nil, errors.Join(fmt.Errorf("box: %w; %s", d, onlyBox), s.Close())
 		}
 		log.Error("the log is damaged: it is set aside, and this box does not vote until the others have told it where they are",
 			"file", d.File, "offset", d.Offset, "reason", d.Reason)
@@ -40,6 +43,8 @@ func openStorage(c *config.Config, who *identity, log *slog.Logger) (*storage, e
 	}
 	return &storage{log: boxLog{s}, base: &base{s.Base}, close: s.Close}, nil
 }
+
+const onlyBox = "this is the only box of its site, so nobody has another copy: restore the data directory from a backup"
 
 // boxLog is a store.Log that replays only what the durable state does not have.
 type boxLog struct{ *store.Store }
