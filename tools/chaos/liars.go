@@ -6,153 +6,127 @@ import (
 	"fmt"
 	"os/exec"
 	"path/filepath"
+	"strings"
+	"syscall"
 	"time"
 
 	"github.com/holdfast-edge/holdfast/coord"
-	"github.com/holdfast-edge/holdfast/coord/liar"
 	"github.com/holdfast-edge/holdfast/coord/trust"
 	"github.com/holdfast-edge/holdfast/firmware/remote"
 )
 
-// lyingBox builds the program of boxes that lie, beside the scenario.
-func (t *trial) lyingBox(ctx context.Context) (string, error) {
+const (
+	// liarIndex leads first in a new site.
+	liarIndex   = 0
+	liarPackage = "github.com/holdfast-edge/holdfast/tools/chaos/liarbox"
+	liePause    = 4 * time.Second
+	// leadTimeMax is longer than the terms of all boxes under this load.
+	leadTimeMax = 60 * time.Second
+)
+
+// placeLiar makes the first box one that lies; it is honest until it is told to begin.
+func (t *trial) placeLiar(ctx context.Context) error {
 	program := filepath.Join(t.dir, "liarbox")
-	out, err := exec.CommandContext(ctx, "go", "build", "-o", program, "github.com/holdfast-edge/holdfast/tools/chaos/liarbox").CombinedOutput()
-	if err != nil {
-		return "", fmt.Errorf("build liarbox: %w: %s", err, out)
+	if out, err := exec.CommandContext(ctx, "go", "build", "-o", program, liarPackage).CombinedOutput(); err != nil {
+		return fmt.Errorf("build %s: %w: %s", liarPackage, err, out)
 	}
-	return program, nil
+	var words []string
+	for _, k := range t.row.liars {
+		words = append(words, string(k))
+	}
+	b := t.site.boxes[liarIndex]
+	b.command = []string{program, "-kind", strings.Join(words, ",")}
+	t.guilty = map[coord.BoxID]bool{b.id: true}
+	return nil
 }
 
-// liarLeads starts a box as a liar and makes it the leader: the one before it in the order of leaders is killed, and
-// comes back at once, so that no more than one box is at fault. The moment of the kill is since.
-func (t *trial) liarLeads(ctx context.Context, program string, k liar.Kind) (b *box, since time.Duration, err error) {
-	leader, b, err := t.leaderAndOther(ctx)
-	if err != nil {
-		return nil, 0, err
+// lies lets the first box lie in each way for a while, beginning when it leads, and then takes it out: what is checked
+// later is what the honest ones have.
+func lies(ctx context.Context, t *trial) error {
+	b := t.site.boxes[liarIndex]
+	var errs []error
+	for _, kind := range t.row.liars {
+		if _, err := until(ctx, leadTimeMax, func() error {
+			leader, err := t.site.leader(ctx)
+			if err == nil && leader != b {
+				err = fmt.Errorf("box-%d leads, not the one that is to lie", leader.index)
+			}
+			return err
+		}); err != nil {
+			return err
+		}
+		since := t.load.now()
+		if err := b.signal(syscall.SIGUSR1); err != nil {
+			return err
+		}
+		sleep(ctx, liePause)
+		if err := t.paused(since, backTime); err != nil {
+			errs = append(errs, fmt.Errorf("%s: %w", kind, err))
+		}
 	}
-	if t.guilty == nil {
-		t.guilty = map[coord.BoxID]bool{}
-	}
-	t.guilty[b.id] = true
 	b.kill()
-	if err := t.site.startAs(b, program, "-kind", string(k), "-config", filepath.Join(b.dir, "holdfast.toml")); err != nil {
-		return nil, 0, err
-	}
-	sleep(ctx, 3*time.Second) // it catches up
-	since = t.load.now()
-	leader.kill()
-	_, err = t.back(ctx, leader, rejoin)
-	return b, since, err
+	b.cmd = nil
+	return errors.Join(errs...)
 }
 
-// honestAgain runs a box as it should be run, and waits until it serves.
-func (t *trial) honestAgain(ctx context.Context, b *box) error {
-	b.kill()
-	_, err := t.back(ctx, b, rejoin)
+// liesProven: an honest box has evidence, and the product's own verifier says what it proves.
+func liesProven(ctx context.Context, t *trial) error {
+	err := lies(ctx, t)
+	holders := 0
+	for _, b := range t.site.boxes {
+		if !b.alive() {
+			continue
+		}
+		var x *coord.Exhibit
+		if e := b.ask(ctx, func(ctx context.Context, r *remote.Box) (e error) {
+			x, e = r.Evidence(ctx)
+			return e
+		}); e != nil {
+			return errors.Join(err, e)
+		}
+		if len(x.Findings) == 0 {
+			continue
+		}
+		holders++
+		for i := range x.Findings {
+			if _, _, e := trust.CheckFinding(&x.Findings[i]); e != nil {
+				err = errors.Join(err, fmt.Errorf("box-%d: %w", b.index, e))
+			}
+		}
+		file := filepath.Join(t.dir, fmt.Sprintf("evidence-%d.json", b.index))
+		err = errors.Join(err,
+			command(t.binary, "debug", "evidence", "--addr", "http://"+b.console, "--out", file),
+			command(t.binary, "debug", "evidence", "verify", "--site", filepath.Join(b.dir, trust.SiteFile), file))
+	}
+	t.note("%d honest boxes have evidence that is proven", holders)
+	if holders == 0 {
+		err = errors.Join(err, errors.New("nobody has evidence"))
+	}
 	return err
 }
 
-// lyingLeader tries kinds of liars one after the other.
-func lyingLeader(evidence bool, kinds ...liar.Kind) func(ctx context.Context, t *trial) error {
-	return func(ctx context.Context, t *trial) error {
-		program, err := t.lyingBox(ctx)
-		if err != nil {
-			return err
-		}
-		for _, k := range kinds {
-			b, since, err := t.liarLeads(ctx, program, k)
-			if err != nil {
-				return fmt.Errorf("%s: %w", k, err)
-			}
-			sleep(ctx, 5*time.Second)
-			// The leader before it was killed, which alone may take 2 s.
-			if err := t.paused(since, 2*backTime); err != nil {
-				return fmt.Errorf("%s: %w", k, err)
-			}
-			if evidence {
-				if err := t.convicted(ctx, b); err != nil {
-					return fmt.Errorf("%s: %w", k, err)
-				}
-			}
-			if err := t.honestAgain(ctx, b); err != nil {
-				return fmt.Errorf("%s: %w", k, err)
-			}
-		}
-		return nil
-	}
-}
-
-// convicted: an honest box keeps evidence against b that holds by itself, and none against another.
-func (t *trial) convicted(ctx context.Context, b *box) error {
-	found := 0
-	for _, x := range t.site.boxes {
-		if x == b {
+// liesCounted: an honest box counted what did not hold.
+func liesCounted(ctx context.Context, t *trial) error {
+	err := lies(ctx, t)
+	var suspect uint64
+	for _, b := range t.site.boxes {
+		if !b.alive() {
 			continue
 		}
-		err := x.ask(ctx, func(ctx context.Context, r *remote.Box) error {
-			e, err := r.Evidence(ctx)
-			if err != nil {
-				return err
+		v, e := b.view(ctx)
+		if e != nil {
+			return errors.Join(err, e)
+		}
+		suspect = max(suspect, v.Members[liarIndex].Suspect)
+		for i := range v.Members {
+			if i != liarIndex && v.Members[i].Suspect > 0 {
+				err = errors.Join(err, fmt.Errorf("box-%d suspects the honest box-%d", b.index, i))
 			}
-			for i := range e.Findings {
-				f := &e.Findings[i]
-				if !t.guilty[f.Box] {
-					return fmt.Errorf("box-%d accuses %v, which did not lie", x.index, f.Box)
-				}
-				if _, _, err := trust.CheckFinding(f); err != nil {
-					return fmt.Errorf("the evidence of box-%d does not hold: %w", x.index, err)
-				}
-				if f.Box == b.id {
-					found++
-				}
-			}
-			return nil
-		})
-		if err != nil {
-			return err
 		}
 	}
-	if found == 0 {
-		return errors.New("nobody kept evidence")
+	t.note("a box counted %d messages of the liar that did not hold", suspect)
+	if suspect == 0 {
+		err = errors.Join(err, errors.New("nobody counted them"))
 	}
-	t.note("%d findings", found)
-	return nil
-}
-
-// falseMessages: forged and replayed ones are counted against their sender, and change nothing.
-func falseMessages(ctx context.Context, t *trial) error {
-	program, err := t.lyingBox(ctx)
-	if err != nil {
-		return err
-	}
-	for _, k := range []liar.Kind{liar.Forger, liar.Replayer, liar.Historian, liar.Garbage} {
-		b, since, err := t.liarLeads(ctx, program, k)
-		if err != nil {
-			return fmt.Errorf("%s: %w", k, err)
-		}
-		sleep(ctx, 4*time.Second)
-		if err := t.paused(since, 2*backTime); err != nil {
-			return fmt.Errorf("%s: %w", k, err)
-		}
-		counted := uint64(0)
-		for _, x := range t.site.boxes {
-			if x == b {
-				continue
-			}
-			v, err := x.view(ctx)
-			if err != nil {
-				return err
-			}
-			counted += v.Members[b.index].Suspect
-		}
-		t.note("%s: %d counted", k, counted)
-		if counted == 0 && k != liar.Replayer && k != liar.Historian { // what is only old is not held against anybody
-			return fmt.Errorf("%s: nothing was counted against box-%d", k, b.index)
-		}
-		if err := t.honestAgain(ctx, b); err != nil {
-			return fmt.Errorf("%s: %w", k, err)
-		}
-	}
-	return nil
+	return err
 }

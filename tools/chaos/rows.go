@@ -94,20 +94,21 @@ func rows() []*row {
 		},
 		{number: 28, short: true, fault: "link flap", promise: "damped: writes go on (2 s)", how: "the primary's connections cut 20 times, every 300 ms", measured: "pause", try: flap},
 		{
-			number: 30, short: true, fault: "equivocating primary", promise: "safe; proof stored; back in 2 s (4 s with the kill that makes it primary)",
-			how: "a real box that proposes two or three blocks, then one that votes for everything", measured: "pause",
-			try: lyingLeader(true, liar.Equivocal, liar.Double),
-		},
-		{
-			number: 32, fault: "silent or selective box", promise: "back in 2 s (4 s with the kill that makes it primary)",
-			how: "a real primary that says nothing, speaks to some, or leaves one out", measured: "pause",
-			try: lyingLeader(false, liar.Silent, liar.Selective, liar.Victim),
-		},
-		{
-			number: 33, fault: "forged or replayed messages", promise: "dropped and counted", how: "a real primary that forges, replays, rewrites history, sends garbage",
-			measured: "pause", try: falseMessages,
+			number: 30, short: true, fault: "equivocating primary", promise: "safe; evidence stored; back in 2 s",
+			how: "a liarbox, while it leads: several blocks in a round (equivocal), then votes for everything (double)", measured: "pause",
+			liars: []liar.Kind{liar.Equivocal, liar.Double}, try: liesProven,
 		},
 		{number: 31, fault: "one identity on two machines", promise: "safe; detected", how: "a copy of a running box's directory run beside it on other ports", measured: "start to being shown", try: twins},
+		{
+			number: 32, fault: "silent or selective primary", promise: "back in 2 s",
+			how: "a liarbox, while it leads: it says nothing (silent), then speaks to some, changing whom (selective)", measured: "pause",
+			liars: []liar.Kind{liar.Silent, liar.Selective, liar.Victim}, try: lies,
+		},
+		{
+			number: 33, fault: "forged or replayed messages", promise: "dropped and counted",
+			how: "a liarbox: bad signatures (badsig), forged certificates, blocks and states (forger), old messages again (replayer)", measured: "pause",
+			liars: []liar.Kind{liar.BadSig, liar.Forger, liar.Replayer, liar.Garbage}, try: liesCounted,
+		},
 		{
 			number: 34, short: true, fault: "malformed frame, decompression bomb", promise: "bounded memory, peer scored down", how: "a box's key on a TLS link: garbage, wrong lengths, bombs, for 15 s",
 			measured: "-", try: garbage,

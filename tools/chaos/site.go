@@ -11,6 +11,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"syscall"
@@ -40,6 +41,7 @@ type box struct {
 	index                 int
 	id                    coord.BoxID
 	dir                   string
+	command               []string // runs it, without its configuration
 	console, native, peer string
 	cmd                   *exec.Cmd
 	ended                 chan struct{} // closed when cmd has ended
@@ -48,11 +50,10 @@ type box struct {
 
 // site is the boxes of one scenario and what joins them.
 type site struct {
-	program string
-	dir     string
-	boxes   []*box
-	wires   [][]*wire // from, to; nil at the same box
-	config  func(*config.Config)
+	dir    string
+	boxes  []*box
+	wires  [][]*wire // from, to; nil at the same box
+	config func(*config.Config)
 }
 
 // newSite founds a site of n boxes in dir. place, if not nil, prepares the directory of a box.
@@ -61,7 +62,7 @@ func newSite(program, dir string, n int, edit func(*config.Config), place func(i
 	if err != nil {
 		return nil, err
 	}
-	s := &site{program: program, dir: dir, config: edit}
+	s := &site{dir: dir, config: edit}
 	m := &coord.Members{Epoch: 1}
 	if _, err := rand.Read(m.Site[:]); err != nil {
 		return nil, err
@@ -69,7 +70,7 @@ func newSite(program, dir string, n int, edit func(*config.Config), place func(i
 	at := func(k int) string { return net.JoinHostPort(host, strconv.Itoa(base+k)) }
 	for i := range n {
 		b := &box{
-			index: i, dir: filepath.Join(dir, "box-"+strconv.Itoa(i)),
+			index: i, dir: filepath.Join(dir, "box-"+strconv.Itoa(i)), command: []string{program, "run"},
 			console: at(portsPerBox * i), native: at(portsPerBox*i + 1), peer: at(portsPerBox*i + 2),
 		}
 		if err := os.MkdirAll(b.dir, 0o700); err != nil {
@@ -158,18 +159,13 @@ func freePorts(n int) (int, error) {
 	return 0, errors.New("no free ports")
 }
 
-// start runs a box's process; its output is appended to output.log beside its directory.
+// start runs a box's process; its output is appended to a log beside its directory.
 func (s *site) start(b *box) error {
-	return s.startAs(b, s.program, "run", "--config", filepath.Join(b.dir, "holdfast.toml"))
-}
-
-// startAs runs another program in a box's place.
-func (s *site) startAs(b *box, program string, args ...string) error {
 	log, err := os.OpenFile(b.dir+".log", os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o644)
 	if err != nil {
 		return err
 	}
-	cmd := exec.Command(program, args...)
+	cmd := exec.Command(b.command[0], append(slices.Clone(b.command[1:]), "--config", filepath.Join(b.dir, "holdfast.toml"))...)
 	cmd.Stdout, cmd.Stderr = log, log
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
 	if err := spawn(cmd); err != nil {

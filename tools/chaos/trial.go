@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/holdfast-edge/holdfast/coord"
+	"github.com/holdfast-edge/holdfast/coord/liar"
 	"github.com/holdfast-edge/holdfast/firmware/config"
 )
 
@@ -28,7 +29,9 @@ type row struct {
 	valueBytes int
 	config     func(*config.Config)
 	place      func(t *trial, i int, dir string) error
-	try        func(ctx context.Context, t *trial) error
+	// liars: the first box lies as each of them in turn (liars.go).
+	liars []liar.Kind
+	try   func(ctx context.Context, t *trial) error
 }
 
 // trial is one run of one row.
@@ -65,6 +68,11 @@ func (t *trial) run(ctx context.Context) (err error) {
 		return err
 	}
 	t.undo = append(t.undo, func() error { t.site.close(); return nil })
+	if len(t.row.liars) > 0 {
+		if err := t.placeLiar(ctx); err != nil {
+			return err
+		}
+	}
 	if err := t.site.startAll(); err != nil {
 		return err
 	}

@@ -1,10 +1,10 @@
-// Command liarbox runs a real box that lies: `holdfast run` in all but what it says to the other boxes, which goes
-// through coord/liar. It is for tools/chaos; a site with more than f of them has no promises.
+// Command liarbox is a box that lies: the product as `holdfast run` runs it, with a liar (coord/liar) between it and its
+// links. It is honest until SIGUSR1, then it lies as the first of -kind, at the next SIGUSR1 as the next one, and in
+// the end it is honest again. tools/chaos builds it and runs it in sites of real boxes.
 package main
 
 import (
 	"context"
-	"errors"
 	"flag"
 	"fmt"
 	"log/slog"
@@ -12,6 +12,7 @@ import (
 	"os"
 	"os/signal"
 	"slices"
+	"strings"
 	"sync"
 	"syscall"
 	"time"
@@ -24,84 +25,115 @@ import (
 )
 
 func main() {
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
-	defer stop()
+	ctx, cancel := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	defer cancel()
 	if err := run(ctx); err != nil {
 		fmt.Fprintln(os.Stderr, "liarbox:", err)
+		cancel()
 		os.Exit(1)
 	}
 }
 
 func run(ctx context.Context) error {
-	kind := flag.String("kind", "", "how it lies: one of coord/liar's `kinds`")
-	file := flag.String("config", "", "the box's configuration `file`")
+	words := flag.String("kind", string(liar.Chaos), "how to lie: `kinds` of coord/liar, with commas between them")
+	file := flag.String("config", "holdfast.toml", "the configuration `file` of the box")
 	flag.Parse()
-	if !slices.Contains(liar.Kinds(), liar.Kind(*kind)) {
-		return fmt.Errorf("-kind %q; it is one of %v", *kind, liar.Kinds())
+	l := &liarbox{signals: make(chan os.Signal, 1), log: slog.New(slog.NewTextHandler(os.Stderr, nil))}
+	for _, word := range strings.Split(*words, ",") {
+		if !slices.Contains(liar.Kinds(), liar.Kind(word)) {
+			return fmt.Errorf("-kind %s: there is no liar %q; there are %v", *words, word, liar.Kinds())
+		}
+		l.kinds = append(l.kinds, liar.Kind(word))
 	}
-	if *file == "" {
-		return errors.New("-config is missing")
-	}
+	signal.Notify(l.signals, syscall.SIGUSR1)
 	c, err := config.Load(*file)
 	if err != nil {
 		return err
 	}
-	return box.Run(ctx, box.Options{
-		Config: c, Version: "liar", Logger: slog.New(slog.NewTextHandler(os.Stderr, nil)),
-		Wrap: func(w box.Wrapped, connect box.Connect) box.Connect {
-			x := &lies{start: time.Now(), l: liar.New(liar.Kind(*kind), liar.Config{
-				Self: w.Self, Members: w.Members, Keys: w.Keys, Rand: rand.New(rand.NewPCG(rand.Uint64(), rand.Uint64())),
-				Timeout: time.Duration(c.Timeouts.Round), TermRounds: site.TermRounds,
-			})}
-			return func(h site.Handlers) (site.Links, error) {
-				hear := h.Message
-				h.Message = func(from int, m *coord.PeerMsg) {
-					x.in(from, m)
-					hear(from, m)
-				}
-				links, err := connect(h)
-				if err != nil {
-					return nil, err
-				}
-				x.mu.Lock()
-				defer x.mu.Unlock()
-				x.Links = links
-				return x, nil
-			}
-		},
-	})
+	l.timeout = time.Duration(c.Timeouts.Round)
+	return box.Run(ctx, box.Options{Config: c, Version: "liarbox", Logger: l.log, Wrap: l.wrap})
 }
 
-// lies are links behind which a liar stands.
-type lies struct {
+// liarbox is what comes between a box and its links.
+type liarbox struct {
 	site.Links
-	start time.Time
-	mu    sync.Mutex
-	l     *liar.Liar
+	who     box.Wrapped
+	kinds   []liar.Kind // still to come
+	signals chan os.Signal
+	timeout time.Duration
+	log     *slog.Logger
+	began   time.Time
+
+	mu  sync.Mutex
+	now *liar.Liar // nil: honest
 }
 
-// Send says something else than o, perhaps.
-func (x *lies) Send(o coord.Out) {
-	x.mu.Lock()
-	defer x.mu.Unlock()
-	x.say(x.l.Out(o, int64(time.Since(x.start))))
-}
-
-func (x *lies) in(from int, m *coord.PeerMsg) {
-	x.mu.Lock()
-	defer x.mu.Unlock()
-	if x.Links != nil {
-		x.say(x.l.In(from, m))
+func (l *liarbox) wrap(w box.Wrapped, connect box.Connect) box.Connect {
+	return func(h site.Handlers) (site.Links, error) {
+		l.who, l.began = w, time.Now()
+		deliver := h.Message
+		h.Message = func(from int, m *coord.PeerMsg) {
+			l.lie(func(x *liar.Liar) []liar.Send { return x.In(from, m) })
+			deliver(from, m)
+		}
+		var err error
+		l.Links, err = connect(h)
+		return l, err
 	}
 }
 
-func (x *lies) say(sends []liar.Send) {
-	for _, s := range sends {
+// Run lets the links run, and becomes another liar at every signal.
+func (l *liarbox) Run(ctx context.Context) error {
+	go func() {
+		for {
+			select {
+			case <-ctx.Done():
+				return
+			case <-l.signals:
+				l.next()
+			}
+		}
+	}()
+	return l.Links.Run(ctx)
+}
+
+func (l *liarbox) next() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.now = nil
+	if len(l.kinds) == 0 {
+		l.log.Warn("honest again")
+		return
+	}
+	l.now = liar.New(l.kinds[0], liar.Config{
+		Self: l.who.Self, Members: l.who.Members, Keys: l.who.Keys, Rand: rand.New(rand.NewPCG(rand.Uint64(), rand.Uint64())),
+		Timeout: l.timeout, TermRounds: site.TermRounds,
+	})
+	l.log.Warn("begins to lie", "kind", l.kinds[0])
+	l.kinds = l.kinds[1:]
+}
+
+// Send sends what the liar makes of o.
+func (l *liarbox) Send(o coord.Out) {
+	if !l.lie(func(x *liar.Liar) []liar.Send { return x.Out(o, time.Since(l.began).Nanoseconds()) }) {
+		l.Links.Send(o)
+	}
+}
+
+// lie sends what fn gives, unless the box is honest; it says whether it lied.
+func (l *liarbox) lie(fn func(*liar.Liar) []liar.Send) bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.now == nil {
+		return false
+	}
+	for _, s := range fn(l.now) {
 		o := coord.Out{To: s.To, Msg: s.Msg}
 		if s.After == 0 {
-			x.Links.Send(o)
+			l.Links.Send(o)
 		} else {
-			time.AfterFunc(s.After, func() { x.Links.Send(o) })
+			time.AfterFunc(s.After, func() { l.Links.Send(o) })
 		}
 	}
+	return true
 }
