@@ -294,7 +294,7 @@ func explain(o options, s sim.Options, f *Failure, w io.Writer) error {
 		s = sim.Shrink(s, o.shrink)
 	}
 	lines, r := timeline(s)
-	fmt.Fprintf(w, "shrunk scenario, %s:\n%s", r.Fail, indent(s.Plan.String()))
+	fmt.Fprintf(w, "shrunk scenario, %s:\n%s", r.Fail, indent(r.Options.Plan.String()))
 	const tail = 60
 	if len(lines) > tail {
 		fmt.Fprintf(w, "the last %d of %d lines of its timeline:\n", tail, len(lines))
@@ -303,7 +303,7 @@ func explain(o options, s sim.Options, f *Failure, w io.Writer) error {
 		fmt.Fprintf(w, "  %v\n", e)
 	}
 	var err error
-	f.Page, err = draw(o.dir, s, r, lines)
+	f.Page, err = draw(o.dir, r.Options, r, lines)
 	if err == nil {
 		fmt.Fprintf(w, "drawn in %s\n\n", f.Page)
 	}
