@@ -97,11 +97,8 @@ func (b *Box) onPart(from int, p *coord.SnapshotPart) {
 		return
 	}
 	if len(p.Data) == 0 && p.Chunk >= 0 || p.Chunk < 0 && sha256.Sum256(p.Data) != s.cp.State {
-		if from != s.from {
-			return
-		}
-		// It has not got it: the next one. A newer checkpoint is offered by whoever has one.
-		if p.Checkpoint != nil && p.Checkpoint.Header != nil && p.Checkpoint.Header.Height > s.cp.Header.Height {
+		// It has not got it: the next one. A newer checkpoint is offered by whoever has one, and f+1 have signed it.
+		if c := p.Checkpoint; c != nil && c.Header != nil && c.Header.Height > s.cp.Header.Height && b.core.VerifyCheckpoint(c) {
 			if s.manifest != nil {
 				b.fx.Install = append(b.fx.Install, InstallStep{Abort: true})
 			}
@@ -109,7 +106,9 @@ func (b *Box) onPart(from int, p *coord.SnapshotPart) {
 			b.onOffer(from, p.Checkpoint)
 			return
 		}
-		s.at = b.now
+		if from == s.from {
+			s.at = b.now
+		}
 		return
 	}
 	if p.Chunk < 0 {
