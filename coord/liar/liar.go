@@ -38,7 +38,7 @@ const (
 	Late      Kind = "late"      // proposes just before it would be given up, and is quick with everything else
 	Victim    Kind = "victim"    // one box gets nothing from it
 	Starver   Kind = "starver"   // as a leader it orders everybody's batches but one author's
-	Poisoner  Kind = "poisoner"  // its batches carry bad signatures and each misses one box; it does not vote
+	Poisoner  Kind = "poisoner"  // its batches carry bad signatures and each misses one box; it neither votes nor leads
 	Chaos     Kind = "chaos"     // all of it
 )
 

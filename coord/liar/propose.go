@@ -47,7 +47,8 @@ func (l *Liar) starve(to int, p *coord.Proposal) bool {
 // poison gives out batches that only those can use who got them from it.
 func (l *Liar) poison(o coord.Out) bool {
 	switch {
-	case o.Msg.Vote != nil:
+	case o.Msg.Vote != nil || o.Msg.Proposal != nil:
+	case o.Msg.Batch != nil && o.To != coord.ToAll:
 	case o.Msg.Batch != nil:
 		without := (l.c.Self + 1 + l.r.IntN(l.n-1)) % l.n // another one for each batch, so that every leader has some
 		l.each(o, func(to int) {

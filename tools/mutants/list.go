@@ -168,10 +168,6 @@ var mutants = []Mutant{
 		Old: "		return since + c.cfg.Starve\n	}\n	return 0", New: "	}\n	return 0",
 	},
 	{
-		Name: "no-late-empty", What: "a term that was left without an empty vote stays without", File: rounds,
-		Old: "	for t := c.term(c.finalKnown()); t < c.term(c.cur); t++ {\n		ts := c.terms[t]\n		if ts == nil", New: "	for t := c.term(c.cur); t < c.term(c.cur); t++ {\n		ts := c.terms[t]\n		if ts == nil",
-	},
-	{
 		Name: "unverified-batches", What: "a leader proposes batches whose authors' signatures it did not check", Liar: "poisoner", File: pool,
 		Old: "		if !h.verified && h.Batch.Author != c.cfg.Members[c.cfg.Self] {", New: "		if h == nil {",
 	},
@@ -188,16 +184,8 @@ var mutants = []Mutant{
 		Old: "		if h.pending && c.cfg.Done(h.Batch.Author, h.Batch.Seq) {", New: "		if h == nil {",
 	},
 	{
-		Name: "late-proposal-dropped", What: "a box that missed a batch forgets the proposal, which is notarized then", File: certs,
-		Old: "	if rs := c.rounds[x.Round]; rs.prop != nil && rs.propDigest == x.Digest {", New: "	if rs := c.rounds[x.Round]; rs == nil {",
-	},
-	{
 		Name: "leaves-a-term-unproven", What: "a term is left by a notarization that was counted and not proved", File: rounds,
 		Old: "	if c.term(p+1) != c.term(p) && p > c.proven {", New: "	if p > c.proven+1_000_000 {",
-	},
-	{
-		Name: "cert-in-log-not-used", What: "after a restart the signatures of a certificate in the log prove nothing", File: prove,
-		Old: "		if v := &rs.votes[s.Voter]; !v.has {", New: "		if v := &rs.votes[s.Voter]; !v.has && c.n == 0 {",
 	},
 
 	// A log that is not whole.
@@ -214,14 +202,6 @@ var mutants = []Mutant{
 		Old: "	if k < c.q-1 {", New: "	if k < 1 {",
 	},
 	{
-		Name: "silent-one-term", What: "a box with amnesia is silent for this term only", File: recall,
-		Old: "		from := c.first(c.term(high) + 2)", New: "		from := c.first(c.term(high) + 1)",
-	},
-	{
-		Name: "amnesia-not-written", What: "amnesia is forgotten in the next restart", File: core,
-		Old: "		c.recall.from = *r.Silent\n", New: "		_ = *r.Silent\n",
-	},
-	{
 		Name: "no-step-aside", What: "nobody ends a term early for a box with amnesia", File: rounds,
 		Old: "	if c.stepsAside() {", New: "	if c.stepsAside() && c.n == 0 {",
 	},
@@ -236,16 +216,8 @@ var mutants = []Mutant{
 		Old: "	case seq == 0 || b != nil && b.seen.has(seq):\n		return batchDone", New: "	case seq == 0:\n		return batchDone\n	case b != nil && b.seen.has(seq):\n		return batchNew",
 	},
 	{
-		Name: "numbers-used-again", What: "after a restart batches get numbers that were used", File: box,
-		Old: "	b.nextSeq = (b.nextSeq>>seqBitsPerStart + 1) << seqBitsPerStart\n", New: "	b.nextSeq = b.nextSeq&^7 + 1\n",
-	},
-	{
 		Name: "answers-too-early", What: "a client is told before its batch is final", File: box,
 		Old: "	b.own[bt.Seq] = &ownBatch{digest: d, requests: rs, closedAt: b.now}\n", New: "	for _, r := range rs {\n		b.answer(r, coord.Reply{Height: b.st.Height() + 1})\n	}\n	b.own[bt.Seq] = &ownBatch{digest: d, closedAt: b.now}\n",
-	},
-	{
-		Name: "checkpoint-late", What: "a checkpoint's state is that of a later block", File: box,
-		Old: "	if b.wantPoint || b.frozen() || len(b.backlog) > 0 {", New: "	if b.frozen() || len(b.backlog) > 0 {",
 	},
 	{
 		Name: "applies-while-fetching", What: "blocks are applied while the state is being replaced", File: snapshot,

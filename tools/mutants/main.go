@@ -274,5 +274,25 @@ first seeds come in an order that depends on the cores.
 		}
 		fmt.Fprintf(&s, "| %s | %s | %d | %d | %s |\n", r.Name, r.What, r.seeds, r.seed, strings.ReplaceAll(what, "|", "/"))
 	}
+	s.WriteString(leftOut)
 	return s.String()
 }
+
+const leftOut = `
+## Tried, not noticed, and left out
+
+These change how fast or by which of two ways a site comes back, so no promise breaks, or only when several rare things
+meet. The code stays, each for the reason given.
+
+| the fault | why nothing is seen |
+|---|---|
+| a timer per round | with two blocks in the pipeline at most, rounds do not go on without finality |
+| f+1 empty votes of others are not joined | every box that has work gives the leader up by itself, later |
+| blocks that are not final do not count as work | their batches stay pending until they are final, and count |
+| a box binds itself to what it only counted (prove.go) | retransmission, f+1 words and the votes of a certificate in the log bring the others after it now; the stall that made the rule (decision 0001) has not come back in 20,000 seeds against the liar that causes it |
+| late empty votes are not cast; signatures of a certificate in the log are not used after a restart | each needs a lost log at the one wrong moment: one seed in 25,000 needed both |
+| a proposal that came too late is dropped | the block is fetched |
+| a box that does not know what it signed is silent for one term less; that it does not know is not replayed | the bound is of the worst case; the question at the next start finds it again |
+| numbers of batches are used again | sessions keep messages from taking effect twice; the client tries again |
+| a due checkpoint is forgotten when several blocks are applied together | the next one comes |
+`
