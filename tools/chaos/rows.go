@@ -612,7 +612,7 @@ func lossy(ctx context.Context, t *trial) error {
 	if after-before > 20 { // one a round's timeout of 500 ms: nothing is ordered then
 		err = fmt.Errorf("%d leader changes in 10 s", after-before)
 	}
-	return errors.Join(err, t.paused(since, 5*time.Second))
+	return errors.Join(err, t.paused(since, 10*time.Second)) // progress: the time-out may double four times
 }
 
 func (t *trial) wiresOf(i int, fn func(*wire)) {
