@@ -39,7 +39,7 @@ func run(ctx context.Context) error {
 	file := flag.String("config", "holdfast.toml", "the configuration `file` of the box")
 	flag.Parse()
 	l := &liarbox{signals: make(chan os.Signal, 1), log: slog.New(slog.NewTextHandler(os.Stderr, nil))}
-	for _, word := range strings.Split(*words, ",") {
+	for word := range strings.SplitSeq(*words, ",") {
 		if !slices.Contains(liar.Kinds(), liar.Kind(word)) {
 			return fmt.Errorf("-kind %s: there is no liar %q; there are %v", *words, word, liar.Kinds())
 		}
