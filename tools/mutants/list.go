@@ -111,7 +111,8 @@ var mutants = []Mutant{
 	},
 	{
 		Name: "level-unproven", What: "an empty certificate counts without the notarization below its level", File: certs,
-		Old: "ts.end.Round <= max(p+1, c.first(t))", New: "ts.end.Round > 0",
+		Seed: 141,
+		Old:  "ts.end.Round <= max(p+1, c.first(t))", New: "ts.end.Round > 0",
 	},
 	{
 		Name: "parent-unproven", What: "a proposal's proof need not be of its parent", Liar: "usurper", File: rounds,
@@ -123,7 +124,8 @@ var mutants = []Mutant{
 	},
 	{
 		Name: "catch-up-unlinked", What: "the hash chain of a catch-up is not followed", Liar: "historian", File: final,
-		Old: "		if b == nil || b.Digest() != next || !b.Whole() {", New: "		if b == nil || len(next) == 0 {",
+		Seed: 3163,
+		Old:  "		if b == nil || b.Digest() != next || !b.Whole() {", New: "		if b == nil || len(next) == 0 {",
 	},
 	{
 		Name: "catch-up-believed", What: "the certificate of a catch-up is not judged", File: final,
@@ -135,7 +137,8 @@ var mutants = []Mutant{
 	},
 	{
 		Name: "chunk-not-compared", What: "a piece of a fetched state is taken unseen", Liar: "historian", File: snapshot,
-		Old: "		if d := sha256.Sum256(p.Data); string(d[:]) != string(s.manifest[32*p.Chunk:32*p.Chunk+32]) {", New: "		if d := sha256.Sum256(p.Data); len(d) == 0 {",
+		Seed: 169,
+		Old:  "		if d := sha256.Sum256(p.Data); string(d[:]) != string(s.manifest[32*p.Chunk:32*p.Chunk+32]) {", New: "		if d := sha256.Sum256(p.Data); len(d) == 0 {",
 	},
 	{
 		Name: "manifest-not-compared", What: "the manifest of a fetched state is taken unseen", File: snapshot,
@@ -153,11 +156,13 @@ var mutants = []Mutant{
 	},
 	{
 		Name: "no-timer-after-restart", What: "a restarted box has no timer until something is final", File: rounds,
-		Old: "	if c.armedAt == 0 {\n		c.armedAt = c.now", New: "	if c.armedAt == 0 && c.finalAt == 0 && c.final.Height > 0 {\n		return\n	}\n	if c.armedAt == 0 {\n		c.armedAt = c.now",
+		Seed: 113,
+		Old:  "	if c.armedAt == 0 {\n		c.armedAt = c.now", New: "	if c.armedAt == 0 && c.finalAt == 0 && c.final.Height > 0 {\n		return\n	}\n	if c.armedAt == 0 {\n		c.armedAt = c.now",
 	},
 	{
 		Name: "no-back-off", What: "the time-out does not grow with failed terms", File: rounds,
-		Old: "func (c *Core) timeout() int64 { return c.cfg.Timeout << c.backoff() }", New: "func (c *Core) timeout() int64 { return c.cfg.Timeout + 0*c.backoff() }",
+		Seed: 17,
+		Old:  "func (c *Core) timeout() int64 { return c.cfg.Timeout << c.backoff() }", New: "func (c *Core) timeout() int64 { return c.cfg.Timeout + 0*c.backoff() }",
 	},
 	{
 		Name: "depth-bound-in-a-new-term", What: "the depth bound holds up the block that makes the others final", File: rounds,
@@ -185,17 +190,20 @@ var mutants = []Mutant{
 	},
 	{
 		Name: "leaves-a-term-unproven", What: "a term is left by a notarization that was counted and not proved", File: rounds,
-		Old: "	if c.term(p+1) != c.term(p) && p > c.proven {", New: "	if p > c.proven+1_000_000 {",
+		Seed: 341,
+		Old:  "	if c.term(p+1) != c.term(p) && p > c.proven {", New: "	if p > c.proven+1_000_000 {",
 	},
 
 	// A log that is not whole.
 	{
 		Name: "never-asks", What: "a box that starts does not ask what it signed", File: recall,
-		Old: "	c.recall.asking = c.cfg.Nonce != 0 || c.recall.from == coord.SilentUnknown\n", New: "	c.recall.asking = c.recall.from == coord.SilentUnknown\n",
+		Seed: 303,
+		Old:  "	c.recall.asking = c.cfg.Nonce != 0 || c.recall.from == coord.SilentUnknown\n", New: "	c.recall.asking = c.recall.from == coord.SilentUnknown\n",
 	},
 	{
 		Name: "answers-ignored", What: "votes that the others show are ignored", File: recall,
-		Old: "		if c.recall.from != coord.SilentUnknown {\n			c.forget()\n		}\n", New: "",
+		Seed: 637,
+		Old:  "		if c.recall.from != coord.SilentUnknown {\n			c.forget()\n		}\n", New: "",
 	},
 	{
 		Name: "one-answer", What: "one answer is enough", File: recall,
@@ -221,7 +229,8 @@ var mutants = []Mutant{
 	},
 	{
 		Name: "applies-while-fetching", What: "blocks are applied while the state is being replaced", File: snapshot,
-		Old: "func (b *Box) frozen() bool { return b.snap != nil && b.snap.complete }", New: "func (b *Box) frozen() bool { return b.snap != nil && b.snap.complete && b.me == coord.BoxID{} }",
+		Seed: 114,
+		Old:  "func (b *Box) frozen() bool { return b.snap != nil && b.snap.complete }", New: "func (b *Box) frozen() bool { return b.snap != nil && b.snap.complete && b.me == coord.BoxID{} }",
 	},
 	{
 		Name: "snapshot-source-stuck", What: "a member that does not answer is asked for a state for ever", File: snapshot,
