@@ -121,8 +121,24 @@ func (c *Core) onRecall(from int, m *coord.Recall) {
 	c.send(from, &coord.PeerMsg{Recalled: &coord.Recalled{Nonce: m.Nonce, Round: c.cur, Votes: c.Known(from)}})
 }
 
-// Known is the highest votes of a member that we know, at most one of each kind.
+// Known is the highest votes of a member that we know, at most one of each kind: those that we heard, and those in the
+// certificates that we hold.
 func (c *Core) Known(member int) (vs []*coord.Vote) {
+	for _, rs := range c.rounds {
+		for _, x := range [2]*coord.Cert{rs.notar, rs.fin} {
+			if x != nil {
+				c.rememberCert(x)
+			}
+		}
+	}
+	for _, ts := range c.terms {
+		if ts.end != nil {
+			c.rememberCert(ts.end)
+		}
+	}
+	if c.finalCert != nil {
+		c.rememberCert(c.finalCert)
+	}
 	for _, v := range c.recall.known[member] {
 		if v != nil {
 			vs = append(vs, v)

@@ -31,18 +31,20 @@ import (
 // honest box, and all boxes have the same state; then, within RestMax, nobody has anything to do.
 type checker struct {
 	s       *Sim
+	shown   map[coord.Digest]bool // the blocks of canon
 	canon   map[uint64]coord.Digest
 	notar   map[voteKey]coord.Digest
 	fin     map[voteKey]coord.Digest
-	finTop  map[voteKey]uint64   // by term: highest finalize vote
-	empty   map[voteKey]uint64   // by term: level
-	votes   map[certKey]uint64   // which honest boxes sent that vote, by bit
-	level   map[voteKey]uint64   // by term: the lowest level that a box ever sent
-	faulty  int                  // liars
-	past    map[int][]coord.Vote // by box: what it signed and does not know
-	excused map[int]bool         // boxes that may have voted twice without knowing
-	acked   []uint64             // by machine: the highest height that it told a client of
-	seen    []progress           // by machine
+	finTop  map[voteKey]uint64       // by term: highest finalize vote
+	empty   map[voteKey]uint64       // by term: level
+	votes   map[certKey]uint64       // which honest boxes sent that vote, by bit
+	level   map[voteKey]uint64       // by term: the lowest level that a box ever sent
+	faulty  int                      // liars
+	past    map[int][]coord.Vote     // by box: what it signed and does not know
+	known   map[int]map[certKey]bool // by box: its votes that were well known when it last started
+	excused map[int]bool             // boxes that may have voted twice without knowing
+	acked   []uint64                 // by machine: the highest height that it told a client of
+	seen    []progress               // by machine
 	wires   uint64
 }
 
@@ -65,10 +67,10 @@ type progress struct {
 
 func newChecker(s *Sim) checker {
 	return checker{
-		s: s, canon: map[uint64]coord.Digest{}, notar: map[voteKey]coord.Digest{}, fin: map[voteKey]coord.Digest{},
+		s: s, canon: map[uint64]coord.Digest{}, shown: map[coord.Digest]bool{}, notar: map[voteKey]coord.Digest{}, fin: map[voteKey]coord.Digest{},
 		finTop: map[voteKey]uint64{}, empty: map[voteKey]uint64{}, votes: map[certKey]uint64{}, level: map[voteKey]uint64{},
 		acked: make([]uint64, len(s.nodes)), seen: make([]progress, len(s.nodes)), faulty: len(s.plan.Liars),
-		past: map[int][]coord.Vote{}, excused: map[int]bool{},
+		past: map[int][]coord.Vote{}, excused: map[int]bool{}, known: map[int]map[certKey]bool{},
 	}
 }
 
@@ -79,6 +81,7 @@ func newChecker(s *Sim) checker {
 func (c *checker) forgets(m *machine) {
 	has, final := m.disk.votes(uint8(m.id))
 	c.excused[m.id] = true
+	c.known[m.id] = c.wellKnown(m)
 	c.past[m.id] = nil // what it forgot before and nobody told it stays forgotten
 	take := func(kind coord.VoteKind, seen map[voteKey]coord.Digest) {
 		for k, d := range seen {
@@ -108,22 +111,30 @@ func (c *checker) forgets(m *machine) {
 	}
 }
 
-// decides: a box that does not know that it forgot sends its first vote. If so many others know one of its votes that
-// nobody can ask a quorum without hearing of it, it must not contradict any.
-func (c *checker) decides(m *machine) {
-	past := c.past[m.id]
-	known := map[certKey]int{}
+// wellKnown are the votes of a box that so many honest others know that nobody can ask a quorum without hearing of them.
+func (c *checker) wellKnown(m *machine) map[certKey]bool {
+	known, well := map[certKey]int{}, map[certKey]bool{}
 	for _, o := range c.s.honest {
 		if o.box == nil || o.id == m.id {
 			continue
 		}
 		for _, v := range o.box.Core().Known(m.id) {
-			known[certKey{v.Kind, v.Round, v.Digest}]++
+			k := certKey{v.Kind, v.Round, v.Digest}
+			if known[k]++; known[k] > c.s.f {
+				well[k] = true
+			}
 		}
 	}
+	return well
+}
+
+// decides: a box that does not know that it forgot sends its first vote. If one of its votes was well known when
+// it started, and is, it must not contradict any.
+func (c *checker) decides(m *machine) {
+	past, now := c.past[m.id], c.wellKnown(m)
 	for i := range past {
 		v := &past[i]
-		if known[certKey{v.Kind, v.Round, v.Digest}] > c.s.f {
+		if k := (certKey{v.Kind, v.Round, v.Digest}); now[k] && c.known[m.id][k] {
 			delete(c.past, m.id)
 			for k := range past {
 				past[k].Voter = uint8(m.id)
@@ -193,7 +204,7 @@ func (c *checker) visible(m *machine, e *pending) {
 	if o, ok := c.canon[e.height]; ok && o != e.final {
 		c.s.bad("FORK at height %d on box %d", e.height, m.idx)
 	}
-	c.canon[e.height] = e.final
+	c.canon[e.height], c.shown[e.final] = e.final, true
 	if e.height > m.applied {
 		c.s.log(m.idx, "final", "height %d %v", e.height, e.final.Short())
 	}
@@ -211,6 +222,9 @@ func (c *checker) holds(m *machine, x *coord.Cert) {
 			}
 		}
 	case coord.VoteNotarize, coord.VoteFinalize:
+		if x.Kind == coord.VoteFinalize && c.shown[x.Digest] { // as the ancestor of a final block: f+1 boxes may say so
+			return
+		}
 		k += bits.OnesCount64(c.votes[certKey{x.Kind, x.Round, x.Digest}])
 	default:
 		return

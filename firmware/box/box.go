@@ -152,7 +152,12 @@ func (r *running) run(ctx context.Context) error {
 	})
 	var streams []*part
 	for _, l := range r.native {
-		streams = append(streams, start(never, stop, "native stream", func(context.Context) error { return r.streams.Serve(l) }))
+		streams = append(streams, start(never, stop, "native stream", func(context.Context) error {
+			if err := r.streams.Serve(l); !errors.Is(err, native.ErrStopped) {
+				return err
+			}
+			return nil // the box was stopped before this began
+		}))
 	}
 	<-alive.Done()
 
