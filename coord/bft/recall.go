@@ -1,6 +1,10 @@
 package bft
 
-import "github.com/holdfast-edge/holdfast/coord"
+import (
+	"slices"
+
+	"github.com/holdfast-edge/holdfast/coord"
+)
 
 // A box votes twice when it comes back with a log that is not the one it voted with: an old image of its disk, a
 // log whose end was damaged, no log at all. So a box that starts asks the others, before it votes, which
@@ -27,6 +31,7 @@ type recall struct {
 	from uint64
 	// logged is the last round that is final by our own log: what we signed up to it is not kept.
 	logged uint64
+	mine   []coord.Vote // what we signed above it, by our own log
 	asking bool
 	by     []recalled
 	// known are the highest votes of each member, by kind, to tell it when it asks.
@@ -58,6 +63,19 @@ func (c *Core) Silent() (until uint64, asking bool) {
 
 func (c *Core) startRecall() {
 	c.recall.logged = c.finalKnown()
+	for r, rs := range c.rounds {
+		if v := rs.votes[c.cfg.Self]; v.has {
+			c.recall.mine = append(c.recall.mine, coord.Vote{Kind: coord.VoteNotarize, Round: r, Digest: v.digest})
+		}
+		if v := rs.fins[c.cfg.Self]; v.has {
+			c.recall.mine = append(c.recall.mine, coord.Vote{Kind: coord.VoteFinalize, Round: r, Digest: v.digest})
+		}
+	}
+	for _, ts := range c.terms {
+		if v := ts.empties[c.cfg.Self]; v.has {
+			c.recall.mine = append(c.recall.mine, coord.Vote{Kind: coord.VoteEmpty, Round: v.round})
+		}
+	}
 	c.recall.asking = c.cfg.Nonce != 0 || c.recall.from == coord.SilentUnknown
 	c.recallDone()
 }
@@ -169,32 +187,19 @@ func (c *Core) onRecalled(from int, m *coord.Recalled) {
 	c.progressed = true
 }
 
-// knows says whether a vote of ours is in our log, or so old that we could not contradict it.
+// knows says whether a vote of ours was in our log when we started, or so old that the log need not have it. What became
+// final since does not count: that we forgot a vote below it says that we may have forgotten one above.
 func (c *Core) knows(v *coord.Vote) bool {
-	final := max(c.final.Round, c.recall.logged)
-	switch v.Kind {
-	case coord.VoteNotarize, coord.VoteFinalize:
-		if v.Round <= final {
-			return true
-		}
-		rs := c.rounds[v.Round]
-		if rs == nil {
-			return false
-		}
-		s := &rs.votes[c.cfg.Self]
-		if v.Kind == coord.VoteFinalize {
-			s = &rs.fins[c.cfg.Self]
-		}
-		return s.has && s.digest == v.Digest
-	case coord.VoteEmpty:
-		t := c.term(v.Round)
-		if t < c.term(final) {
-			return true
-		}
-		ts := c.terms[t]
-		return ts != nil && ts.empties[c.cfg.Self].has && ts.empties[c.cfg.Self].round == v.Round
+	old := v.Round <= c.recall.logged
+	if v.Kind == coord.VoteEmpty { // its round is the level from which it finalizes nothing in the term
+		old = c.term(v.Round) < c.term(c.recall.logged)
 	}
-	return true
+	if old {
+		return true
+	}
+	return slices.ContainsFunc(c.recall.mine, func(m coord.Vote) bool {
+		return m.Kind == v.Kind && m.Round == v.Round && m.Digest == v.Digest
+	})
 }
 
 // recallDone ends the asking when enough others have answered.

@@ -35,16 +35,16 @@ type checker struct {
 	canon   map[uint64]coord.Digest
 	notar   map[voteKey]coord.Digest
 	fin     map[voteKey]coord.Digest
-	finTop  map[voteKey]uint64       // by term: highest finalize vote
-	empty   map[voteKey]uint64       // by term: level
-	votes   map[certKey]uint64       // which honest boxes sent that vote, by bit
-	level   map[voteKey]uint64       // by term: the lowest level that a box ever sent
-	faulty  int                      // liars
-	past    map[int][]coord.Vote     // by box: what it signed and does not know
-	known   map[int]map[certKey]bool // by box: its votes that were well known when it last started
-	excused map[int]bool             // boxes that may have voted twice without knowing
-	acked   []uint64                 // by machine: the highest height that it told a client of
-	seen    []progress               // by machine
+	finTop  map[voteKey]uint64         // by term: highest finalize vote
+	empty   map[voteKey]uint64         // by term: level
+	votes   map[certKey]uint64         // which honest boxes sent that vote, by bit
+	level   map[voteKey]uint64         // by term: the lowest level that a box ever sent
+	faulty  int                        // liars
+	past    map[int][]coord.Vote       // by box: what it signed and does not know
+	known   map[int]map[certKey]uint64 // by box: who knew which votes of its own when it last started, by bit
+	excused map[int]bool               // boxes that may have voted twice without knowing
+	acked   []uint64                   // by machine: the highest height that it told a client of
+	seen    []progress                 // by machine
 	wires   uint64
 }
 
@@ -70,7 +70,7 @@ func newChecker(s *Sim) checker {
 		s: s, canon: map[uint64]coord.Digest{}, shown: map[coord.Digest]bool{}, notar: map[voteKey]coord.Digest{}, fin: map[voteKey]coord.Digest{},
 		finTop: map[voteKey]uint64{}, empty: map[voteKey]uint64{}, votes: map[certKey]uint64{}, level: map[voteKey]uint64{},
 		acked: make([]uint64, len(s.nodes)), seen: make([]progress, len(s.nodes)), faulty: len(s.plan.Liars),
-		past: map[int][]coord.Vote{}, excused: map[int]bool{}, known: map[int]map[certKey]bool{},
+		past: map[int][]coord.Vote{}, excused: map[int]bool{}, known: map[int]map[certKey]uint64{},
 	}
 }
 
@@ -81,7 +81,7 @@ func newChecker(s *Sim) checker {
 func (c *checker) forgets(m *machine) {
 	has, final := m.disk.votes(uint8(m.id))
 	c.excused[m.id] = true
-	c.known[m.id] = c.wellKnown(m)
+	c.known[m.id] = c.knows(m)
 	c.past[m.id] = nil // what it forgot before and nobody told it stays forgotten
 	take := func(kind coord.VoteKind, seen map[voteKey]coord.Digest) {
 		for k, d := range seen {
@@ -111,30 +111,28 @@ func (c *checker) forgets(m *machine) {
 	}
 }
 
-// wellKnown are the votes of a box that so many honest others know that nobody can ask a quorum without hearing of them.
-func (c *checker) wellKnown(m *machine) map[certKey]bool {
-	known, well := map[certKey]int{}, map[certKey]bool{}
+// knows says which honest others know which votes of a box, by bit.
+func (c *checker) knows(m *machine) map[certKey]uint64 {
+	known := map[certKey]uint64{}
 	for _, o := range c.s.honest {
 		if o.box == nil || o.id == m.id {
 			continue
 		}
 		for _, v := range o.box.Core().Known(m.id) {
-			k := certKey{v.Kind, v.Round, v.Digest}
-			if known[k]++; known[k] > c.s.f {
-				well[k] = true
-			}
+			known[certKey{v.Kind, v.Round, v.Digest}] |= 1 << o.id
 		}
 	}
-	return well
+	return known
 }
 
-// decides: a box that does not know that it forgot sends its first vote. If one of its votes was well known when
-// it started, and is, it must not contradict any.
+// decides: a box that does not know that it forgot sends its first vote. If more than f honest others knew one of its
+// votes when it started, and the same ones do, then nobody can ask a quorum without hearing of it: it must not
+// contradict any.
 func (c *checker) decides(m *machine) {
-	past, now := c.past[m.id], c.wellKnown(m)
+	past, now := c.past[m.id], c.knows(m)
 	for i := range past {
 		v := &past[i]
-		if k := (certKey{v.Kind, v.Round, v.Digest}); now[k] && c.known[m.id][k] {
+		if k := (certKey{v.Kind, v.Round, v.Digest}); bits.OnesCount64(now[k]&c.known[m.id][k]) > c.s.f {
 			delete(c.past, m.id)
 			for k := range past {
 				past[k].Voter = uint8(m.id)
@@ -253,9 +251,11 @@ func (c *checker) sends(m *machine, p *coord.PeerMsg) {
 	if int(v.Voter) != m.id {
 		c.s.bad("VOICE: box %d sent a vote of box %d", m.id, v.Voter)
 	}
-	if len(c.past[m.id]) > 0 && m.undecided && v.Kind != coord.VoteCheckpoint {
-		m.undecided = false
-		c.decides(m)
+	if m.undecided && m.box != nil {
+		if _, asking := m.box.Core().Silent(); !asking {
+			m.undecided = false
+			c.decides(m)
+		}
 	}
 	c.sent(m, v)
 }
