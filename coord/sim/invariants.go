@@ -21,7 +21,8 @@ import (
 //  4. a certificate that a box writes down holds: a quorum less the faulty boxes really sent that vote,
 //     and had it on disk when they did;
 //  5. acknowledged implies durable: a client is told of a height only when the box has shown it as final, so
-//     that by 4 a quorum has what makes it final on disk; a restarted box comes back to what it told;
+//     that by 4 a quorum has what makes it final on disk; in the end the box has it again. (Right after a power cut it may
+//     not: the block is final by what others have on disk too, and a box waits for its own votes only.)
 //  6. heights and revisions never go back on a running box;
 //  7. evidence convicts only liars, and without any nobody is suspected;
 //  8. what a box remembers, and what its log keeps below a signed checkpoint, is bounded;
@@ -165,8 +166,12 @@ func slow(o *Options) time.Duration { return 50 * (o.Plan.Net.DelayLo + o.Plan.N
 // liveMax bounds what a core remembers: a few windows of votes and the pending batches of all boxes.
 func (c *checker) liveMax() int { return 2000 + 400*c.s.n }
 
-// logMax bounds the records of a log: what was ordered since the last signed checkpoint, with a window of votes.
-const logMax = 40_000
+const (
+	// restMax bounds what a core remembers when nobody has anything to do: the newest of each.
+	restMax = 150
+	// logMax bounds the records of a log: what was ordered since the last signed checkpoint, with a window of votes.
+	logMax = 2000
+)
 
 func (c *checker) stepped(m *machine) {
 	if m.liar != "" || m.box == nil {
@@ -211,6 +216,9 @@ func (c *checker) visible(m *machine, e *pending) {
 
 // holds: enough honest boxes sent the votes of a certificate; the box's own may be about to be sent.
 func (c *checker) holds(m *machine, x *coord.Cert) {
+	if x.Epoch != c.s.members.Epoch {
+		c.s.bad("CERTIFICATE: box %d takes one of epoch %d", m.idx, x.Epoch)
+	}
 	k := c.faulty + 1
 	switch x.Kind {
 	case coord.VoteEmpty:
@@ -325,8 +333,11 @@ func (c *checker) replaced(m *machine) { c.acked[m.idx] = 0 }
 
 // ended checks what a box has in the end.
 func (c *checker) ended(m *machine) {
-	if m.applied < c.acked[m.idx] {
-		c.s.bad("LOST: box %d told a client of height %d and is at %d", m.idx, c.acked[m.idx], m.applied)
+	if h := m.box.State().Height(); h < c.acked[m.idx] {
+		c.s.bad("LOST: box %d told a client of height %d and is at %d", m.idx, c.acked[m.idx], h)
+	}
+	if l := m.box.Core().Live(); l > restMax {
+		c.s.bad("MEMORY: box %d remembers %d things at rest", m.idx, l)
 	}
 	if len(c.s.plan.Liars)+len(c.s.plan.Weak) == 0 {
 		for i, n := range m.box.Core().Stats().Bad {

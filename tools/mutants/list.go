@@ -98,8 +98,21 @@ var mutants = []Mutant{
 		Old: "	if c.same(x) {\n		c.strengthen(from, x, bound)", New: "	if rs := c.rounds[x.Round]; rs != nil && rs.notar != nil && x.Kind != coord.VoteEmpty {\n		return true\n	}\n	if c.same(x) {\n		c.strengthen(from, x, bound)",
 	},
 	{
-		Name: "epoch-not-compared", What: "a certificate of another epoch is believed", File: certs,
-		Old: "Vote{Kind: x.Kind, Epoch: x.Epoch, Round: r, Digest: x.Digest, Voter: s.Voter, Sig: s.Sig}", New: "Vote{Kind: x.Kind, Epoch: x.Epoch &^ x.Epoch, Round: r, Digest: x.Digest, Voter: s.Voter, Sig: s.Sig}",
+		Name: "epoch-not-compared", What: "a certificate of another epoch is believed", Liar: "historian", File: certs,
+		Old: " || x.Epoch != c.cfg.Epoch || x.Round == 0 ||", New: " || x.Round == 0 ||",
+		Also: []edit{{"Epoch: x.Epoch, Round: r, Digest: x.Digest, Voter: s.Voter, Sig: s.Sig}", "Epoch: c.cfg.Epoch, Round: r, Digest: x.Digest, Voter: s.Voter, Sig: s.Sig}"}},
+	},
+	{
+		Name: "rounds-kept", What: "old rounds are never forgotten", File: final,
+		Old: "			delete(c.rounds, r)\n		} else if rs.fin", New: "			continue\n		} else if rs.fin",
+	},
+	{
+		Name: "blocks-kept", What: "old blocks are never forgotten", File: final,
+		Old: "			delete(c.blocks, d)\n", New: "			_ = d\n",
+	},
+	{
+		Name: "never-stable", What: "no checkpoint lets the log be cut", File: checkpoint,
+		Old: "		if len(x.Sigs) >= c.q {\n			c.ckpt.stable", New: "		if len(x.Sigs) > c.n {\n			c.ckpt.stable",
 	},
 	{
 		Name: "one-claim", What: "one box's word is taken for a certificate", File: certs,

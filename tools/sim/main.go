@@ -109,7 +109,11 @@ func maker(o *options) (func(seed uint64) sim.Options, error) {
 		}
 		defer os.RemoveAll(dir)
 		for i := range max(o.n, 10) {
-			id, err := trust.LoadOrCreate(filepath.Join(dir, fmt.Sprint(i)))
+			box := filepath.Join(dir, fmt.Sprint(i))
+			if err := os.Mkdir(box, 0o700); err != nil {
+				return nil, err
+			}
+			id, err := trust.LoadOrCreate(box)
 			if err != nil {
 				return nil, err
 			}
