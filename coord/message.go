@@ -16,6 +16,21 @@ const (
 	// KindObserve adds a count to an object's counter: Key is the object, 8 bytes
 	// big-endian; Value is the count as an unsigned varint (absent: 1).
 	KindObserve Kind = 5
+
+	// 6 is coord/state's KindCheckpoint. The following belong to no session: a batch takes effect once,
+	// and nobody repeats them in another.
+
+	// KindKV is one operation of the etcd data model: Value is a kv.Op, Key the key of a put.
+	KindKV Kind = 7
+	// KindLease grants, revokes or renews a lease: Value is kv.AppendLease's.
+	KindLease Kind = 8
+	// KindCompact forgets history below a revision: Value is kv.AppendNumber's.
+	KindCompact Kind = 9
+	// KindTick is a box's word that a second has passed since the site's clock moved last; Value is the number of the next
+	// second. Only boxes send it.
+	KindTick Kind = 10
+	// KindBarrier does nothing: what is read after it took effect is not stale.
+	KindBarrier Kind = 11
 )
 
 // Columns are messages as a struct of arrays, so that a loop over one field touches

@@ -44,7 +44,13 @@ const (
 	SpaceCounters Space = 3 // observed objects
 	SpaceSessions Space = 4 // client sessions
 	SpaceBoxes    Space = 5 // which batches of each box took effect
-	SpaceMax            = 5
+	// SpaceHistory has the values of keys that newer ones replaced, by key and revision.
+	SpaceHistory Space = 6
+	// SpaceRevisions has what each revision changed, by revision.
+	SpaceRevisions Space = 7
+	SpaceLeases    Space = 8 // leases
+	SpaceLeaseKeys Space = 9 // keys of leases, by lease and key
+	SpaceMax             = 9
 )
 
 // Commit is the changes of the blocks up to and including Header, to be made durable together.

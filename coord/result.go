@@ -1,6 +1,10 @@
 package coord
 
-import "time"
+import (
+	"time"
+
+	"github.com/holdfast-edge/holdfast/coord/kv"
+)
 
 // Code is the outcome of one message or of one request.
 type Code uint8
@@ -61,6 +65,8 @@ type Result struct {
 	// Found and Value answer KindGet; Found also tells KindDelete's outcome. Value belongs to the caller.
 	Found bool
 	Value []byte
+	// KV answers KindKV, KindLease and KindCompact on the box that took the message in; nil elsewhere.
+	KV *kv.Answer
 }
 
 // Reply answers a request of one or more messages.

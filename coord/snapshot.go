@@ -21,8 +21,9 @@ import (
 // has no chunk.
 
 const (
-	// SnapshotKeyBytesMax bounds a key of the state's storage: a user's key and what the state puts before it.
-	SnapshotKeyBytesMax = 2 * KeyBytesMax
+	// SnapshotKeyBytesMax bounds a key of the state's storage: a user's key, each byte of which may take two, and what
+	// the state puts around it.
+	SnapshotKeyBytesMax = 2*KeyBytesMax + 16
 	// SnapshotValueBytesMax bounds a value, so that a chunk and its frame stay below FrameBytesMax: a chunk
 	// is at most SnapshotChunkBytes and one entry.
 	SnapshotValueBytesMax = 3 << 20

@@ -5,6 +5,7 @@ import (
 	"math"
 
 	"github.com/holdfast-edge/holdfast/coord"
+	"github.com/holdfast-edge/holdfast/coord/kv"
 )
 
 // apply walks the messages in runs of one kind and session, so that what a run shares is
@@ -34,6 +35,11 @@ func (m *Machine) applyRun(kind coord.Kind, id uint64, cols *coord.Columns, i, j
 		m.meta.asked = true
 		for ; i < j; i++ {
 			results = append(results, coord.Result{Revision: m.meta.revision})
+		}
+		return results
+	case coord.KindKV, coord.KindLease, coord.KindCompact, coord.KindTick, coord.KindBarrier:
+		for ; i < j && m.err == nil; i++ {
+			results = append(results, m.applyKV(kind, cols.Key(i), cols.Value(i)))
 		}
 		return results
 	}
@@ -72,9 +78,15 @@ func (m *Machine) applyOne(kind coord.Kind, s *session, seq uint64, key, value [
 	var r coord.Result
 	switch kind {
 	case coord.KindPut:
-		m.put(key, value)
+		if len(key) == 0 {
+			r.Code = coord.CodeBad
+			break
+		}
+		m.put(key, value, 0)
+		m.finish()
 	case coord.KindDelete:
-		r.Found = m.remove(key)
+		r.Found = m.remove(key) != nil
+		m.finish()
 	case coord.KindGet:
 		m.read(key, &r)
 	case coord.KindObserve:
@@ -86,6 +98,28 @@ func (m *Machine) applyOne(kind coord.Kind, s *session, seq uint64, key, value [
 	if kind == coord.KindPut || kind == coord.KindDelete {
 		s.remember(ack{seq, r.Revision, r.Found})
 	}
+	return r
+}
+
+// applyKV applies a message that belongs to no session.
+func (m *Machine) applyKV(kind coord.Kind, key, value []byte) (r coord.Result) {
+	want := m.self == (coord.BoxID{}) || m.self == m.author
+	switch kind {
+	case coord.KindKV:
+		r.Code, r.KV = m.execute(key, value, want)
+	case coord.KindLease:
+		r.Code, r.KV = m.leaseOp(value)
+	case coord.KindCompact:
+		rev, err := kv.DecodeNumber(value)
+		if err != nil {
+			r.Code = coord.CodeBad
+			break
+		}
+		r.KV = &kv.Answer{Err: m.compact(rev), Revision: m.meta.revision}
+	case coord.KindTick:
+		r.Code = m.tick(m.author, value)
+	}
+	r.Revision = m.meta.revision
 	return r
 }
 

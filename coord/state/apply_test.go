@@ -21,29 +21,29 @@ func TestMessagesAnswerWhatTheirKindPromises(t *testing.T) {
 		key, value string
 		want       coord.Result
 	}{
-		{"a put makes a revision", coord.KindPut, 7, 1, "k", "v1", coord.Result{Revision: 1}},
-		{"a get reads it at its place", coord.KindGet, 7, 2, "k", "", coord.Result{Revision: 1, Found: true, Value: []byte("v1")}},
-		{"an empty value exists", coord.KindPut, 7, 3, "e", "", coord.Result{Revision: 2}},
-		{"and is read as such", coord.KindGet, 7, 4, "e", "", coord.Result{Revision: 2, Found: true, Value: []byte{}}},
-		{"a delete makes a revision", coord.KindDelete, 7, 5, "k", "", coord.Result{Revision: 3, Found: true}},
-		{"but not when there is no key", coord.KindDelete, 7, 6, "k", "", coord.Result{Revision: 3}},
-		{"a get of nothing finds nothing", coord.KindGet, 7, 7, "k", "", coord.Result{Revision: 3}},
-		{"a retried put answers its own revision", coord.KindPut, 7, 1, "k", "v1", coord.Result{Revision: 1, Duplicate: true}},
-		{"a retried delete answers what it found", coord.KindDelete, 7, 5, "k", "", coord.Result{Revision: 3, Duplicate: true, Found: true}},
-		{"a retried get reads again", coord.KindGet, 7, 4, "e", "", coord.Result{Revision: 3, Duplicate: true, Found: true, Value: []byte{}}},
-		{"number 0 is no number", coord.KindPut, 7, 0, "k", "v", coord.Result{Code: coord.CodeBad, Revision: 3}},
-		{"an unknown session is told so", coord.KindPut, 8, 1, "k", "v", coord.Result{Code: coord.CodeNoSession, Revision: 3}},
-		{"an unknown kind is malformed", coord.Kind(99), 7, 8, "k", "v", coord.Result{Code: coord.CodeBad, Revision: 3}},
+		{"a put makes a revision", coord.KindPut, 7, 1, "k", "v1", coord.Result{Revision: 2}},
+		{"a get reads it at its place", coord.KindGet, 7, 2, "k", "", coord.Result{Revision: 2, Found: true, Value: []byte("v1")}},
+		{"an empty value exists", coord.KindPut, 7, 3, "e", "", coord.Result{Revision: 3}},
+		{"and is read as such", coord.KindGet, 7, 4, "e", "", coord.Result{Revision: 3, Found: true, Value: []byte{}}},
+		{"a delete makes a revision", coord.KindDelete, 7, 5, "k", "", coord.Result{Revision: 4, Found: true}},
+		{"but not when there is no key", coord.KindDelete, 7, 6, "k", "", coord.Result{Revision: 4}},
+		{"a get of nothing finds nothing", coord.KindGet, 7, 7, "k", "", coord.Result{Revision: 4}},
+		{"a retried put answers its own revision", coord.KindPut, 7, 1, "k", "v1", coord.Result{Revision: 2, Duplicate: true}},
+		{"a retried delete answers what it found", coord.KindDelete, 7, 5, "k", "", coord.Result{Revision: 4, Duplicate: true, Found: true}},
+		{"a retried get reads again", coord.KindGet, 7, 4, "e", "", coord.Result{Revision: 4, Duplicate: true, Found: true, Value: []byte{}}},
+		{"number 0 is no number", coord.KindPut, 7, 0, "k", "v", coord.Result{Code: coord.CodeBad, Revision: 4}},
+		{"an unknown session is told so", coord.KindPut, 8, 1, "k", "v", coord.Result{Code: coord.CodeNoSession, Revision: 4}},
+		{"an unknown kind is malformed", coord.Kind(99), 7, 8, "k", "v", coord.Result{Code: coord.CodeBad, Revision: 4}},
 		{"and its number is used up", coord.KindPut, 7, 8, "k", "v", coord.Result{Duplicate: true}},
-		{"an object is 8 bytes", coord.KindObserve, 7, 9, "short", "", coord.Result{Code: coord.CodeBad, Revision: 3}},
-		{"a count is one varint", coord.KindObserve, 7, 10, object(1), "\x01\x02", coord.Result{Code: coord.CodeBad, Revision: 3}},
-		{"of at least 1", coord.KindObserve, 7, 11, object(1), "\x00", coord.Result{Code: coord.CodeBad, Revision: 3}},
-		{"an access makes no revision", coord.KindObserve, 7, 12, object(1), "", coord.Result{Revision: 3}},
-		{"a number far ahead must wait", coord.KindPut, 7, 13 + SessionAheadMax, "k", "v", coord.Result{Code: coord.CodeWindow, Revision: 3}},
-		{"the last that need not", coord.KindPut, 7, 12 + SessionAheadMax, "k", "v", coord.Result{Revision: 4}},
-		{"session 0 cannot be opened", coord.KindOpen, 0, 0, "me", "", coord.Result{Code: coord.CodeBad, Revision: 4}},
-		{"opening again changes nothing", coord.KindOpen, 7, 0, "me", "", coord.Result{Revision: 4, Duplicate: true}},
-		{"a put that was in flight meanwhile stays done", coord.KindPut, 7, 12 + SessionAheadMax, "k", "v", coord.Result{Revision: 4, Duplicate: true}},
+		{"an object is 8 bytes", coord.KindObserve, 7, 9, "short", "", coord.Result{Code: coord.CodeBad, Revision: 4}},
+		{"a count is one varint", coord.KindObserve, 7, 10, object(1), "\x01\x02", coord.Result{Code: coord.CodeBad, Revision: 4}},
+		{"of at least 1", coord.KindObserve, 7, 11, object(1), "\x00", coord.Result{Code: coord.CodeBad, Revision: 4}},
+		{"an access makes no revision", coord.KindObserve, 7, 12, object(1), "", coord.Result{Revision: 4}},
+		{"a number far ahead must wait", coord.KindPut, 7, 13 + SessionAheadMax, "k", "v", coord.Result{Code: coord.CodeWindow, Revision: 4}},
+		{"the last that need not", coord.KindPut, 7, 12 + SessionAheadMax, "k", "v", coord.Result{Revision: 5}},
+		{"session 0 cannot be opened", coord.KindOpen, 0, 0, "me", "", coord.Result{Code: coord.CodeBad, Revision: 5}},
+		{"opening again changes nothing", coord.KindOpen, 7, 0, "me", "", coord.Result{Revision: 5, Duplicate: true}},
+		{"a put that was in flight meanwhile stays done", coord.KindPut, 7, 12 + SessionAheadMax, "k", "v", coord.Result{Revision: 5, Duplicate: true}},
 	} {
 		got := r.one(step.kind, step.session, step.seq, step.key, step.value)
 		if got.Code != step.want.Code || got.Duplicate != step.want.Duplicate || got.Revision != step.want.Revision ||
@@ -66,17 +66,17 @@ func TestAKeyHasRevisionsAsInEtcd(t *testing.T) {
 			t.Fatalf("got %+v %v %v", kv, found, err)
 		}
 	}
-	check("b", 2, 3, 2)
+	check("b", 3, 4, 2)
 	r.commit()
 	r.restart()
-	check("b", 2, 3, 2)
+	check("b", 3, 4, 2)
 	r.one(coord.KindDelete, 1, 4, "k", "")
 	if _, found, _ := r.m.Get([]byte("k")); found {
 		t.Fatal("a deleted key is found")
 	}
 	r.one(coord.KindPut, 1, 5, "k", "c")
-	check("c", 5, 5, 1)
-	if r.m.Revision() != 5 || r.m.Keys() != 2 {
+	check("c", 6, 6, 1)
+	if r.m.Revision() != 6 || r.m.Keys() != 2 {
 		t.Fatalf("revision %d, %d keys", r.m.Revision(), r.m.Keys())
 	}
 }
@@ -95,7 +95,7 @@ func TestAnOutcomeIsRememberedForTheLast64Changes(t *testing.T) {
 			r.restart()
 		}
 		for i := uint64(1); i <= n; i++ {
-			want := i
+			want := 1 + i
 			if i <= n-sessionAcksMax {
 				want = 0
 			}

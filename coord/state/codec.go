@@ -7,6 +7,7 @@ import (
 	"math"
 
 	"github.com/holdfast-edge/holdfast/coord"
+	"github.com/holdfast-edge/holdfast/coord/kv"
 )
 
 // The stored values; docs/state.md draws them. Each begins with its format's number.
@@ -30,6 +31,12 @@ type meta struct {
 	checkpointBytes uint64
 	logBytes        uint64
 	asked           bool
+	// compact is the revision of the last compaction and one, 0 before the first; cleaned says how far it was carried out
+	// (see clean). histBytes is the size of what is kept of old revisions.
+	compact, cleaned, histBytes uint64
+	// clock is the site's time in seconds (see tick), voted the boxes that want the next one.
+	clock uint64
+	voted []coord.BoxID
 }
 
 func appendMeta(b []byte, m *meta) []byte {
@@ -39,7 +46,14 @@ func appendMeta(b []byte, m *meta) []byte {
 	} {
 		b = binary.AppendUvarint(b, v)
 	}
-	return binary.AppendUvarint(b, flag(m.asked))
+	b = binary.AppendUvarint(b, flag(m.asked))
+	for _, v := range [...]uint64{m.compact, m.cleaned, m.histBytes, m.clock, uint64(len(m.voted))} {
+		b = binary.AppendUvarint(b, v)
+	}
+	for i := range m.voted {
+		b = append(b, m.voted[i][:]...)
+	}
+	return b
 }
 
 func decodeMeta(b []byte) (m meta, err error) {
@@ -50,7 +64,13 @@ func decodeMeta(b []byte) (m meta, err error) {
 		*v = r.uvarint()
 	}
 	m.asked = r.flag()
-	r.check(m.checkpoint <= m.height)
+	for _, v := range [...]*uint64{&m.compact, &m.cleaned, &m.histBytes, &m.clock} {
+		*v = r.uvarint()
+	}
+	for range r.count(coord.MembersMax, len(coord.BoxID{})) {
+		m.voted = append(m.voted, coord.BoxID(r.bytes(len(coord.BoxID{}))))
+	}
+	r.check(m.checkpoint <= m.height && m.revision >= 1 && m.compact <= m.revision+1 && m.cleaned <= m.revision)
 	return m, r.end("meta")
 }
 
@@ -59,23 +79,36 @@ type record struct {
 	create  uint64 // revision that created the key
 	mod     uint64 // revision of its newest put
 	version uint64 // puts since it was created
+	lease   int64
+	head    int // bytes before the value
 }
 
-func appendRecord(b []byte, rec record, value []byte) []byte {
+// appendRecord makes the stored form, in a slice of its own, and notes the head.
+func appendRecord(b []byte, rec *record, value []byte) []byte {
 	b = append(b, format)
 	b = binary.AppendUvarint(b, rec.create)
 	b = binary.AppendUvarint(b, rec.mod)
 	b = binary.AppendUvarint(b, rec.version)
+	b = binary.AppendUvarint(b, uint64(rec.lease))
+	rec.head = len(b)
 	return append(b, value...)
 }
 
-// decodeRecord gives the value as a part of b.
-func decodeRecord(b []byte) (rec record, value []byte, err error) {
+func decodeRecord(b []byte) (rec record, err error) {
 	r := newReader(b)
-	rec = record{r.uvarint(), r.uvarint(), r.uvarint()}
+	rec = record{create: r.uvarint(), mod: r.uvarint(), version: r.uvarint(), lease: int64(r.uvarint())}
 	r.check(rec.create >= 1 && rec.create <= rec.mod && rec.version >= 1 && rec.version <= rec.mod)
-	value, r.b = r.b, nil
-	return rec, value, r.end("key")
+	rec.head = len(b) - len(r.b)
+	r.b = nil
+	return rec, r.end("key")
+}
+
+// value is the part of the stored form that is the value.
+func (rec *record) value(stored []byte) []byte { return stored[rec.head:len(stored):len(stored)] }
+
+// keyValue is a record as others see it; its value is a part of the stored form.
+func (rec *record) keyValue(key, stored []byte) *kv.KeyValue {
+	return &kv.KeyValue{Key: key, Value: rec.value(stored), Create: rec.create, Mod: rec.mod, Version: rec.version, Lease: rec.lease}
 }
 
 func appendCounter(b []byte, count uint64) []byte {

@@ -4,7 +4,16 @@ import (
 	"bytes"
 	"encoding/hex"
 	"testing"
+
+	"github.com/holdfast-edge/holdfast/coord"
 )
+
+func fullMeta() *meta {
+	return &meta{
+		height: 300, revision: 7, keys: 2, keyBytes: 99, total: 1 << 40, distinct: 5, checkpoint: 256, checkpointBytes: 1 << 23, logBytes: 12345, asked: true,
+		compact: 6, cleaned: 3, histBytes: 1 << 20, clock: 77, voted: []coord.BoxID{boxA, boxB},
+	}
+}
 
 // sample values, one with everything and one with nothing of each format.
 func samples() map[string][]byte {
@@ -18,14 +27,16 @@ func samples() map[string][]byte {
 	full.remember(ack{90, 1071, true})
 	full.remember(ack{72, 1071, false})
 	return map[string][]byte{
-		"meta":          appendMeta(nil, &meta{300, 7, 2, 99, 1 << 40, 5, 256, 1 << 23, 12345, true}),
-		"meta of none":  appendMeta(nil, &meta{}),
-		"key":           appendRecord(nil, record{2, 300, 4}, []byte("value")),
+		"meta":          appendMeta(nil, fullMeta()),
+		"meta of none":  appendMeta(nil, &meta{revision: 1}),
+		"key":           appendRecord(nil, &record{create: 2, mod: 300, version: 4, lease: -3}, []byte("value")),
 		"counter":       appendCounter(nil, 1<<63),
 		"box":           appendBox(nil, &seqSet{floor: 1 << 20, spans: []span{{1<<20 + 2, 1<<20 + 5}, {1<<20 + 9, 1<<20 + 9}}, above: 5}),
 		"box of none":   appendBox(nil, &seqSet{}),
 		"session":       appendSession(nil, full),
 		"session, new":  appendSession(nil, &session{opened: 1, used: 1}),
+		"lease":         appendLease(nil, &lease{ttl: 30, expires: 400}),
+		"revision":      append([]byte{format}, appendStored(appendStored(nil, &storedEvent{key: []byte("a"), prev: 4, prevBytes: 30}), &storedEvent{key: []byte("b"), gone: true})...),
 		"a later state": {format + 1, 1, 2, 3},
 	}
 }
@@ -35,8 +46,15 @@ func again(b []byte) (out [][]byte) {
 	if m, err := decodeMeta(b); err == nil {
 		out = append(out, appendMeta(nil, &m))
 	}
-	if rec, v, err := decodeRecord(b); err == nil {
-		out = append(out, appendRecord(nil, rec, v))
+	if rec, err := decodeRecord(b); err == nil {
+		out = append(out, appendRecord(nil, &rec, rec.value(b)))
+	}
+	if l, err := decodeLease(b); err == nil {
+		out = append(out, appendLease(nil, l))
+	}
+	events := []byte{format}
+	if err := eachStored(b, func(e *storedEvent) { events = appendStored(events, e) }); err == nil {
+		out = append(out, events)
 	}
 	if n, err := decodeCounter(b); err == nil {
 		out = append(out, appendCounter(nil, n))
@@ -80,8 +98,13 @@ func TestStoredValuesAreAsDocumented(t *testing.T) {
 		got  []byte
 		want string
 	}{
-		"meta":    {appendMeta(nil, &meta{9, 21, 1, 12, 7, 2, 4, 100, 300, false}), "01 09 15 01 0c 07 02 04 64 ac02 00"},
-		"key":     {appendRecord(nil, record{20, 21, 2}, []byte("v")), "01 14 15 02 76"},
+		"meta": {appendMeta(nil, &meta{
+			height: 9, revision: 21, keys: 1, keyBytes: 12, total: 7, distinct: 2, checkpoint: 4, checkpointBytes: 100, logBytes: 300,
+			compact: 6, cleaned: 5, histBytes: 80, clock: 60,
+		}), "01 09 15 01 0c 07 02 04 64 ac02 00 06 05 50 3c 00"},
+		"key":      {appendRecord(nil, &record{create: 20, mod: 21, version: 2, lease: 7}, []byte("v")), "01 14 15 02 07 76"},
+		"lease":    {appendLease(nil, &lease{ttl: 30, expires: 91}), "01 1e 5b"},
+		"revision": {append([]byte{format}, appendStored(nil, &storedEvent{key: []byte("k"), gone: true, prev: 20, prevBytes: 17})...), "01 03 6b 14 11"},
 		"counter": {appendCounter(nil, 300), "01 ac02"},
 		"box":     {appendBox(nil, &seqSet{floor: 4, spans: []span{{6, 7}}, above: 2}), "01 04 01 00 01"},
 		"session": {appendSession(nil, s), "01 03 09 04 73686f70 06 01 00 00 02 0a 28 02 03"},

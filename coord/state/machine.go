@@ -6,6 +6,7 @@ import (
 	"sync"
 
 	"github.com/holdfast-edge/holdfast/coord"
+	"github.com/holdfast-edge/holdfast/coord/kv"
 )
 
 // Machine is the state after some block. One goroutine applies blocks and takes changes
@@ -29,21 +30,34 @@ type Machine struct {
 	sessions sessionTable
 	boxes    boxTable
 	rule     Rule
+
+	history, revs, leaseKeys overlay[string, []byte] // by historyKey, revisionKey, leaseKey
+	leases                   leaseTable
+
+	tx      change        // the revision being made
+	events  []kv.Revision // since the last TakeEvents
+	watched bool          // events are wanted
+	members []coord.BoxID // whose ticks count
+	self    coord.BoxID   // whose messages get answers; zero: all
+	author  coord.BoxID   // of the batch being applied
 }
 
 // New gives the state as the backend has it. It reads all sessions, authors and counters
 // (the latter for Top), not the keys. Errors: ErrBackend, ErrDamaged, ErrVersion.
 func New(b Backend) (*Machine, error) {
 	m := &Machine{
-		back: b,
-		keys: newOverlay(cleanKeyBytesMax, func(e *entry[string, []byte]) int {
-			return len(e.key) + cap(e.val) + entryBytes
-		}),
-		counters: newOverlay(cleanEntriesMax, func(*entry[uint64, uint64]) int { return 1 }),
-		top:      topSet{at: map[uint64]int{}},
-		rule:     DefaultRule(),
-		sessions: newSessionTable(),
-		boxes:    newBoxTable(),
+		back:      b,
+		keys:      newStrings(cleanKeyBytesMax),
+		history:   newStrings(0),
+		revs:      newStrings(0),
+		leaseKeys: newStrings(0),
+		leases:    newLeaseTable(),
+		meta:      meta{revision: 1}, // etcd's empty store
+		counters:  newOverlay(cleanEntriesMax, func(*entry[uint64, uint64]) int { return 1 }),
+		top:       topSet{at: map[uint64]int{}},
+		rule:      DefaultRule(),
+		sessions:  newSessionTable(),
+		boxes:     newBoxTable(),
 	}
 	v, ok, err := b.Get(coord.SpaceMeta, []byte(metaKey))
 	if err != nil {
@@ -61,12 +75,17 @@ func New(b Backend) (*Machine, error) {
 		{coord.SpaceCounters, m.loadCounter},
 		{coord.SpaceSessions, m.loadSession},
 		{coord.SpaceBoxes, m.loadBox},
+		{coord.SpaceLeases, m.loadLease},
 	} {
 		if err := scanAll(b, l.sp, l.load); err != nil {
 			return nil, err
 		}
 	}
 	return m, nil
+}
+
+func newStrings(bytesMax int) overlay[string, []byte] {
+	return ordered(newOverlay(bytesMax, func(e *entry[string, []byte]) int { return len(e.key) + cap(e.val) + entryBytes }))
 }
 
 // entryBytes is roughly what an overlay entry costs beside its key and value.
@@ -167,7 +186,7 @@ func (m *Machine) Batch(author coord.BoxID, seq, floor uint64, cols *coord.Colum
 		return results, false
 	}
 	m.meta.logBytes += uint64(cols.Bytes() + messageLogBytes*cols.Len())
-	m.readBytes = 0
+	m.readBytes, m.author = 0, author
 	results = m.apply(cols, results)
 	if m.err != nil {
 		return results[:0], false
@@ -189,6 +208,7 @@ func (m *Machine) End() (checkpointDue bool) {
 	if m.err != nil {
 		return false
 	}
+	m.clean()
 	m.inBlock = false
 	due := m.meta.logBytes >= max(m.rule.BytesMin, m.meta.checkpointBytes) ||
 		m.meta.asked && m.meta.height-m.meta.checkpoint >= m.rule.GapBlocks
@@ -214,13 +234,18 @@ func (m *Machine) Take() []coord.Change {
 	}
 	m.changed = false
 	m.inFlight++
-	keys, counters := m.keys.take(), m.counters.take()
-	out := make([]coord.Change, 0, 1+len(keys)+len(counters)+len(m.sessions.dirty)+len(m.sessions.dropped)+len(m.boxes.dirty))
+	keys, counters, history, revs, leaseKeys := m.keys.take(), m.counters.take(), m.history.take(), m.revs.take(), m.leaseKeys.take()
+	out := make([]coord.Change, 0, 1+len(keys)+len(counters)+len(m.sessions.dirty)+len(m.sessions.dropped)+len(m.boxes.dirty)+
+		len(history)+len(revs)+len(m.leases.dirty)+len(m.leases.dropped)+len(leaseKeys))
 	out = append(out, coord.Change{Space: coord.SpaceMeta, Key: []byte(metaKey), Value: appendMeta(nil, &m.meta)})
-	out = takeKeys(out, keys)
+	out = takeStrings(out, coord.SpaceKeys, keys)
 	out = takeCounters(out, counters)
 	out = m.sessions.take(out)
-	return m.boxes.take(out)
+	out = m.boxes.take(out)
+	out = takeStrings(out, coord.SpaceHistory, history)
+	out = takeStrings(out, coord.SpaceRevisions, revs)
+	out = m.leases.take(out)
+	return takeStrings(out, coord.SpaceLeaseKeys, leaseKeys)
 }
 
 // Committed says that the changes of the oldest Take that gave any are durable: the
@@ -234,6 +259,9 @@ func (m *Machine) Committed() {
 	m.inFlight--
 	m.keys.committed()
 	m.counters.committed()
+	m.history.committed()
+	m.revs.committed()
+	m.leaseKeys.committed()
 }
 
 // Err says why the machine stopped, or nil. Once it is not nil no block is applied, and
@@ -253,5 +281,6 @@ func (m *Machine) fail(err error) {
 
 // stateBytes is about what the state takes in storage.
 func (m *Machine) stateBytes() uint64 {
-	return m.meta.keyBytes + m.meta.distinct*counterStateBytes + uint64(len(m.sessions.m))*sessionStateBytes
+	return m.meta.keyBytes + m.meta.histBytes + m.meta.distinct*counterStateBytes + uint64(len(m.sessions.m))*sessionStateBytes +
+		uint64(len(m.leases.m))*leaseStateBytes
 }

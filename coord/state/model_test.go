@@ -134,7 +134,7 @@ func TestExactlyOnceAndTheSameOnEveryBox(t *testing.T) {
 		t.Run(fmt.Sprint(seed), func(t *testing.T) {
 			rng := rand.New(rand.NewPCG(seed, 1))
 			tr := &traffic{rng: rng, next: map[uint64]uint64{}}
-			mod := &model{map[string]string{}, map[uint64]uint64{}, map[[2]uint64]bool{}, map[uint64]bool{}, 0}
+			mod := &model{map[string]string{}, map[uint64]uint64{}, map[[2]uint64]bool{}, map[uint64]bool{}, 1}
 			steady, shaky := newRig(t), newRig(t)
 			var blocks [][]batchIn
 			opens := new(coord.Columns)

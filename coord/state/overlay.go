@@ -3,6 +3,8 @@ package state
 import (
 	"cmp"
 	"slices"
+
+	"github.com/google/btree"
 )
 
 // overlay holds what was written and is not yet durable, and, within a budget, what
@@ -13,7 +15,9 @@ import (
 // entries clean that were not written since. So an entry that is dirty, or whose commit
 // is under way, is never forgotten, and a value that was handed out is never changed.
 type overlay[K cmp.Ordered, V any] struct {
-	m     map[K]*entry[K, V]
+	m map[K]*entry[K, V]
+	// order has the entries that are not durable, by key; nil for an overlay that is never walked.
+	order *btree.BTreeG[*entry[K, V]]
 	gen   uint64
 	dirty []*entry[K, V]
 	// taken are the generations being committed, oldest first.
@@ -46,27 +50,57 @@ func newOverlay[K cmp.Ordered, V any](weightMax int, weigh func(*entry[K, V]) in
 	return overlay[K, V]{m: map[K]*entry[K, V]{}, gen: 1, weigh: weigh, weightMax: weightMax}
 }
 
+// ordered makes an overlay that can be walked by key.
+func ordered[K cmp.Ordered, V any](o overlay[K, V]) overlay[K, V] {
+	o.order = btree.NewG(32, func(a, b *entry[K, V]) bool { return a.key < b.key })
+	return o
+}
+
+// from is the first entry that is not durable and has a key of at least k; nil for none.
+func (o *overlay[K, V]) from(k K) (first *entry[K, V]) {
+	o.order.AscendGreaterOrEqual(&entry[K, V]{key: k}, func(e *entry[K, V]) bool {
+		first = e
+		return false
+	})
+	return first
+}
+
 // insert adds an entry to be written now. There must be none for k.
 func (o *overlay[K, V]) insert(k K) *entry[K, V] {
 	e := &entry[K, V]{key: k, gen: o.gen}
 	o.m[k] = e
 	o.dirty = append(o.dirty, e)
+	if o.order != nil {
+		o.order.ReplaceOrInsert(e)
+	}
 	return e
 }
 
-// write prepares e for a new value and says whether its present one may be overwritten
-// in place: not if it was handed out.
-func (o *overlay[K, V]) write(e *entry[K, V]) (inPlace bool) {
+// write prepares e for a new value; a value that is a slice is replaced, never overwritten: it may have been handed out.
+func (o *overlay[K, V]) write(e *entry[K, V]) {
 	if e.gen == o.gen {
-		return true
+		return
 	}
 	if e.durable {
 		o.cleanWeight -= o.weigh(e)
 		e.durable = false
+		if o.order != nil {
+			o.order.ReplaceOrInsert(e)
+		}
 	}
 	e.gen = o.gen
 	o.dirty = append(o.dirty, e)
-	return false
+}
+
+// set writes k's value, gone for none.
+func (o *overlay[K, V]) set(k K, v V, gone bool) {
+	e := o.m[k]
+	if e == nil {
+		e = o.insert(k)
+	} else {
+		o.write(e)
+	}
+	e.val, e.gone = v, gone
 }
 
 // take closes the generation and gives its entries by ascending key.
@@ -87,14 +121,23 @@ func (o *overlay[K, V]) committed() {
 		case e.gen != gen: // written again since
 		case e.gone:
 			delete(o.m, e.key)
+			o.settled(e)
 		default:
 			e.durable = true
+			o.settled(e)
 			o.cleanWeight += o.weigh(e)
 			o.clean = append(o.clean, cleanRef[K, V]{e, gen})
 		}
 	}
 	o.taken = slices.Delete(o.taken, 0, 1)
 	o.shrink()
+}
+
+// settled takes e out of the order: the Backend has it as it is.
+func (o *overlay[K, V]) settled(e *entry[K, V]) {
+	if o.order != nil {
+		o.order.Delete(e)
+	}
 }
 
 // shrink forgets the entries that have been clean longest until the rest fits the

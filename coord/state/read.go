@@ -1,6 +1,9 @@
 package state
 
-import "github.com/holdfast-edge/holdfast/coord"
+import (
+	"github.com/holdfast-edge/holdfast/coord"
+	"github.com/holdfast-edge/holdfast/coord/kv"
+)
 
 // Height is that of the last block begun.
 func (m *Machine) Height() uint64 {
@@ -9,7 +12,7 @@ func (m *Machine) Height() uint64 {
 	return m.meta.height
 }
 
-// Revision is that of the last change of a key, 0 before the first.
+// Revision is that of the last change of a key, 1 before the first (as in etcd).
 func (m *Machine) Revision() uint64 {
 	m.mu.RLock()
 	defer m.mu.RUnlock()
@@ -35,9 +38,10 @@ func (m *Machine) StateBytes() uint64 {
 func (m *Machine) Pending() int {
 	m.mu.RLock()
 	defer m.mu.RUnlock()
-	n := len(m.keys.dirty) + len(m.counters.dirty) + len(m.sessions.dirty) + len(m.boxes.dirty)
+	n := len(m.keys.dirty) + len(m.counters.dirty) + len(m.sessions.dirty) + len(m.boxes.dirty) + len(m.history.dirty) + len(m.revs.dirty) +
+		len(m.leases.dirty) + len(m.leaseKeys.dirty)
 	for i := range m.keys.taken {
-		n += len(m.keys.taken[i]) + len(m.counters.taken[i])
+		n += len(m.keys.taken[i]) + len(m.counters.taken[i]) + len(m.history.taken[i]) + len(m.revs.taken[i]) + len(m.leaseKeys.taken[i])
 	}
 	return n
 }
@@ -64,4 +68,42 @@ func (m *Machine) Sessions() []SessionView {
 	m.mu.RLock()
 	defer m.mu.RUnlock()
 	return m.sessions.view()
+}
+
+// Compacted is the revision of the last compaction, 0 before the first: what was before cannot be read.
+func (m *Machine) Compacted() uint64 {
+	m.mu.RLock()
+	defer m.mu.RUnlock()
+	return uint64(max(m.compacted(), 0))
+}
+
+// Cleaning says whether compacted history is still being taken away.
+func (m *Machine) Cleaning() bool {
+	m.mu.RLock()
+	defer m.mu.RUnlock()
+	return m.meta.compact > 0 && m.meta.cleaned < m.meta.compact-1
+}
+
+// SetSite says whose ticks count and, with self, whose messages alone need answers; zero: everybody's. Before the first
+// block.
+func (m *Machine) SetSite(members []coord.BoxID, self coord.BoxID) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.members, m.self = members, self
+}
+
+// Watch says whether TakeEvents is called; without, what blocks change is not gathered for it.
+func (m *Machine) Watch(on bool) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.watched = on
+}
+
+// TakeEvents gives what changed since the last call. It is immutable.
+func (m *Machine) TakeEvents() []kv.Revision {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	e := m.events
+	m.events = nil
+	return e
 }
