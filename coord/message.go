@@ -31,6 +31,9 @@ const (
 	KindTick Kind = 10
 	// KindBarrier does nothing: what is read after it took effect is not stale.
 	KindBarrier Kind = 11
+	// KindLead asks the boxes to let the member Key (its id) lead: they end the terms of others early, for one round of all
+	// members.
+	KindLead Kind = 12
 )
 
 // Columns are messages as a struct of arrays, so that a loop over one field touches

@@ -86,7 +86,10 @@ type Core struct {
 	want   want
 
 	recall recall
-	court  court
+
+	lead       int    // who is to lead (Lead)
+	leadBefore uint64 // until this term
+	court      court
 
 	pullAt   int64 // not before this do we ask for final blocks again
 	pullTo   int   // whom to ask next when an answer could not be believed

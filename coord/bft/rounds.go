@@ -294,6 +294,15 @@ func (c *Core) learn() {
 
 func (c *Core) timeout() int64 { return c.cfg.Timeout << c.backoff() }
 
+// Lead asks this box to let a member lead: it ends the terms of others early until that one leads, at most one term of
+// each. An ordered message says so to all boxes.
+func (c *Core) Lead(member int) { c.lead, c.leadBefore = member, c.term(c.cur)+uint64(c.n) }
+
+// makesWay says whether to end this term early for the member that is to lead.
+func (c *Core) makesWay() bool {
+	return c.term(c.cur) < c.leadBefore && c.Leader(c.cur) != c.lead
+}
+
 func (c *Core) work() bool {
 	if c.pool.pending > 0 || c.hiRound > c.final.Round || c.target != nil {
 		return true
@@ -325,7 +334,7 @@ func (c *Core) timer() {
 		c.armedAt = 0
 		return
 	}
-	if c.stepsAside() {
+	if c.stepsAside() || c.makesWay() {
 		c.castEmpty()
 		return
 	}

@@ -2,11 +2,13 @@ package site
 
 import (
 	"fmt"
+	"sync/atomic"
 	"time"
 
 	"github.com/holdfast-edge/holdfast/coord"
 	"github.com/holdfast-edge/holdfast/coord/batch"
 	"github.com/holdfast-edge/holdfast/coord/bft"
+	"github.com/holdfast-edge/holdfast/coord/kv"
 	"github.com/holdfast-edge/holdfast/coord/state"
 	"github.com/holdfast-edge/holdfast/coord/wire"
 )
@@ -27,6 +29,8 @@ type BoxConfig struct {
 	Tuning  Tuning
 	// Nonce is new for each start and not 0 (bft.Config says what for).
 	Nonce uint64
+	// Watch says that Effects.Changes is wanted.
+	Watch bool
 }
 
 // Input is one thing that happened to a box; exactly one field is set, or none: time passed.
@@ -74,13 +78,25 @@ type Effects struct {
 	Stable    *coord.Checkpoint // signed by a quorum now
 	Offer     *coord.Checkpoint // signed by f+1 now
 	Evidence  []coord.Evidence
+	Changes   *Changes // what the blocks of this Step changed, when BoxConfig.Watch
 	Wake      int64
 	Fault     string
 }
 
+// Changes is what final blocks changed, for watchers: it becomes visible with the answers.
+type Changes struct {
+	// Revisions ascend without a gap from the one after the last Changes, unless Jump: then the state was replaced by one
+	// that others signed, and what happened between is in its history.
+	Revisions []kv.Revision
+	Jump      bool
+	// Revision is that of the state now.
+	Revision uint64
+}
+
 // Visible says whether anything waits for the log.
 func (e *Effects) Visible() bool {
-	return len(e.Persist) > 0 || e.Roll != nil || len(e.Send) > 0 || len(e.Answers) > 0 || e.Commit != nil
+	return len(e.Persist) > 0 || e.Roll != nil || len(e.Send) > 0 || len(e.Answers) > 0 || e.Commit != nil ||
+		e.Changes != nil
 }
 
 // Box is one box without its goroutines, disk and network. Not safe for concurrent use.
@@ -88,6 +104,8 @@ type Box struct {
 	cfg  BoxConfig
 	core *bft.Core
 	st   *state.Machine
+	// reads is st, for whoever reads the state from another goroutine.
+	reads atomic.Pointer[state.Machine]
 	me   coord.BoxID
 
 	bat *batch.Batcher
@@ -121,6 +139,8 @@ type Box struct {
 	fault     string
 
 	applied, duplicates uint64
+
+	clock clock
 }
 
 type ownBatch struct {
@@ -137,9 +157,8 @@ func NewBox(cfg BoxConfig, backend state.Backend, final *coord.Final) (*Box, err
 		return nil, fmt.Errorf("site: open state: %w", err)
 	}
 	cfg.Tuning = cfg.Tuning.withDefaults()
-	st.SetRule(cfg.Tuning.Checkpoint)
 	b := &Box{
-		cfg: cfg, st: st, me: cfg.Members.List[cfg.Self].ID, own: map[uint64]*ownBatch{},
+		cfg: cfg, me: cfg.Members.List[cfg.Self].ID, own: map[uint64]*ownBatch{},
 		bat: batch.New(cfg.Tuning.Batch), enc: wire.NewBodyEncoder(), dec: wire.NewBodyDecoder(),
 	}
 	base, cert := &coord.Block{Epoch: cfg.Members.Epoch}, (*coord.Cert)(nil)
@@ -147,6 +166,7 @@ func NewBox(cfg BoxConfig, backend state.Backend, final *coord.Final) (*Box, err
 		base, cert = final.Header, final.Cert
 	}
 	b.lastFinal = &coord.Final{Header: base, Cert: cert}
+	b.use(st)
 	ids := make([]coord.BoxID, cfg.Members.N())
 	for i := range ids {
 		ids[i] = cfg.Members.List[i].ID
@@ -166,6 +186,19 @@ func NewBox(cfg BoxConfig, backend state.Backend, final *coord.Final) (*Box, err
 	}
 	b.nextSeq = st.LastSeq(b.me)
 	return b, nil
+}
+
+// use makes st the box's state.
+func (b *Box) use(st *state.Machine) {
+	ids := make([]coord.BoxID, b.cfg.Members.N())
+	for i := range ids {
+		ids[i] = b.cfg.Members.List[i].ID
+	}
+	st.SetRule(b.cfg.Tuning.Checkpoint)
+	st.SetSite(ids, b.me)
+	st.Watch(b.cfg.Watch)
+	b.st = st
+	b.reads.Store(st)
 }
 
 // Replay takes one record of the log, in order, before Start.
@@ -225,6 +258,7 @@ func (b *Box) Step(in Input, now int64) Effects {
 	default:
 		b.step(bft.Input{})
 	}
+	b.tick()
 	b.closeBatch()
 	b.commit()
 	b.roll()
@@ -453,6 +487,16 @@ func (b *Box) apply(d bft.Delivery) {
 	if err := b.st.Err(); err != nil {
 		b.fx.Fault = fmt.Sprintf("the state cannot be read: %v", err)
 		return
+	}
+	if revs := b.st.TakeEvents(); len(revs) > 0 {
+		if b.fx.Changes == nil {
+			b.fx.Changes = new(Changes)
+		}
+		b.fx.Changes.Revisions = append(b.fx.Changes.Revisions, revs...)
+		b.fx.Changes.Revision = revs[len(revs)-1].Revision
+	}
+	if id, asked := b.st.TakeLead(); asked {
+		b.core.Lead(b.cfg.Members.Index(id))
 	}
 	b.lastFinal = &coord.Final{Header: d.Block.Header(), Cert: d.Cert}
 	b.wantPoint, b.appliedAt = due, b.now

@@ -13,6 +13,7 @@ import (
 
 	"github.com/holdfast-edge/holdfast/coord"
 	"github.com/holdfast-edge/holdfast/coord/bft"
+	"github.com/holdfast-edge/holdfast/coord/state"
 )
 
 // Errors of this package.
@@ -51,6 +52,8 @@ type Options struct {
 	Connect func(Handlers) (Links, error)
 	Logger  *slog.Logger
 	Version string
+	// Changes, if not nil, is called with what blocks changed, in order and when it is visible. It must not block.
+	Changes func(*Changes)
 }
 
 // Site is one box's running coordinator.
@@ -106,6 +109,7 @@ func Open(o Options) (*Site, error) {
 		_, _ = rand.Read(a[:]) // never fails
 		o.Box.Nonce = binary.BigEndian.Uint64(a[:])
 	}
+	o.Box.Watch = o.Changes != nil
 	box, err := NewBox(o.Box, o.Base.Backend(), o.Base.Committed())
 	if err != nil {
 		return nil, err
@@ -220,6 +224,9 @@ func (s *Site) Submit(r *Request) {
 	}
 	r.Done(coord.Reply{Code: code, RetryAfter: s.box.cfg.Tuning.RetryAfter})
 }
+
+// State is the state machine, for reads from any goroutine; a fetched state replaces it, so ask each time.
+func (s *Site) State() *state.Machine { return s.box.reads.Load() }
 
 func (s *Site) now() int64 { return int64(time.Since(s.start)) + 1 }
 
@@ -396,6 +403,9 @@ func (s *Site) release(e *Effects) {
 	}
 	for _, o := range e.Send {
 		s.links.Send(o)
+	}
+	if e.Changes != nil {
+		s.o.Changes(e.Changes)
 	}
 	for _, a := range e.Answers {
 		a.Request.Done(a.Reply)

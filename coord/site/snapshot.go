@@ -152,8 +152,10 @@ func (b *Box) onInstalled(in *Installed) {
 		b.fx.Fault = "a fetched state could not be read: " + err.Error()
 		return
 	}
-	st.SetRule(b.cfg.Tuning.Checkpoint)
-	b.st = st
+	b.use(st)
+	if b.cfg.Watch {
+		b.fx.Changes = &Changes{Jump: true, Revision: st.Revision()}
+	}
 	b.wantPoint, b.dirty = false, 0
 	b.lastFinal = &coord.Final{Header: in.Checkpoint.Header}
 	b.count.Snapshots++

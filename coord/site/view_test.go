@@ -35,7 +35,7 @@ func TestAViewBeforeDuringAndAfterRun(t *testing.T) {
 		p := r.must(1, r.put(1, "a", "b"))
 		r.eventually("the box serves", func() bool { return r.view(1).Serving })
 		v = r.view(1)
-		if v.Height < p.Height || v.Revision != 1 || v.Applied != 2 || v.Leader != r.members.List[0].ID || v.Inflight != 0 {
+		if v.Height < p.Height || v.Revision != 2 || v.Applied != 2 || v.Leader != r.members.List[0].ID || v.Inflight != 0 {
 			t.Errorf("height %d, revision %d, applied %d, leader %v", v.Height, v.Revision, v.Applied, v.Leader)
 		}
 		if c := v.Counters; c.Requests != 2 || c.OwnBatches == 0 || c.Syncs == 0 || c.SignedVotes == 0 || c.ConflictCommit != 0 {

@@ -3,6 +3,7 @@ package state
 import (
 	"encoding/binary"
 	"math"
+	"slices"
 
 	"github.com/holdfast-edge/holdfast/coord"
 	"github.com/holdfast-edge/holdfast/coord/kv"
@@ -37,7 +38,7 @@ func (m *Machine) applyRun(kind coord.Kind, id uint64, cols *coord.Columns, i, j
 			results = append(results, coord.Result{Revision: m.meta.revision})
 		}
 		return results
-	case coord.KindKV, coord.KindLease, coord.KindCompact, coord.KindTick, coord.KindBarrier:
+	case coord.KindKV, coord.KindLease, coord.KindCompact, coord.KindTick, coord.KindBarrier, coord.KindLead:
 		for ; i < j && m.err == nil; i++ {
 			results = append(results, m.applyKV(kind, cols.Key(i), cols.Value(i)))
 		}
@@ -118,6 +119,12 @@ func (m *Machine) applyKV(kind coord.Kind, key, value []byte) (r coord.Result) {
 		r.KV = &kv.Answer{Err: m.compact(rev), Revision: m.meta.revision}
 	case coord.KindTick:
 		r.Code = m.tick(m.author, value)
+	case coord.KindLead:
+		if len(key) != len(m.lead) || !slices.Contains(m.members, coord.BoxID(key)) {
+			r.Code = coord.CodeBad
+			break
+		}
+		m.lead = coord.BoxID(key)
 	}
 	r.Revision = m.meta.revision
 	return r

@@ -105,9 +105,9 @@ func TestStoredValuesAreAsDocumented(t *testing.T) {
 		"key":      {appendRecord(nil, &record{create: 20, mod: 21, version: 2, lease: 7}, []byte("v")), "01 14 15 02 07 76"},
 		"lease":    {appendLease(nil, &lease{ttl: 30, expires: 91}), "01 1e 5b"},
 		"revision": {append([]byte{format}, appendStored(nil, &storedEvent{key: []byte("k"), gone: true, prev: 20, prevBytes: 17})...), "01 03 6b 14 11"},
-		"counter": {appendCounter(nil, 300), "01 ac02"},
-		"box":     {appendBox(nil, &seqSet{floor: 4, spans: []span{{6, 7}}, above: 2}), "01 04 01 00 01"},
-		"session": {appendSession(nil, s), "01 03 09 04 73686f70 06 01 00 00 02 0a 28 02 03"},
+		"counter":  {appendCounter(nil, 300), "01 ac02"},
+		"box":      {appendBox(nil, &seqSet{floor: 4, spans: []span{{6, 7}}, above: 2}), "01 04 01 00 01"},
+		"session":  {appendSession(nil, s), "01 03 09 04 73686f70 06 01 00 00 02 0a 28 02 03"},
 	} {
 		want, err := hex.DecodeString(string(bytes.ReplaceAll([]byte(c.want), []byte(" "), nil)))
 		if err != nil || !bytes.Equal(c.got, want) {

@@ -107,3 +107,11 @@ func (m *Machine) TakeEvents() []kv.Revision {
 	m.events = nil
 	return e
 }
+
+// TakeLead gives who was asked to lead since the last call, and whether anybody was. It is no part of the state.
+func (m *Machine) TakeLead() (id coord.BoxID, asked bool) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	id, m.lead = m.lead, coord.BoxID{}
+	return id, id != coord.BoxID{}
+}

@@ -201,7 +201,7 @@ func TestTheClientGoesOnWhenItsBoxDies(t *testing.T) {
 		b.start()
 		a, b = b, a
 	}
-	if o.m.Revision() != 4 {
+	if o.m.Revision() != 5 {
 		t.Fatalf("revision %d", o.m.Revision())
 	}
 }
@@ -418,7 +418,7 @@ func TestAStopDoesNotWaitForEver(t *testing.T) {
 	if err := <-end; err != nil { // repeated, and once
 		t.Fatal(err)
 	}
-	if o.m.Revision() != 1 {
+	if o.m.Revision() != 2 {
 		t.Fatalf("revision %d", o.m.Revision())
 	}
 }
