@@ -9,14 +9,13 @@ const (
 	// BatchMessagesMax bounds the messages of one batch, and of one client request.
 	BatchMessagesMax = 8192
 	// BatchBytesMax bounds the keys and values of one batch after decompression.
-	BatchBytesMax = 1 << 20
+	BatchBytesMax = 2 << 20
 	// BatchBodyBytesMax bounds an encoded batch body: columns of BatchMessagesMax
 	// messages take at most 30 bytes of numbers each beside keys and values.
 	BatchBodyBytesMax = BatchBytesMax + 32*BatchMessagesMax
-	// KeyBytesMax and ValueBytesMax bound one message. etcd's request limit is 1.5 MiB;
-	// ours is lower because a batch is one datagram of the ordering.
+	// KeyBytesMax and ValueBytesMax bound one message; the latter is etcd's limit of a request.
 	KeyBytesMax   = 4 << 10
-	ValueBytesMax = 512 << 10
+	ValueBytesMax = 3 << 19
 
 	// BlockRefsMax bounds the batches of one block: 4 boxes x 32 batches leaves room for
 	// a burst; a block stays below 14 KiB.

@@ -106,7 +106,7 @@ type Box struct {
 	st   *state.Machine
 	// reads is st, for whoever reads the state from another goroutine.
 	reads atomic.Pointer[state.Machine]
-	me   coord.BoxID
+	me    coord.BoxID
 
 	bat *batch.Batcher
 	enc *wire.BodyEncoder

@@ -3,6 +3,8 @@ package state
 import (
 	"bytes"
 	"cmp"
+	"encoding/binary"
+	"hash/crc32"
 	"slices"
 
 	"github.com/holdfast-edge/holdfast/coord"
@@ -302,7 +304,7 @@ func (m *Machine) rangeAt(r *kv.Range, a *kv.Answer) error {
 	sorted := r.Order != kv.SortNone || r.Target != kv.SortKey
 	need := int64(-1) // how many to gather; all
 	if r.Limit > 0 && !filtered && r.Order == kv.SortNone {
-		need = r.Limit
+		need = r.Limit + 1 // one more tells whether there are more
 	}
 	pick := func(k []byte, rec *record, v []byte, own bool) bool {
 		a.Count++
@@ -344,7 +346,7 @@ func (m *Machine) rangeAt(r *kv.Range, a *kv.Answer) error {
 		sortKVs(a.KVs, r.Target, r.Order)
 	}
 	if r.Limit > 0 && !r.CountOnly {
-		a.More = need >= 0 && a.Count > need || int64(len(a.KVs)) > r.Limit
+		a.More = int64(len(a.KVs)) > r.Limit
 		a.KVs = a.KVs[:min(int64(len(a.KVs)), r.Limit)]
 	}
 	if r.KeysOnly {
@@ -454,4 +456,36 @@ func (m *Machine) eachKeyAt(from, end []byte, rev uint64, fn func(k []byte, rec 
 		before(nil)
 	}
 	return err
+}
+
+// Hash is a checksum (CRC-32, Castagnoli) of all keys, their values and revisions as of a revision, 0 for the newest; it is the
+// same on every box. at is that revision. Errors as Range's.
+func (m *Machine) Hash(rev int64) (sum uint32, at uint64, err error) {
+	m.mu.RLock()
+	defer m.mu.RUnlock()
+	if err := m.readable(rev); err != nil {
+		return 0, 0, err
+	}
+	at = m.meta.revision
+	if rev > 0 {
+		at = uint64(rev)
+	}
+	h := crc32.New(crc32.MakeTable(crc32.Castagnoli))
+	var head []byte
+	add := func(k []byte, rec *record, v []byte, _ bool) bool {
+		head = head[:0]
+		for _, n := range [...]uint64{uint64(len(k)), uint64(len(v)), rec.create, rec.mod, rec.version, uint64(rec.lease)} {
+			head = binary.AppendUvarint(head, n)
+		}
+		for _, b := range [...][]byte{head, k, v} {
+			_, _ = h.Write(b) // never fails
+		}
+		return true
+	}
+	if at < m.meta.revision {
+		err = m.eachKeyAt([]byte{0}, kv.OpenEnded, at, add)
+	} else {
+		err = m.eachKey([]byte{0}, kv.OpenEnded, add)
+	}
+	return h.Sum32(), at, err
 }

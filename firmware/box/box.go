@@ -20,6 +20,7 @@ import (
 	"github.com/holdfast-edge/holdfast/coord/site"
 	"github.com/holdfast-edge/holdfast/firmware/config"
 	"github.com/holdfast-edge/holdfast/firmware/console"
+	"github.com/holdfast-edge/holdfast/firmware/etcdapi"
 	"github.com/holdfast-edge/holdfast/firmware/native"
 )
 
@@ -104,7 +105,12 @@ func Run(ctx context.Context, o Options) (err error) {
 	}
 	opened(sockets.close)
 	// 5. The ordering.
-	s, err := openSite(&o, who, disk, ports.peer, log)
+	api := etcdapi.New(etcdapi.Config{
+		Self: who.member.ID, SiteID: who.members.Site, Members: who.list, DiskBytes: disk.base.Bytes, TLS: o.Config.Client.Secure(),
+		Limits: etcdapi.Limits{Connections: o.Config.Limits.ClientConnections}, Logger: log,
+		KeepRevisions: uint64(o.Config.History.KeepRevisions), KeepTime: time.Duration(o.Config.History.KeepTime),
+	})
+	s, err := openSite(&o, who, disk, ports.peer, api.Changes, log)
 	if err != nil {
 		return err
 	}
@@ -121,12 +127,12 @@ func Run(ctx context.Context, o Options) (err error) {
 		return fmt.Errorf("box: open console: %w", err)
 	}
 	r := &running{
-		o: o, log: log, site: s, streams: streams, pages: pages,
+		o: o, log: log, site: s, streams: streams, pages: pages, api: api, client: ports.client,
 		native:  present(ports.native, sockets.native),
 		console: present(ports.console, sockets.console),
 	}
 	log.Info("box starts", "id", who.member.ID, "site", who.members.Site, "version", o.Version,
-		"peer", address(ports.peer), "native", address(ports.native), "console", address(ports.console))
+		"peer", address(ports.peer), "client", address(ports.client), "native", address(ports.native), "console", address(ports.console))
 	return r.run(ctx)
 }
 
@@ -138,6 +144,8 @@ type running struct {
 	streams         *native.Server
 	pages           *console.Console
 	native, console []net.Listener
+	api             *etcdapi.Server
+	client          net.Listener // nil: none
 }
 
 // run runs the parts until ctx ends or one of them does, and stops them in order: programs
@@ -159,6 +167,17 @@ func (r *running) run(ctx context.Context) error {
 			return nil // the box was stopped before this began
 		}))
 	}
+	if err := r.api.Start(r.site); err != nil {
+		stop(err)
+	}
+	if r.client != nil {
+		streams = append(streams, start(never, stop, "etcd API", func(context.Context) error {
+			if err := r.api.Serve(r.client); !errors.Is(err, etcdapi.ErrStopped) {
+				return err
+			}
+			return nil // the box was stopped before this began
+		}))
+	}
 	<-alive.Done()
 
 	r.log.Info("box stops")
@@ -166,9 +185,15 @@ func (r *running) run(ctx context.Context) error {
 	r.pages.Drain()
 	limit, cancel := context.WithTimeout(never, time.Duration(answerShare*float64(r.o.Config.Timeouts.Drain)))
 	defer cancel()
-	if err := r.streams.Shutdown(limit); err != nil {
-		r.log.Warn("requests were cut off", "err", err)
+	var programs sync.WaitGroup
+	for _, shutdown := range []func(context.Context) error{r.streams.Shutdown, r.api.Shutdown} {
+		programs.Go(func() {
+			if err := shutdown(limit); err != nil {
+				r.log.Warn("requests were cut off", "err", err)
+			}
+		})
 	}
+	programs.Wait()
 	var err error
 	if ctx.Err() == nil {
 		err = context.Cause(alive)

@@ -3,17 +3,20 @@ package box
 import (
 	"context"
 	"crypto/tls"
+	"crypto/x509"
 	"errors"
 	"fmt"
 	"net"
+	"os"
 	"syscall"
 
 	"github.com/holdfast-edge/holdfast/firmware/config"
+	"github.com/holdfast-edge/holdfast/firmware/etcdapi"
 	"github.com/holdfast-edge/holdfast/firmware/unixsock"
 )
 
 // ports are the box's TCP listeners; one that is not configured is nil.
-type ports struct{ peer, native, console net.Listener }
+type ports struct{ peer, native, client, console net.Listener }
 
 func openPorts(ctx context.Context, c *config.Config, who *identity) (*ports, error) {
 	nativeAddress, err := c.NativeListen()
@@ -31,6 +34,7 @@ func openPorts(ctx context.Context, c *config.Config, who *identity) (*ports, er
 	}{
 		{"peer.listen", peer, &p.peer},
 		{"native.listen", nativeAddress, &p.native},
+		{"client.listen", c.Client.Listen, &p.client},
 		{"console.listen", c.Console.Listen, &p.console},
 	} {
 		if l.address == "" {
@@ -50,7 +54,37 @@ func openPorts(ctx context.Context, c *config.Config, who *identity) (*ports, er
 			SessionTicketsDisabled: true, // a resumed session would not show the certificate that names the box
 		})
 	}
+	if p.client != nil && c.Client.Secure() {
+		t, err := clientTLS(&c.Client, who)
+		if err != nil {
+			return nil, errors.Join(err, p.close())
+		}
+		p.client = tls.NewListener(p.client, t)
+	}
 	return p, nil
+}
+
+// clientTLS is the TLS of the etcd API: the certificate that is configured, or the box's own.
+func clientTLS(c *config.Client, who *identity) (*tls.Config, error) {
+	t := &tls.Config{Certificates: []tls.Certificate{who.key.Certificate()}}
+	if c.CertFile != "" {
+		cert, err := tls.LoadX509KeyPair(c.CertFile, c.KeyFile)
+		if err != nil {
+			return nil, fmt.Errorf("box: client.cert_file: %w", err)
+		}
+		t.Certificates = []tls.Certificate{cert}
+	}
+	if c.ClientCAFile != "" {
+		pem, err := os.ReadFile(c.ClientCAFile)
+		if err != nil {
+			return nil, fmt.Errorf("box: client.client_ca_file: %w", err)
+		}
+		t.ClientCAs, t.ClientAuth = x509.NewCertPool(), tls.RequireAndVerifyClientCert
+		if !t.ClientCAs.AppendCertsFromPEM(pem) {
+			return nil, fmt.Errorf("box: client.client_ca_file: %w: %s has no certificate in PEM form", config.ErrValue, c.ClientCAFile)
+		}
+	}
+	return etcdapi.TLSConfig(t), nil
 }
 
 func listenError(key, address string, err error) error {
@@ -65,7 +99,7 @@ func listenError(key, address string, err error) error {
 	return fmt.Errorf("box: %w: %s = %s: %w", ErrListen, key, address, err)
 }
 
-func (p *ports) close() error { return closeAll(p.peer, p.native, p.console) }
+func (p *ports) close() error { return closeAll(p.peer, p.native, p.client, p.console) }
 
 // sockets are the box's unix sockets.
 type sockets struct{ native, console net.Listener }

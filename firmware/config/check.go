@@ -25,6 +25,8 @@ const (
 	connectionsMax      = 1 << 16               // file descriptors of one process
 	gcPercentMin        = 10                    // below, the collector takes most of the CPU
 	gcPercentMax        = 1000                  // ten times the live heap
+	revisionsMax        = 1 << 40               // more than a card holds
+	keepMax             = 366 * 24 * time.Hour  // beyond, compact by hand
 	hostsMax            = 64                    // names of one console
 	suggestEdits        = 2                     // between a misspelt key and the one that was meant
 )
@@ -49,6 +51,14 @@ func (c *Config) check() error {
 	if !c.Console.InsecureNetwork && c.Console.Listen != "" && !Loopback(c.Console.Listen) {
 		return fmt.Errorf("%w: console.listen = %q is not loopback and the console is plain text; use 127.0.0.1, or set console.insecure_network = true if the network is yours alone",
 			ErrValue, c.Console.Listen)
+	}
+	switch cl := &c.Client; {
+	case cl.TLS != "auto" && cl.TLS != "on" && cl.TLS != "off":
+		return fmt.Errorf("%w: client.tls = %q; it is auto, on or off", ErrValue, cl.TLS)
+	case (cl.CertFile == "") != (cl.KeyFile == ""):
+		return fmt.Errorf("%w: client.cert_file and client.key_file belong together; set both or none", ErrValue)
+	case cl.ClientCAFile != "" && !cl.Secure():
+		return fmt.Errorf("%w: client.client_ca_file needs TLS; set client.tls = \"on\"", ErrValue)
 	}
 	if c.Console.Listen == "" && c.Console.Socket == "" {
 		return fmt.Errorf("%w: console.listen and console.socket are both empty; nobody could ask the box anything", ErrValue)
@@ -75,6 +85,9 @@ func (c *Config) checkRanges() error {
 		{"limits.memory_soft", int64(c.Limits.MemorySoft), int64(memoryMin), int64(retainMax), sizeText},
 		{"limits.gc_percent", int64(c.Limits.GCPercent), gcPercentMin, gcPercentMax, numberText},
 		{"limits.native_connections", int64(c.Limits.NativeConnections), 1, connectionsMax, numberText},
+		{"limits.client_connections", int64(c.Limits.ClientConnections), 1, connectionsMax, numberText},
+		{"history.keep_revisions", int64(c.History.KeepRevisions), 0, revisionsMax, numberText},
+		{"history.keep_time", int64(c.History.KeepTime), 0, int64(keepMax), durationText},
 		{"limits.console_connections", int64(c.Limits.ConsoleConnections), 1, connectionsMax, numberText},
 	} {
 		if r.value < r.lo || r.value > r.hi {

@@ -43,6 +43,7 @@ type Config struct {
 	Name     string   `toml:"name" json:"name"`
 	Peer     Peer     `toml:"peer" json:"peer"`
 	Client   Client   `toml:"client" json:"client"`
+	History  History  `toml:"history" json:"history"`
 	Native   Native   `toml:"native" json:"native"`
 	Console  Console  `toml:"console" json:"console"`
 	Log      Log      `toml:"log" json:"log"`
@@ -57,7 +58,20 @@ type Peer struct {
 
 // Client is about the etcd API.
 type Client struct {
-	Listen string `toml:"listen" json:"listen"`
+	Listen       string `toml:"listen" json:"listen"`
+	TLS          string `toml:"tls" json:"tls"`
+	CertFile     string `toml:"cert_file" json:"cert_file"`
+	KeyFile      string `toml:"key_file" json:"key_file"`
+	ClientCAFile string `toml:"client_ca_file" json:"client_ca_file"`
+}
+
+// Secure says whether the etcd API speaks TLS.
+func (c *Client) Secure() bool { return c.TLS == "on" || c.TLS == "auto" && !Loopback(c.Listen) }
+
+// History is about old revisions of keys.
+type History struct {
+	KeepRevisions int      `toml:"keep_revisions" json:"keep_revisions"`
+	KeepTime      Duration `toml:"keep_time" json:"keep_time"`
 }
 
 // Native is about the native stream.
@@ -94,6 +108,7 @@ type Limits struct {
 	MemorySoft         Size `toml:"memory_soft" json:"memory_soft"`
 	GCPercent          int  `toml:"gc_percent" json:"gc_percent"`
 	NativeConnections  int  `toml:"native_connections" json:"native_connections"`
+	ClientConnections  int  `toml:"client_connections" json:"client_connections"`
 	ConsoleConnections int  `toml:"console_connections" json:"console_connections"`
 }
 

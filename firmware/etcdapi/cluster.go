@@ -1,0 +1,173 @@
+package etcdapi
+
+import (
+	"context"
+
+	"go.etcd.io/etcd/api/v3/authpb"
+	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
+	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+
+	"github.com/holdfast-edge/holdfast/coord"
+)
+
+// errMembership is the answer to changes of the member set.
+var errMembership = status.Error(codes.Unimplemented, "holdfast: the boxes of a site are changed with the site's own tools, not through the etcd API")
+
+// MemberList implements etcdserverpb.ClusterServer.
+func (s *Server) MemberList(ctx context.Context, r *pb.MemberListRequest) (*pb.MemberListResponse, error) {
+	if r.Linearizable {
+		if err := s.fresh(ctx); err != nil {
+			return nil, err
+		}
+	}
+	out := &pb.MemberListResponse{Header: s.header(s.cfg.Site.State().Revision())}
+	scheme := "http://"
+	if s.cfg.TLS {
+		scheme = "https://"
+	}
+	for _, m := range s.cfg.Members() {
+		p := &pb.Member{ID: id64(m.ID), Name: m.Name, PeerURLs: []string{"https://" + m.Peer}}
+		if m.Client != "" {
+			p.ClientURLs = []string{scheme + m.Client}
+		}
+		out.Members = append(out.Members, p)
+	}
+	return out, nil
+}
+
+// MemberAdd implements etcdserverpb.ClusterServer.
+func (s *Server) MemberAdd(context.Context, *pb.MemberAddRequest) (*pb.MemberAddResponse, error) {
+	return nil, errMembership
+}
+
+// MemberRemove implements etcdserverpb.ClusterServer.
+func (s *Server) MemberRemove(context.Context, *pb.MemberRemoveRequest) (*pb.MemberRemoveResponse, error) {
+	return nil, errMembership
+}
+
+// MemberUpdate implements etcdserverpb.ClusterServer.
+func (s *Server) MemberUpdate(context.Context, *pb.MemberUpdateRequest) (*pb.MemberUpdateResponse, error) {
+	return nil, errMembership
+}
+
+// MemberPromote implements etcdserverpb.ClusterServer: there are no learners.
+func (s *Server) MemberPromote(_ context.Context, r *pb.MemberPromoteRequest) (*pb.MemberPromoteResponse, error) {
+	for _, m := range s.cfg.Members() {
+		if id64(m.ID) == r.ID {
+			return nil, rpctypes.ErrGRPCMemberNotLearner
+		}
+	}
+	return nil, rpctypes.ErrGRPCMemberNotFound
+}
+
+func (s *Server) member(id uint64) (coord.Member, bool) {
+	for _, m := range s.cfg.Members() {
+		if id64(m.ID) == id {
+			return m, true
+		}
+	}
+	return coord.Member{}, false
+}
+
+// Authentication is disabled, in etcd's words: there are no users and no roles here.
+
+var errUsers = status.Error(codes.Unimplemented, "holdfast: who may do what is the site's to say, not the etcd API's")
+
+// AuthStatus implements etcdserverpb.AuthServer.
+func (s *Server) AuthStatus(context.Context, *pb.AuthStatusRequest) (*pb.AuthStatusResponse, error) {
+	return &pb.AuthStatusResponse{Header: s.header(s.cfg.Site.State().Revision()), AuthRevision: 1}, nil
+}
+
+// AuthEnable implements etcdserverpb.AuthServer.
+func (s *Server) AuthEnable(context.Context, *pb.AuthEnableRequest) (*pb.AuthEnableResponse, error) {
+	return nil, rpctypes.ErrGRPCRootUserNotExist
+}
+
+// AuthDisable implements etcdserverpb.AuthServer.
+func (s *Server) AuthDisable(context.Context, *pb.AuthDisableRequest) (*pb.AuthDisableResponse, error) {
+	return &pb.AuthDisableResponse{Header: s.header(s.cfg.Site.State().Revision())}, nil
+}
+
+// Authenticate implements etcdserverpb.AuthServer.
+func (s *Server) Authenticate(context.Context, *pb.AuthenticateRequest) (*pb.AuthenticateResponse, error) {
+	return nil, rpctypes.ErrGRPCAuthNotEnabled
+}
+
+// UserAdd implements etcdserverpb.AuthServer.
+func (s *Server) UserAdd(_ context.Context, r *pb.AuthUserAddRequest) (*pb.AuthUserAddResponse, error) {
+	if r.Name == "" {
+		return nil, rpctypes.ErrGRPCUserEmpty
+	}
+	return nil, errUsers
+}
+
+// UserGet implements etcdserverpb.AuthServer.
+func (s *Server) UserGet(context.Context, *pb.AuthUserGetRequest) (*pb.AuthUserGetResponse, error) {
+	return nil, rpctypes.ErrGRPCUserNotFound
+}
+
+// UserList implements etcdserverpb.AuthServer.
+func (s *Server) UserList(context.Context, *pb.AuthUserListRequest) (*pb.AuthUserListResponse, error) {
+	return &pb.AuthUserListResponse{Header: s.header(s.cfg.Site.State().Revision())}, nil
+}
+
+// UserDelete implements etcdserverpb.AuthServer.
+func (s *Server) UserDelete(context.Context, *pb.AuthUserDeleteRequest) (*pb.AuthUserDeleteResponse, error) {
+	return nil, rpctypes.ErrGRPCUserNotFound
+}
+
+// UserChangePassword implements etcdserverpb.AuthServer.
+func (s *Server) UserChangePassword(context.Context, *pb.AuthUserChangePasswordRequest) (*pb.AuthUserChangePasswordResponse, error) {
+	return nil, rpctypes.ErrGRPCUserNotFound
+}
+
+// UserGrantRole implements etcdserverpb.AuthServer.
+func (s *Server) UserGrantRole(context.Context, *pb.AuthUserGrantRoleRequest) (*pb.AuthUserGrantRoleResponse, error) {
+	return nil, rpctypes.ErrGRPCUserNotFound
+}
+
+// UserRevokeRole implements etcdserverpb.AuthServer.
+func (s *Server) UserRevokeRole(context.Context, *pb.AuthUserRevokeRoleRequest) (*pb.AuthUserRevokeRoleResponse, error) {
+	return nil, rpctypes.ErrGRPCUserNotFound
+}
+
+// RoleAdd implements etcdserverpb.AuthServer.
+func (s *Server) RoleAdd(_ context.Context, r *pb.AuthRoleAddRequest) (*pb.AuthRoleAddResponse, error) {
+	if r.Name == "" {
+		return nil, rpctypes.ErrGRPCRoleEmpty
+	}
+	return nil, errUsers
+}
+
+// RoleGet implements etcdserverpb.AuthServer: every role but root is unknown, and root may do all, as in etcd.
+func (s *Server) RoleGet(_ context.Context, r *pb.AuthRoleGetRequest) (*pb.AuthRoleGetResponse, error) {
+	if r.Role != "root" {
+		return nil, rpctypes.ErrGRPCRoleNotFound
+	}
+	return &pb.AuthRoleGetResponse{
+		Header: s.header(s.cfg.Site.State().Revision()),
+		Perm:   []*authpb.Permission{{PermType: authpb.Permission_READWRITE, Key: []byte{}, RangeEnd: []byte{0}}},
+	}, nil
+}
+
+// RoleList implements etcdserverpb.AuthServer.
+func (s *Server) RoleList(context.Context, *pb.AuthRoleListRequest) (*pb.AuthRoleListResponse, error) {
+	return &pb.AuthRoleListResponse{Header: s.header(s.cfg.Site.State().Revision())}, nil
+}
+
+// RoleDelete implements etcdserverpb.AuthServer.
+func (s *Server) RoleDelete(context.Context, *pb.AuthRoleDeleteRequest) (*pb.AuthRoleDeleteResponse, error) {
+	return nil, rpctypes.ErrGRPCRoleNotFound
+}
+
+// RoleGrantPermission implements etcdserverpb.AuthServer.
+func (s *Server) RoleGrantPermission(context.Context, *pb.AuthRoleGrantPermissionRequest) (*pb.AuthRoleGrantPermissionResponse, error) {
+	return nil, rpctypes.ErrGRPCRoleNotFound
+}
+
+// RoleRevokePermission implements etcdserverpb.AuthServer.
+func (s *Server) RoleRevokePermission(context.Context, *pb.AuthRoleRevokePermissionRequest) (*pb.AuthRoleRevokePermissionResponse, error) {
+	return nil, rpctypes.ErrGRPCRoleNotFound
+}

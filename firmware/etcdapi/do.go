@@ -1,0 +1,196 @@
+package etcdapi
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/metadata"
+	"google.golang.org/grpc/status"
+
+	"github.com/holdfast-edge/holdfast/coord"
+	"github.com/holdfast-edge/holdfast/coord/kv"
+	"github.com/holdfast-edge/holdfast/coord/site"
+)
+
+// order has a message ordered and gives its result. Errors are gRPC's, as etcd has them; after one that is
+// codes.Unavailable or codes.DeadlineExceeded the message may still take effect.
+func (s *Server) order(ctx context.Context, kind coord.Kind, key, value []byte) (coord.Result, error) {
+	if len(key) > coord.KeyBytesMax || len(value) > coord.ValueBytesMax {
+		return coord.Result{}, rpctypes.ErrGRPCRequestTooLarge
+	}
+	cols := new(coord.Columns)
+	cols.Add(kind, 0, 0, time.Now().UnixMilli(), key, value)
+	done := make(chan coord.Reply, 1)
+	s.cfg.Site.Submit(&site.Request{Cols: cols, Done: func(r coord.Reply) { done <- r }})
+	select {
+	case r := <-done:
+		return answered(r)
+	default:
+	}
+	t := time.NewTimer(s.cfg.Limits.NoQuorumTime)
+	defer t.Stop()
+	began := time.Now()
+	for {
+		select {
+		case r := <-done:
+			return answered(r)
+		case <-ctx.Done():
+			return coord.Result{}, ctxError(ctx)
+		case <-t.C:
+			if time.Since(began) >= s.cfg.Limits.RequestTime || !s.view.Load().Serving {
+				return coord.Result{}, rpctypes.ErrGRPCTimeout
+			}
+			t.Reset(s.cfg.Limits.NoQuorumTime / 4)
+		}
+	}
+}
+
+func answered(r coord.Reply) (coord.Result, error) {
+	code := r.Code
+	if len(r.Results) == 1 {
+		code = r.Results[0].Code
+		if a := r.Results[0].KV; a != nil && a.Err != nil {
+			return r.Results[0], kvError(a.Err)
+		}
+	}
+	switch code {
+	case coord.CodeOK:
+		return r.Results[0], nil
+	case coord.CodeBusy:
+		return coord.Result{}, rpctypes.ErrGRPCRequestTooManyRequests
+	case coord.CodeFull:
+		return coord.Result{}, rpctypes.ErrGRPCNoSpace
+	case coord.CodeTooLarge:
+		return coord.Result{}, rpctypes.ErrGRPCRequestTooLarge
+	case coord.CodeStopping:
+		return coord.Result{}, rpctypes.ErrGRPCStopped
+	}
+	return coord.Result{}, status.Error(codes.InvalidArgument, "etcdserver: "+code.String())
+}
+
+func ctxError(ctx context.Context) error {
+	if errors.Is(ctx.Err(), context.Canceled) {
+		return rpctypes.ErrGRPCCanceled
+	}
+	return rpctypes.ErrGRPCDeadlineExceeded
+}
+
+// kvErrors are the words that etcd's clients look for.
+var kvErrors = map[error]error{
+	kv.ErrKeyNotFound:    rpctypes.ErrGRPCKeyNotFound,
+	kv.ErrDuplicateKey:   rpctypes.ErrGRPCDuplicateKey,
+	kv.ErrEmptyKey:       rpctypes.ErrGRPCEmptyKey,
+	kv.ErrTooManyOps:     rpctypes.ErrGRPCTooManyOps,
+	kv.ErrCompacted:      rpctypes.ErrGRPCCompacted,
+	kv.ErrFutureRevision: rpctypes.ErrGRPCFutureRev,
+	kv.ErrLeaseNotFound:  rpctypes.ErrGRPCLeaseNotFound,
+	kv.ErrLeaseExists:    rpctypes.ErrGRPCLeaseExist,
+	kv.ErrLeaseTTL:       rpctypes.ErrGRPCLeaseTTLTooLarge,
+	kv.ErrTooManyLeases:  rpctypes.ErrGRPCRequestTooManyRequests,
+	kv.ErrValueProvided:  rpctypes.ErrGRPCValueProvided,
+	kv.ErrLeaseProvided:  rpctypes.ErrGRPCLeaseProvided,
+	kv.ErrSort:           rpctypes.ErrGRPCInvalidSortOption,
+}
+
+func kvError(err error) error {
+	if err == nil {
+		return nil
+	}
+	for e, g := range kvErrors {
+		if errors.Is(err, e) {
+			return g
+		}
+	}
+	return status.Error(codes.Internal, err.Error())
+}
+
+// barriers lets reads wait for an empty message that was ordered after they came.
+type barriers struct{ waiting chan chan error }
+
+// runBarriers orders one barrier for all reads that came before it.
+func (s *Server) runBarriers() {
+	var wait []chan error
+	for {
+		wait = wait[:0]
+		select {
+		case <-s.ctx.Done():
+			return
+		case c := <-s.barriers.waiting:
+			wait = append(wait, c)
+		}
+		for more := true; more; {
+			select {
+			case c := <-s.barriers.waiting:
+				wait = append(wait, c)
+			default:
+				more = false
+			}
+		}
+		_, err := s.order(s.ctx, coord.KindBarrier, nil, nil)
+		for _, c := range wait {
+			c <- err
+		}
+	}
+}
+
+// fresh waits until what this box has is not older than the call.
+func (s *Server) fresh(ctx context.Context) error {
+	c := make(chan error, 1)
+	select {
+	case s.barriers.waiting <- c:
+	case <-ctx.Done():
+		return ctxError(ctx)
+	case <-s.ctx.Done():
+		return rpctypes.ErrGRPCStopped
+	}
+	select {
+	case err := <-c:
+		return err
+	case <-ctx.Done():
+		return ctxError(ctx)
+	case <-s.ctx.Done():
+		return rpctypes.ErrGRPCStopped
+	}
+}
+
+// requiresLeader: the client wants an error rather than to wait on a box that is cut off (clientv3.WithRequireLeader).
+func requiresLeader(ctx context.Context) bool {
+	md, ok := metadata.FromIncomingContext(ctx)
+	v := md[rpctypes.MetadataRequireLeaderKey]
+	return ok && len(v) > 0 && v[0] == rpctypes.MetadataHasLeader
+}
+
+func (s *Server) unary(ctx context.Context, req any, _ *grpc.UnaryServerInfo, next grpc.UnaryHandler) (any, error) {
+	if requiresLeader(ctx) && !s.view.Load().Serving {
+		return nil, rpctypes.ErrGRPCNoLeader
+	}
+	return next(ctx, req)
+}
+
+func (s *Server) stream(srv any, ss grpc.ServerStream, _ *grpc.StreamServerInfo, next grpc.StreamHandler) error {
+	if !requiresLeader(ss.Context()) {
+		return next(srv, ss)
+	}
+	if !s.view.Load().Serving {
+		return rpctypes.ErrGRPCNoLeader
+	}
+	ctx, cancel := context.WithCancelCause(ss.Context())
+	defer cancel(nil)
+	defer s.hub.onLoss(func() { cancel(rpctypes.ErrGRPCNoLeader) })()
+	err := next(srv, &withContext{ss, ctx})
+	if cause := context.Cause(ctx); errors.Is(cause, rpctypes.ErrGRPCNoLeader) {
+		return cause
+	}
+	return err
+}
+
+type withContext struct {
+	grpc.ServerStream
+	ctx context.Context
+}
+
+func (w *withContext) Context() context.Context { return w.ctx }

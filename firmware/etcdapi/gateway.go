@@ -1,0 +1,118 @@
+package etcdapi
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"net"
+	"net/http"
+	"time"
+
+	"github.com/grpc-ecosystem/grpc-gateway/v2/runtime"
+	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
+	"go.etcd.io/etcd/api/v3/etcdserverpb/gw"
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/credentials/insecure"
+	"google.golang.org/grpc/test/bufconn"
+	"google.golang.org/protobuf/encoding/protojson"
+)
+
+// gateway is the JSON form of the API: requests under /v3/ become calls to the gRPC server in memory, as in etcd.
+type gateway struct {
+	s    *Server
+	conn *grpc.ClientConn
+	pipe *bufconn.Listener
+	http *http.Server
+}
+
+func newGateway(s *Server) (*gateway, error) {
+	g := &gateway{s: s, pipe: bufconn.Listen(64 << 10)}
+	go func() { _ = s.grpc.Serve(g.pipe) }()
+	var err error
+	g.conn, err = grpc.NewClient("passthrough:///box", grpc.WithTransportCredentials(insecure.NewCredentials()),
+		grpc.WithContextDialer(func(ctx context.Context, _ string) (net.Conn, error) { return g.pipe.DialContext(ctx) }),
+		grpc.WithDefaultCallOptions(grpc.MaxCallRecvMsgSize(1<<30))) // of our own answers
+	if err != nil {
+		return nil, err
+	}
+	mux := runtime.NewServeMux(runtime.WithMarshalerOption(runtime.MIMEWildcard, &runtime.HTTPBodyMarshaler{
+		Marshaler: &runtime.JSONPb{
+			MarshalOptions:   protojson.MarshalOptions{UseProtoNames: true},
+			UnmarshalOptions: protojson.UnmarshalOptions{DiscardUnknown: true},
+		},
+	}))
+	for _, register := range []func(context.Context, *runtime.ServeMux, *grpc.ClientConn) error{
+		gw.RegisterKVHandler, gw.RegisterWatchHandler, gw.RegisterLeaseHandler, gw.RegisterClusterHandler, gw.RegisterMaintenanceHandler, gw.RegisterAuthHandler,
+	} {
+		if err := register(s.ctx, mux, g.conn); err != nil {
+			return nil, err
+		}
+	}
+	h := http.NewServeMux()
+	h.Handle("/v3/", http.MaxBytesHandler(mux, recvBytesMax*4/3+1024)) // in base64
+	h.HandleFunc("GET /version", func(w http.ResponseWriter, _ *http.Request) {
+		reply(w, http.StatusOK, map[string]string{"etcdserver": Version, "etcdcluster": Version, "storage": Version})
+	})
+	h.HandleFunc("GET /health", g.health)
+	h.HandleFunc("GET /livez", g.live)
+	h.HandleFunc("GET /readyz", g.ready)
+	g.http = &http.Server{
+		Handler: h, ReadHeaderTimeout: 5 * time.Second, IdleTimeout: time.Minute, MaxHeaderBytes: 16 << 10,
+		BaseContext: func(net.Listener) context.Context { return s.ctx },
+	}
+	return g, nil
+}
+
+func (g *gateway) serve(l net.Listener) error {
+	if err := g.http.Serve(l); !errors.Is(err, http.ErrServerClosed) {
+		return err
+	}
+	return nil
+}
+
+func (g *gateway) shutdown(ctx context.Context) error {
+	return errors.Join(g.http.Shutdown(ctx), g.conn.Close())
+}
+
+func reply(w http.ResponseWriter, code int, v any) {
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(code)
+	_ = json.NewEncoder(w).Encode(v) // the client has gone
+}
+
+// health is etcd's: a linearizable read works, and there is space; ?serializable=true asks of this box alone.
+func (g *gateway) health(w http.ResponseWriter, r *http.Request) {
+	why := ""
+	if v := g.s.cfg.Site.View(); v.Full != "" {
+		why = "ALARM NOSPACE"
+	} else if v.Fault != "" {
+		why = v.Fault
+	}
+	if why == "" && r.URL.Query().Get("serializable") != "true" {
+		if err := g.s.fresh(r.Context()); err != nil {
+			why = "RANGE ERROR:" + err.Error()
+		}
+	}
+	if why != "" {
+		reply(w, http.StatusServiceUnavailable, map[string]string{"health": "false", "reason": why})
+		return
+	}
+	reply(w, http.StatusOK, map[string]string{"health": "true", "reason": ""})
+}
+
+func (g *gateway) live(w http.ResponseWriter, _ *http.Request) {
+	if v := g.s.cfg.Site.View(); v.Fault != "" {
+		http.Error(w, "[-]box failed: "+v.Fault, http.StatusServiceUnavailable)
+		return
+	}
+	_, _ = w.Write([]byte("ok\n"))
+}
+
+func (g *gateway) ready(w http.ResponseWriter, r *http.Request) {
+	_, err := g.s.Range(r.Context(), &pb.RangeRequest{Key: []byte("health"), Limit: 1})
+	if err != nil {
+		http.Error(w, "[-]linearizable_read failed: "+err.Error(), http.StatusServiceUnavailable)
+		return
+	}
+	_, _ = w.Write([]byte("ok\n"))
+}

@@ -1,0 +1,110 @@
+package etcdapi
+
+import (
+	"context"
+	"errors"
+	"io"
+	"math/rand/v2"
+
+	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
+	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
+	"google.golang.org/grpc"
+
+	"github.com/holdfast-edge/holdfast/coord"
+	"github.com/holdfast-edge/holdfast/coord/kv"
+)
+
+func (s *Server) lease(ctx context.Context, a kv.LeaseAction, id, ttl int64) (*kv.Answer, error) {
+	r, err := s.order(ctx, coord.KindLease, nil, kv.AppendLease(nil, a, id, ttl))
+	if err != nil {
+		return nil, err
+	}
+	return r.KV, nil
+}
+
+// LeaseGrant implements etcdserverpb.LeaseServer.
+func (s *Server) LeaseGrant(ctx context.Context, r *pb.LeaseGrantRequest) (*pb.LeaseGrantResponse, error) {
+	if r.TTL > kv.LeaseTTLMax {
+		return nil, rpctypes.ErrGRPCLeaseTTLTooLarge
+	}
+	for {
+		id := r.ID
+		for id == 0 {
+			id = rand.Int64()
+		}
+		a, err := s.lease(ctx, kv.LeaseGrant, id, r.TTL)
+		if errors.Is(err, rpctypes.ErrGRPCLeaseExist) && r.ID == 0 {
+			continue
+		}
+		if err != nil {
+			return nil, err
+		}
+		return &pb.LeaseGrantResponse{Header: s.header(a.Revision), ID: id, TTL: a.TTL}, nil
+	}
+}
+
+// LeaseRevoke implements etcdserverpb.LeaseServer.
+func (s *Server) LeaseRevoke(ctx context.Context, r *pb.LeaseRevokeRequest) (*pb.LeaseRevokeResponse, error) {
+	if r.ID == 0 {
+		return nil, rpctypes.ErrGRPCLeaseNotFound
+	}
+	a, err := s.lease(ctx, kv.LeaseRevoke, r.ID, 0)
+	if err != nil {
+		return nil, err
+	}
+	return &pb.LeaseRevokeResponse{Header: s.header(a.Revision)}, nil
+}
+
+// LeaseKeepAlive implements etcdserverpb.LeaseServer. TTL 0 says that there is no such lease.
+func (s *Server) LeaseKeepAlive(out grpc.BidiStreamingServer[pb.LeaseKeepAliveRequest, pb.LeaseKeepAliveResponse]) error {
+	for {
+		r, err := out.Recv()
+		if errors.Is(err, io.EOF) {
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+		ans := &pb.LeaseKeepAliveResponse{ID: r.ID}
+		if r.ID != 0 {
+			a, err := s.lease(out.Context(), kv.LeaseKeepAlive, r.ID, 0)
+			if err != nil {
+				return err
+			}
+			ans.TTL, ans.Header = a.TTL, s.header(a.Revision)
+		} else {
+			ans.Header = s.header(s.cfg.Site.State().Revision())
+		}
+		if err := out.Send(ans); err != nil {
+			return err
+		}
+	}
+}
+
+// LeaseTimeToLive implements etcdserverpb.LeaseServer. TTL -1 says that there is no such lease.
+func (s *Server) LeaseTimeToLive(ctx context.Context, r *pb.LeaseTimeToLiveRequest) (*pb.LeaseTimeToLiveResponse, error) {
+	if err := s.fresh(ctx); err != nil {
+		return nil, err
+	}
+	st := s.cfg.Site.State()
+	granted, left, keys, err := st.Lease(r.ID, r.Keys)
+	out := &pb.LeaseTimeToLiveResponse{Header: s.header(st.Revision()), ID: r.ID, TTL: left, GrantedTTL: granted, Keys: keys}
+	if errors.Is(err, kv.ErrLeaseNotFound) {
+		out.TTL = -1
+		return out, nil
+	}
+	return out, kvError(err)
+}
+
+// LeaseLeases implements etcdserverpb.LeaseServer.
+func (s *Server) LeaseLeases(ctx context.Context, _ *pb.LeaseLeasesRequest) (*pb.LeaseLeasesResponse, error) {
+	if err := s.fresh(ctx); err != nil {
+		return nil, err
+	}
+	st := s.cfg.Site.State()
+	out := &pb.LeaseLeasesResponse{Header: s.header(st.Revision())}
+	for _, id := range st.Leases() {
+		out.Leases = append(out.Leases, &pb.LeaseStatus{ID: id})
+	}
+	return out, nil
+}
