@@ -127,6 +127,9 @@ func (d *disk) votes(voter uint8) (has map[certKey]bool, final uint64) {
 			if f := s[i].Final; f != nil {
 				final = max(final, f.Header.Round)
 			}
+			if x := s[i].Cert; x != nil && x.Kind == coord.VoteFinalize {
+				final = max(final, x.Round)
+			}
 		}
 	}
 	return has, final

@@ -5,7 +5,9 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"path/filepath"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/holdfast-edge/holdfast/coord"
@@ -111,7 +113,7 @@ func (t *trial) check(ctx context.Context) error {
 }
 
 func (t *trial) note(format string, args ...any) {
-	t.notes = append(t.notes, fmt.Sprintf(format, args...))
+	t.notes = append(t.notes, strings.ReplaceAll(fmt.Sprintf(format, args...), t.dir+string(filepath.Separator), ""))
 }
 
 // took notes a measured time and judges it.
