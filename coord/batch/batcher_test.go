@@ -252,10 +252,10 @@ func TestWithAllBatchesOnTheirWayItGathersUpToTheLimitsAndThenRefuses(t *testing
 
 func TestBytesAreLimitedToo(t *testing.T) {
 	b := New(Policy{})
-	if b.Add(messages(1, 3, 400<<10), ms) {
-		t.Fatal("1.2 MiB were taken for one batch")
+	if b.Add(messages(1, 3, 800<<10), ms) {
+		t.Fatal("2.4 MiB were taken for one batch")
 	}
-	if !b.Add(messages(1, 2, 400<<10), ms) || b.Add(messages(1, 1, 400<<10), ms) {
+	if !b.Add(messages(1, 2, 800<<10), ms) || b.Add(messages(1, 1, 800<<10), ms) {
 		t.Fatal("the sum is not what is limited")
 	}
 }

@@ -218,7 +218,7 @@ func TestHostileInputsAreRefusedWithLittleMemory(t *testing.T) {
 		{"snappy that claims 4 GiB", "peer", []byte{flagSnappy, 0xff, 0xff, 0xff, 0xff, 0x0f, 0}, ErrLimit},
 		{"snappy that claims a full frame in 8 bytes", "peer", append(binary.AppendUvarint([]byte{flagSnappy}, coord.FrameBytesMax), 0, 0, 0, 0), ErrCompression},
 		{"snappy with an endless length", "body", append([]byte{flagSnappy}, bytes.Repeat([]byte{0xff}, 20)...), ErrCompression},
-		{"a snappy bomb of 1.5 MiB", "body", bomb(3 << 19), ErrLimit},
+		{"a snappy bomb beyond the limit", "body", bomb(coord.BatchBodyBytesMax + 1), ErrLimit},
 		{"a snappy bomb of 64 MiB", "peer", bomb(64 << 20), ErrLimit},
 		{"a snappy bomb within the limit", "body", bomb(coord.BatchBodyBytesMax), ErrFormat},
 		{"snappy within snappy", "peer", append([]byte{flagSnappy}, snappy.Encode(nil, bomb(1<<20))...), ErrFormat},
@@ -243,7 +243,7 @@ func TestHostileInputsAreRefusedWithLittleMemory(t *testing.T) {
 		{"lengths that add up to more", "body", body(2, 0, num(2), run(2), bin(2, 2), bin(2, 2), bin(1, 2), num(0), bin(1, 1), bin()), ErrLength},
 		{"a key length beyond the limit", "body", body(2, 0, num(2), run(2), bin(2, 2), bin(2, 2), bin(append([]byte{1}, binary.AppendUvarint(nil, coord.KeyBytesMax+1)...)...), num(0), bin(1, 1), bin()), ErrLimit},
 		{"lengths too many", "body", body(2, 0, num(2), run(2), bin(2, 2), bin(2, 2), bin(1, 1, 0), num(0), bin(1, 1), bin()), ErrLength},
-		{"keys and values beyond a batch together", "body", body(2, 0, num(2), run(2), bin(2, 2), bin(2, 2), num(0), num(0), bin(make([]byte, 1<<19)...), be32(bin32, 1<<19+1)), ErrLimit},
+		{"keys and values beyond a batch together", "body", body(2, 0, num(2), run(2), bin(2, 2), bin(2, 2), num(0), num(0), bin(make([]byte, 1<<20)...), be32(bin32, 1<<20+1)), ErrLimit},
 
 		{"8192 results in a few bytes", "client", cat(head(clientAnswer), []byte{0x95}, num(1), num(0), num(1), num(0), []byte{0x96}, num(8192), bin(), bin(), bin(), bin(), bin()), ErrLength},
 		{"8193 results", "client", cat(head(clientAnswer), []byte{0x95}, num(1), num(0), num(1), num(0), []byte{0x96}, num(8193)), ErrLimit},
