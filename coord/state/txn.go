@@ -5,7 +5,7 @@ import (
 	"cmp"
 	"encoding/binary"
 	"hash/crc32"
-	"slices"
+	"sort"
 
 	"github.com/holdfast-edge/holdfast/coord"
 	"github.com/holdfast-edge/holdfast/coord/kv"
@@ -53,6 +53,10 @@ func (m *Machine) check(o *kv.Op) error {
 			} else if !found {
 				return kv.ErrKeyNotFound
 			}
+		}
+	case o.Range != nil && o.Range.Revision < 0: // etcd's rule within a transaction; outside of one it is the newest
+		if o.Range.Revision < m.compacted() {
+			return kv.ErrCompacted
 		}
 	case o.Range != nil:
 		return m.readable(o.Range.Revision)
@@ -357,26 +361,38 @@ func (m *Machine) rangeAt(r *kv.Range, a *kv.Answer) error {
 	return nil
 }
 
+// sortKVs sorts as etcd does: keys that are equal in what is compared come in the order that its algorithm gives.
 func sortKVs(kvs []kv.KeyValue, by kv.SortTarget, order kv.SortOrder) {
-	slices.SortStableFunc(kvs, func(a, b kv.KeyValue) int {
-		r := 0
-		switch by {
-		case kv.SortKey:
-			r = bytes.Compare(a.Key, b.Key)
-		case kv.SortVersion:
-			r = cmp.Compare(a.Version, b.Version)
-		case kv.SortCreate:
-			r = cmp.Compare(a.Create, b.Create)
-		case kv.SortMod:
-			r = cmp.Compare(a.Mod, b.Mod)
-		case kv.SortValue:
-			r = bytes.Compare(a.Value, b.Value)
-		}
-		if order == kv.SortDescending {
-			r = -r
-		}
-		return r
-	})
+	var s sort.Interface = &byTarget{kvs, by}
+	if order == kv.SortDescending {
+		s = sort.Reverse(s)
+	}
+	if by != kv.SortKey || order == kv.SortDescending { // else they are sorted
+		sort.Sort(s)
+	}
+}
+
+type byTarget struct {
+	kvs []kv.KeyValue
+	by  kv.SortTarget
+}
+
+func (s *byTarget) Len() int      { return len(s.kvs) }
+func (s *byTarget) Swap(i, j int) { s.kvs[i], s.kvs[j] = s.kvs[j], s.kvs[i] }
+
+func (s *byTarget) Less(i, j int) bool {
+	a, b := &s.kvs[i], &s.kvs[j]
+	switch s.by {
+	case kv.SortVersion:
+		return a.Version < b.Version
+	case kv.SortCreate:
+		return a.Create < b.Create
+	case kv.SortMod:
+		return a.Mod < b.Mod
+	case kv.SortValue:
+		return bytes.Compare(a.Value, b.Value) < 0
+	}
+	return bytes.Compare(a.Key, b.Key) < 0
 }
 
 // old is what a key was at a revision.

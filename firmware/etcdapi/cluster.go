@@ -3,7 +3,6 @@ package etcdapi
 import (
 	"context"
 
-	"go.etcd.io/etcd/api/v3/authpb"
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
 	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
 	"google.golang.org/grpc/codes"
@@ -141,15 +140,9 @@ func (s *Server) RoleAdd(_ context.Context, r *pb.AuthRoleAddRequest) (*pb.AuthR
 	return nil, errUsers
 }
 
-// RoleGet implements etcdserverpb.AuthServer: every role but root is unknown, and root may do all, as in etcd.
-func (s *Server) RoleGet(_ context.Context, r *pb.AuthRoleGetRequest) (*pb.AuthRoleGetResponse, error) {
-	if r.Role != "root" {
-		return nil, rpctypes.ErrGRPCRoleNotFound
-	}
-	return &pb.AuthRoleGetResponse{
-		Header: s.header(s.cfg.Site.State().Revision()),
-		Perm:   []*authpb.Permission{{PermType: authpb.Permission_READWRITE, Key: []byte{}, RangeEnd: []byte{0}}},
-	}, nil
+// RoleGet implements etcdserverpb.AuthServer.
+func (s *Server) RoleGet(context.Context, *pb.AuthRoleGetRequest) (*pb.AuthRoleGetResponse, error) {
+	return nil, rpctypes.ErrGRPCRoleNotFound
 }
 
 // RoleList implements etcdserverpb.AuthServer.

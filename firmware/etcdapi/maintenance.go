@@ -51,7 +51,7 @@ func (s *Server) Alarm(_ context.Context, r *pb.AlarmRequest) (*pb.AlarmResponse
 // Defragment implements etcdserverpb.MaintenanceServer: pages that compaction frees are used again, so there is nothing
 // that must be done.
 func (s *Server) Defragment(context.Context, *pb.DefragmentRequest) (*pb.DefragmentResponse, error) {
-	return &pb.DefragmentResponse{Header: s.header(s.cfg.Site.State().Revision())}, nil
+	return &pb.DefragmentResponse{}, nil // etcd's has no header
 }
 
 // Hash implements etcdserverpb.MaintenanceServer: the hash of the newest revision.
