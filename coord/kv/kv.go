@@ -97,6 +97,8 @@ type Range struct {
 	Target                               SortTarget
 	KeysOnly, CountOnly                  bool
 	MinMod, MaxMod, MinCreate, MaxCreate int64
+	// Uncounted ends the reading at Limit: Count is then of no use. It does not travel.
+	Uncounted bool
 }
 
 // Target is what a Compare looks at, Relation how; the numbers are etcd's.

@@ -313,7 +313,7 @@ func (m *Machine) rangeAt(r *kv.Range, a *kv.Answer) error {
 	pick := func(k []byte, rec *record, v []byte, own bool) bool {
 		a.Count++
 		if r.CountOnly || need >= 0 && int64(len(a.KVs)) >= need {
-			return true
+			return !r.Uncounted
 		}
 		if filtered && (r.MaxMod != 0 && int64(rec.mod) > r.MaxMod || r.MinMod != 0 && int64(rec.mod) < r.MinMod ||
 			r.MaxCreate != 0 && int64(rec.create) > r.MaxCreate || r.MinCreate != 0 && int64(rec.create) < r.MinCreate) {

@@ -106,7 +106,7 @@ func Run(ctx context.Context, o Options) (err error) {
 	opened(sockets.close)
 	// 5. The ordering.
 	api := etcdapi.New(etcdapi.Config{
-		Self: who.member.ID, SiteID: who.members.Site, Members: who.list, DiskBytes: disk.base.Bytes, TLS: o.Config.Client.Secure(),
+		Self: who.member.ID, SiteID: who.members.Site, Members: who.list, DiskBytes: disk.base.Bytes, TempDir: o.Config.DataDir, TLS: o.Config.Client.Secure(),
 		Limits: etcdapi.Limits{Connections: o.Config.Limits.ClientConnections}, Logger: log,
 		KeepRevisions: uint64(o.Config.History.KeepRevisions), KeepTime: time.Duration(o.Config.History.KeepTime),
 	})

@@ -83,6 +83,8 @@ type Config struct {
 	Members func() []coord.Member
 	// DiskBytes is the size of the state's file.
 	DiskBytes func() int64
+	// TempDir is where a Snapshot is made before it is sent.
+	TempDir string
 	// TLS says whether the listeners speak TLS, for the URLs that clients are told.
 	TLS bool
 	// KeepRevisions and KeepTime say when this box asks for a compaction (history.go).
@@ -150,6 +152,7 @@ func New(cfg Config) *Server {
 // Start begins to work on a site, whose Options.Changes is s.Changes.
 func (s *Server) Start(on Site) error {
 	s.cfg.Site = on
+	s.tidySnapshots()
 	s.hub.begin(on.State().Revision())
 	s.view.Store(on.View())
 	var err error
