@@ -22,7 +22,7 @@ func (m *Machine) execute(key, value []byte, want bool) (code coord.Code, answer
 		return coord.CodeBad, answer
 	case o.Txn != nil:
 		path := m.choose(o.Txn, nil)
-		if answer.Err, _ = m.checkTxn(o.Txn, path); answer.Err == nil {
+		if _, answer.Err = m.checkTxn(o.Txn, path); answer.Err == nil {
 			m.txn(o.Txn, path, want, answer)
 			answer.Revision = m.seen()
 		}
@@ -77,20 +77,19 @@ func (m *Machine) readable(rev int64) error {
 	return nil
 }
 
-func (m *Machine) checkTxn(t *kv.Txn, path []bool) (error, []bool) {
+func (m *Machine) checkTxn(t *kv.Txn, path []bool) (rest []bool, err error) {
 	ops, path := branch(t, path)
 	for i := range ops {
-		var err error
 		if n := ops[i].Txn; n != nil {
-			err, path = m.checkTxn(n, path)
+			path, err = m.checkTxn(n, path)
 		} else {
 			err = m.check(&ops[i])
 		}
 		if err != nil {
-			return err, nil
+			return nil, err
 		}
 	}
-	return nil, path
+	return path, nil
 }
 
 // branch is the branch that the path takes, and the path's rest.
@@ -288,7 +287,7 @@ func (m *Machine) Read(t *kv.Txn) (a kv.Answer) {
 	m.mu.RLock()
 	defer m.mu.RUnlock()
 	path := m.choose(t, nil)
-	if a.Err, _ = m.checkTxn(t, path); a.Err == nil {
+	if _, a.Err = m.checkTxn(t, path); a.Err == nil {
 		m.txn(t, path, true, &a)
 	}
 	a.Revision = m.meta.revision
@@ -406,10 +405,9 @@ type old struct {
 // eachKeyAt calls fn for the keys of a span as they were at a revision.
 func (m *Machine) eachKeyAt(from, end []byte, rev uint64, fn func(k []byte, rec *record, v []byte, own bool) bool) error {
 	var olds []old // by key
-	hfrom, hend := appendEscaped(nil, from), append(appendEscaped(nil, end), 0)
+	var hend []byte
 	switch {
 	case kv.IsOpenEnded(end):
-		hend = nil
 	case len(end) == 0:
 		hend = append(appendEscaped(nil, from), 0, 2)
 	default:
@@ -417,7 +415,7 @@ func (m *Machine) eachKeyAt(from, end []byte, rev uint64, fn func(k []byte, rec 
 	}
 	var room []byte
 	var bad error
-	err := m.walk(coord.SpaceHistory, &m.history, append(hfrom, 0, 1), hend, func(k, v []byte, own bool) bool {
+	err := m.walk(coord.SpaceHistory, &m.history, append(appendEscaped(nil, from), 0, 1), hend, func(k, v []byte, own bool) bool {
 		key, at, ok := splitHistoryKey(k, room)
 		if !ok {
 			bad = damaged(coord.SpaceHistory, k, ErrDamaged)

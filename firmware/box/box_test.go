@@ -35,7 +35,7 @@ func newBox(t *testing.T) *config.Config {
 	if err != nil {
 		t.Fatal(err)
 	}
-	c.Peer.Listen, c.Native.Listen, c.Console.Listen = freeAddress(t), freeAddress(t), ""
+	c.Peer.Listen, c.Native.Listen, c.Console.Listen, c.Client.Listen = freeAddress(t), freeAddress(t), "", ""
 	c.Native.Socket, c.Console.Socket = filepath.Join(c.DataDir, "native.sock"), filepath.Join(c.DataDir, "holdfast.sock")
 	c.Log.SegmentSize, c.Log.RetainSize = 1<<20, 4<<20
 	err = trust.SaveMembers(c.DataDir, &coord.Members{Site: coord.SiteID{1}, Epoch: 1, List: []coord.Member{

@@ -41,12 +41,6 @@ func (h *hub) begin(rev uint64) {
 	h.rev = rev
 }
 
-func (h *hub) revision() uint64 {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	return h.rev
-}
-
 // changes hands revisions on. It does not block.
 func (h *hub) changes(c *site.Changes) {
 	h.mu.Lock()

@@ -135,7 +135,7 @@ func New(cfg Config) *Server {
 		grpc.KeepaliveEnforcementPolicy(keepalive.EnforcementPolicy{MinTime: 5 * time.Second}), // etcd's
 		grpc.KeepaliveParams(keepalive.ServerParameters{Time: 2 * time.Hour, Timeout: 20 * time.Second}),
 		grpc.UnaryInterceptor(s.unary), grpc.StreamInterceptor(s.stream),
-		grpc.WriteBufferSize(32<<10), grpc.ReadBufferSize(32<<10), grpc.SharedWriteBuffer(true),
+		grpc.WriteBufferSize(32<<10), grpc.ReadBufferSize(32<<10),
 	)
 	pb.RegisterKVServer(s.grpc, s)
 	pb.RegisterWatchServer(s.grpc, s)
