@@ -18,8 +18,12 @@ import (
 	"google.golang.org/protobuf/reflect/protoreflect"
 )
 
-// callTime is more than any call takes.
-const callTime = 30 * time.Second
+const (
+	// callTime is more than any call takes.
+	callTime = 30 * time.Second
+	// etcdLooks is more than the time between two looks of etcd after watchers that are behind (100 ms).
+	etcdLooks = 250 * time.Millisecond
+)
 
 type comparison struct {
 	left, right *side
@@ -81,7 +85,7 @@ func (c *comparison) judge(kind, where string, got [2]string) {
 		}
 	}
 	if c.different++; c.different <= 20 {
-		fmt.Printf("%s: %s\n  etcd  %s\n  other %s\n", where, kind, got[0], got[1])
+		fmt.Printf("%s: %s\n  asked %s\n  etcd  %s\n  other %s\n", where, kind, c.right.asked, got[0], got[1])
 	}
 }
 
@@ -223,6 +227,7 @@ func (c *comparison) watch(ctx context.Context, g *generator) (*watches, error) 
 			}
 		}
 	}
+	time.Sleep(etcdLooks) // or a compaction that follows decides by chance what a watcher of the past is given
 	return w, nil
 }
 
@@ -277,7 +282,7 @@ func (c *comparison) finish(ctx context.Context, seed uint64, all []*watches) er
 			return err
 		}
 	}
-	time.Sleep(500 * time.Millisecond) // etcd looks after watchers that are behind ten times a second
+	time.Sleep(2 * etcdLooks)
 	for i, w := range all {
 		w.mu.Lock()
 		w.cancel()

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"fmt"
 	"net"
 	"net/url"
@@ -57,17 +58,24 @@ type side struct {
 	base   int64            // the revision before the first request of the seed
 	leases map[string]int64 // by name: the ids that it chose
 	names  map[int64]string
+	asked  string // the last request
 }
 
 func connect(endpoint string) (*side, error) {
-	c, err := grpc.NewClient(endpoint, grpc.WithTransportCredentials(insecure.NewCredentials()), grpc.WithDefaultCallOptions(grpc.MaxCallRecvMsgSize(1<<28)))
+	s := new(side)
+	c, err := grpc.NewClient(endpoint, grpc.WithTransportCredentials(insecure.NewCredentials()), grpc.WithDefaultCallOptions(grpc.MaxCallRecvMsgSize(1<<28)),
+		grpc.WithUnaryInterceptor(func(ctx context.Context, method string, req, reply any, cc *grpc.ClientConn, next grpc.UnaryInvoker, opts ...grpc.CallOption) error {
+			s.asked = fmt.Sprint(req)
+			return next(ctx, method, req, reply, cc, opts...)
+		}))
 	if err != nil {
 		return nil, err
 	}
-	return &side{
+	*s = side{
 		conn: c, kv: pb.NewKVClient(c), lease: pb.NewLeaseClient(c), watch: pb.NewWatchClient(c), maint: pb.NewMaintenanceClient(c),
 		clust: pb.NewClusterClient(c), auth: pb.NewAuthClient(c),
-	}, nil
+	}
+	return s, nil
 }
 
 func (s *side) close() { _ = s.conn.Close() }

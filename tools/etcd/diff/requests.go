@@ -141,6 +141,9 @@ func (g *generator) compare() func(s *side) *pb.Compare {
 	if g.r.IntN(5) == 0 {
 		r.Key, r.RangeEnd = g.span()
 	}
+	if r.Target == pb.Compare_LEASE && r.Result != pb.Compare_EQUAL {
+		r.Result = pb.Compare_NOT_EQUAL // ids that the sides choose have no order
+	}
 	n, rev, lease := g.r.Int64N(4), g.rev(), g.lease()
 	return func(s *side) *pb.Compare {
 		c := proto.Clone(r).(*pb.Compare)
