@@ -1,0 +1,5 @@
+package main
+
+import "context"
+
+func patroniSuite(ctx context.Context, e *env, r *report) {}
