@@ -3,6 +3,7 @@ module github.com/holdfast-edge/holdfast/tools/etcdclients
 go 1.26.0
 
 require (
+	github.com/lib/pq v1.12.3
 	go.etcd.io/etcd/api/v3 v3.6.16
 	go.etcd.io/etcd/client/v3 v3.6.16
 	go.uber.org/zap v1.27.0

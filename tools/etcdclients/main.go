@@ -45,6 +45,9 @@ func suites() []suite {
 	}
 }
 
+// errSkip is what a row gives that cannot be tried.
+var errSkip = errors.New("nothing can be killed; see -kill")
+
 // report collects what became of each row.
 type report struct {
 	out           io.Writer
@@ -52,6 +55,7 @@ type report struct {
 	list          bool
 	seen          []string
 	passed, bad   int
+	skipped       int
 }
 
 func matches(patterns []string, name string) bool {
@@ -87,6 +91,10 @@ func (r *report) step(ctx context.Context, name string, f func(ctx context.Conte
 	note, err := f(ctx)
 	verdict, ok := "pass", true
 	switch expected := matches(r.differs, name); {
+	case errors.Is(err, errSkip):
+		verdict, note = "skip", err.Error()
+		r.skipped++
+		r.passed--
 	case err == nil && expected:
 		verdict, ok, note = "FAIL", false, "passed, but is said to differ. "+note
 	case err != nil && expected:
@@ -113,69 +121,97 @@ func main() {
 	}
 }
 
-func run(ctx context.Context) (err error) {
-	endpoints := flag.String("endpoints", "", "gRPC `addresses`, with commas between")
-	httpURLs := flag.String("http", "", "base `URLs` of the JSON gateway, with commas between; http:// and the endpoints by default")
-	own := flag.Int("own-etcd", 0, "start a real etcd of so `many` members and use that")
-	kill := flag.String("kill", "", "`command` that is run as CMD down I and CMD up I")
-	only := flag.String("only", "", "`rows` to run, by name or by what stands before the slash, with commas between")
-	differs := flag.String("differs", "", "`rows` that must fail, because the site refuses them on purpose")
-	list := flag.Bool("list", false, "list the rows and end")
-	keep := flag.Bool("keep", false, "keep the directory with logs and data")
-	port := flag.Int("port", 23000, "first `port` of what the tool starts itself, on loopback")
-	seed := flag.Int64("seed", time.Now().UnixNano(), "`number` that decides which box is killed when")
+type options struct {
+	endpoints, http, only, differs []string
+	kill                           string
+	own, port                      int
+	list, keep                     bool
+	seed                           int64
+}
+
+func parse() (o options, err error) {
+	list := func(to *[]string) func(string) error {
+		return func(s string) error {
+			*to = words(s)
+			return nil
+		}
+	}
+	flag.Func("endpoints", "gRPC `addresses`, with commas between", list(&o.endpoints))
+	flag.Func("http", "base `URLs` of the JSON gateway, with commas between; http:// and the endpoints by default", list(&o.http))
+	flag.Func("only", "`rows` to run, by name or by what stands before the slash, with commas between", list(&o.only))
+	flag.Func("differs", "`rows` that must fail, because the site refuses them on purpose", list(&o.differs))
+	flag.IntVar(&o.own, "own-etcd", 0, "start a real etcd of so `many` members and use that")
+	flag.StringVar(&o.kill, "kill", "", "`command` that is run as CMD down I and CMD up I")
+	flag.BoolVar(&o.list, "list", false, "list the rows and end")
+	flag.BoolVar(&o.keep, "keep", false, "keep the directory with logs and data")
+	flag.IntVar(&o.port, "port", 23000, "first `port` of what the tool starts itself, on loopback")
+	flag.Int64Var(&o.seed, "seed", time.Now().UnixNano(), "`number` that decides which box is killed when")
 	flag.Parse()
-	if flag.NArg() > 0 || !*list && (*endpoints == "") == (*own == 0) || *own > 0 && *kill != "" {
-		return errors.New("give either -endpoints or -own-etcd; -kill only with -endpoints; see -help")
+	if flag.NArg() > 0 || !o.list && (len(o.endpoints) == 0) == (o.own == 0) || o.own > 0 && o.kill != "" {
+		return o, errors.New("give either -endpoints or -own-etcd; -kill only with -endpoints; see -help")
 	}
-	r := &report{out: os.Stdout, only: words(*only), differs: words(*differs), list: *list}
-	e := &env{basePort: *port, seed: *seed, prefix: fmt.Sprintf("etcdclients-%x/", time.Now().UnixNano())}
-	if !*list {
-		if e.dir, err = os.MkdirTemp("", "etcdclients-"); err != nil {
-			return err
-		}
-		fmt.Printf("seed %d, directory %s\n", e.seed, e.dir)
-		if !*keep {
-			defer func() { err = errors.Join(err, os.RemoveAll(e.dir)) }()
-		}
-		// PostgreSQL runs as another user and has to get through.
-		if err := os.Chmod(e.dir, 0o755); err != nil {
-			return err
+	return o, nil
+}
+
+// judge runs the suites, or lists their rows.
+func (r *report) judge(ctx context.Context, e *env) {
+	for _, s := range suites() {
+		if r.wantsSuite(s.name) && ctx.Err() == nil {
+			s.run(ctx, e, r)
 		}
 	}
-	e.endpoints, e.http = words(*endpoints), words(*httpURLs)
-	if *kill != "" {
-		e.killer = command(*kill)
+}
+
+func run(ctx context.Context) (err error) {
+	o, err := parse()
+	if err != nil {
+		return err
 	}
-	if *own > 0 && !*list {
-		o, err := startOwnEtcd(ctx, e, *own)
-		if o != nil {
-			defer o.close()
+	var names strings.Builder
+	rows := &report{out: &names, only: o.only, list: true}
+	rows.judge(ctx, &env{})
+	for _, p := range slices.Concat(o.only, o.differs) {
+		if !slices.ContainsFunc(rows.seen, func(name string) bool { return matches([]string{p}, name) }) {
+			return fmt.Errorf("no row is named %q among those to run; see -list", p)
+		}
+	}
+	if o.list {
+		fmt.Print(names.String())
+		return nil
+	}
+	e := &env{endpoints: o.endpoints, http: o.http, basePort: o.port, seed: o.seed, prefix: fmt.Sprintf("etcdclients-%x/", time.Now().UnixNano())}
+	if e.dir, err = os.MkdirTemp("", "etcdclients-"); err != nil {
+		return err
+	}
+	fmt.Printf("seed %d, directory %s\n", e.seed, e.dir)
+	if !o.keep {
+		defer func() { err = errors.Join(err, os.RemoveAll(e.dir)) }()
+	}
+	// PostgreSQL runs as another user and has to get through.
+	if err := os.Chmod(e.dir, 0o755); err != nil {
+		return err
+	}
+	if o.kill != "" {
+		e.killer = command(o.kill)
+	}
+	if o.own > 0 {
+		own, err := startOwnEtcd(ctx, e, o.own)
+		if own != nil {
+			defer own.close()
 		}
 		if err != nil {
 			return err
 		}
-		e.endpoints, e.killer = o.endpoints(), o
+		e.endpoints, e.killer = own.endpoints(), own
 	}
 	if len(e.http) == 0 {
 		for _, ep := range e.endpoints {
 			e.http = append(e.http, "http://"+ep)
 		}
 	}
-	for _, s := range suites() {
-		if r.wantsSuite(s.name) && ctx.Err() == nil {
-			s.run(ctx, e, r)
-		}
-	}
-	for _, p := range slices.Concat(r.only, r.differs) {
-		if !slices.ContainsFunc(r.seen, func(name string) bool { return matches([]string{p}, name) }) && ctx.Err() == nil {
-			return fmt.Errorf("no row is named %q; see -list", p)
-		}
-	}
-	if *list {
-		return nil
-	}
-	fmt.Printf("%d passed, %d failed\n", r.passed, r.bad)
+	r := &report{out: os.Stdout, only: o.only, differs: o.differs}
+	r.judge(ctx, e)
+	fmt.Printf("%d passed, %d failed, %d skipped\n", r.passed, r.bad, r.skipped)
 	if r.bad > 0 || ctx.Err() != nil {
 		return errors.Join(fmt.Errorf("%d rows failed", r.bad), ctx.Err())
 	}
