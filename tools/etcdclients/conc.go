@@ -9,6 +9,7 @@ import (
 	"strings"
 	"sync"
 	"sync/atomic"
+	"time"
 
 	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
 	clientv3 "go.etcd.io/etcd/client/v3"
@@ -19,7 +20,9 @@ const (
 	contenders = 5
 	// sessionSeconds is longer than any time without a leader, so that no session may end in these rows.
 	sessionSeconds = 30
-	roundsMin      = 20 // of each row, however soon every box was killed
+	// turnTimeMax bounds one wait for a lock that others hold.
+	turnTimeMax = time.Minute
+	roundsMin   = 20 // of each row, however soon every box was killed
 )
 
 func concSuite(ctx context.Context, e *env, r *report) {
@@ -105,7 +108,7 @@ func (e *env) mutexRow(ctx context.Context) (string, error) {
 		defer s.Close()
 		for n := 0; more(n); n++ {
 			m := concurrency.NewMutex(s, lock)
-			if err := retryEach(ctx, rowTimeMax, m.Lock); err != nil {
+			if err := retryEach(ctx, turnTimeMax, m.Lock); err != nil {
 				return ended(ctx, fmt.Errorf("lock: %w", err))
 			}
 			if inside.Add(1) != 1 {
@@ -241,7 +244,7 @@ func (e *env) fenceRow(ctx context.Context) (string, error) {
 		return "", err
 	}
 	if err := ms[1].TryLock(ctx); !errors.Is(err, concurrency.ErrLocked) {
-		return "", fmt.Errorf("TryLock of a lock that is held: %w", err)
+		return "", fmt.Errorf("TryLock of a lock that is held: %v", err)
 	}
 	if _, err := c.Revoke(ctx, ss[0].Lease()); err != nil {
 		return "", err
@@ -252,7 +255,7 @@ func (e *env) fenceRow(ctx context.Context) (string, error) {
 	for i, want := range []bool{false, true} {
 		r, err := c.Txn(ctx).If(ms[i].IsOwner()).Then(clientv3.OpPut(e.prefix+"fenced", strconv.Itoa(i))).Commit()
 		if err != nil || r.Succeeded != want {
-			return "", fmt.Errorf("write of holder %d: %v %w, want %v", i, r, err, want)
+			return "", fmt.Errorf("write of holder %d: %v %v, want %v", i, r, err, want)
 		}
 	}
 	select {
@@ -287,7 +290,7 @@ func (e *env) electionRow(ctx context.Context) (string, error) {
 			value := fmt.Sprintf("%d-%d", i, n)
 			proclaimed.Store(value, true)
 			proclaimed.Store(value+" again", true)
-			if err := retryEach(ctx, rowTimeMax, func(ctx context.Context) error { return el.Campaign(ctx, value) }); err != nil {
+			if err := retryEach(ctx, turnTimeMax, func(ctx context.Context) error { return el.Campaign(ctx, value) }); err != nil {
 				return ended(ctx, fmt.Errorf("campaign: %w", err))
 			}
 			if leading.Add(1) != 1 {
@@ -390,7 +393,7 @@ func (e *env) stmRow(ctx context.Context, isolation concurrency.Isolation) (stri
 		for i := range accounts {
 			n, err := strconv.Atoi(get(account(i)))
 			if sum += n; err != nil || n < 0 {
-				return fmt.Errorf("account %d has %d: %w", i, n, err)
+				return fmt.Errorf("account %d has %d: %v", i, n, err)
 			}
 		}
 		if sum != accounts*funds {

@@ -113,7 +113,7 @@ func ctlSuite(ctx context.Context, e *env, r *report, name string) {
 		}
 		if want := "etcdctl version: " + strings.TrimPrefix(name, "ctl") + "."; err != nil || !strings.HasPrefix(version, want) {
 			r.step(ctx, name+"/version", func(context.Context) (string, error) {
-				return "", fmt.Errorf("%s is not %q (Debian's package is etcd-client): %q %w", c.path, want, version, err)
+				return "", fmt.Errorf("%s is not %q (Debian's package is etcd-client): %q %v", c.path, want, version, err)
 			})
 			return
 		}

@@ -28,15 +28,11 @@ func putRow(s *script) {
 	s.want(lines(k+"empty", ""), "get", k+"empty")
 	s.want(lines("OK"), "put", "--", k+"dash", "-value")
 
-	var lease string
-	if _, err := fmt.Sscanf(s.run("lease", "grant", "300"), "lease %s granted with TTL(300s)", &lease); err != nil {
-		s.fail("lease grant: %w", err)
-		return
-	}
+	lease := s.grant(300)
 	s.want(lines("OK"), "put", k+"a", "4", "--lease", lease)
 	s.want(lines("OK"), "put", k+"a", "5", "--ignore-lease")
 	with := s.get(k + "a").Kvs
-	s.check(len(with) == 1 && fmt.Sprintf("%x", with[0].Lease) == lease, "--ignore-lease lost lease %s: %v", lease, with)
+	s.check(len(with) == 1 && fmt.Sprintf("%016x", with[0].Lease) == lease, "--ignore-lease lost lease %s: %v", lease, with)
 	s.want(lines("OK"), "put", k+"a", "--ignore-value")
 	without := s.get(k + "a").Kvs
 	s.check(len(without) == 1 && without[0].Lease == 0 && string(without[0].Value) == "5",

@@ -68,11 +68,11 @@ func (g *gateway) version(ctx context.Context) (string, error) {
 	for _, u := range g.http {
 		status, v, err := request(ctx, http.MethodGet, u+"/version", nil)
 		if server, _ := v["etcdserver"].(string); err != nil || status != http.StatusOK || !strings.HasPrefix(server, "3.") || v["etcdcluster"] == nil {
-			return "", fmt.Errorf("%s/version: %d %v %w", u, status, v, err)
+			return "", fmt.Errorf("%s/version: %d %v %v", u, status, v, err)
 		}
 		note = fmt.Sprint(v)
 		if status, h, err := request(ctx, http.MethodGet, u+"/health", nil); err != nil || status != http.StatusOK || h["health"] != "true" {
-			return "", fmt.Errorf("%s/health: %d %v %w", u, status, h, err)
+			return "", fmt.Errorf("%s/health: %d %v %v", u, status, h, err)
 		}
 	}
 	return note, nil
@@ -94,21 +94,21 @@ func (g *gateway) kv(ctx context.Context) (string, error) {
 		"failure": []object{{"request_delete_range": object{"key": b64(g.key + "a")}}},
 	})
 	if rs, _ := txn["responses"].([]any); err != nil || txn["succeeded"] != true || len(rs) != 2 {
-		return "", fmt.Errorf("txn: %v %w", txn, err)
+		return "", fmt.Errorf("txn: %v %v", txn, err)
 	}
 	end := g.key[:len(g.key)-1] + "0"
 	got, err := g.post(ctx, "/v3/kv/range", object{"key": b64(g.key), "range_end": b64(end), "sort_order": "DESCEND", "sort_target": "KEY", "limit": 1})
 	kvs, _ := got["kvs"].([]any)
 	if err != nil || len(kvs) != 1 || got["more"] != true || got["count"] != "2" || kvs[0].(object)["value"] != b64("2") || kvs[0].(object)["version"] != "1" {
-		return "", fmt.Errorf("range: %v %w", got, err)
+		return "", fmt.Errorf("range: %v %v", got, err)
 	}
 	del, err := g.post(ctx, "/v3/kv/deleterange", object{"key": b64(g.key), "range_end": b64(end), "prev_kv": true})
 	if prev, _ := del["prev_kvs"].([]any); err != nil || del["deleted"] != "2" || len(prev) != 2 {
-		return "", fmt.Errorf("deleterange: %v %w", del, err)
+		return "", fmt.Errorf("deleterange: %v %v", del, err)
 	}
 	for _, path := range []string{"/v3/maintenance/status", "/v3/cluster/member/list", "/v3/lease/leases"} {
 		if a, err := g.post(ctx, path, object{}); err != nil || a["header"] == nil {
-			return "", fmt.Errorf("%s: %v %w", path, a, err)
+			return "", fmt.Errorf("%s: %v %v", path, a, err)
 		}
 	}
 	return "", nil
@@ -131,7 +131,7 @@ func (g *gateway) refusals(ctx context.Context) (string, error) {
 	} {
 		status, a, err := request(ctx, http.MethodPost, g.http[0]+c.path, c.body)
 		if err != nil || status != c.status || a["code"] != c.code || a["message"] != c.text {
-			return "", fmt.Errorf("%s %v: %d %v %w, want %d, code %v, %q", c.path, c.body, status, a, err, c.status, c.code, c.text)
+			return "", fmt.Errorf("%s %v: %d %v %v, want %d, code %v, %q", c.path, c.body, status, a, err, c.status, c.code, c.text)
 		}
 	}
 	return "", nil
@@ -141,7 +141,7 @@ func (g *gateway) lease(ctx context.Context) (string, error) {
 	granted, err := g.post(ctx, "/v3/lease/grant", object{"TTL": 300})
 	id, ok := granted["ID"].(string)
 	if err != nil || !ok || granted["TTL"] != "300" {
-		return "", fmt.Errorf("grant: %v %w", granted, err)
+		return "", fmt.Errorf("grant: %v %v", granted, err)
 	}
 	if _, err := g.post(ctx, "/v3/kv/put", object{"key": b64(g.key + "l"), "lease": id}); err != nil {
 		return "", err
@@ -149,21 +149,21 @@ func (g *gateway) lease(ctx context.Context) (string, error) {
 	// A stream, each answer of which is wrapped as a result.
 	kept, err := g.post(ctx, "/v3/lease/keepalive", object{"ID": id})
 	if r, _ := kept["result"].(object); err != nil || r["TTL"] != "300" || r["ID"] != id {
-		return "", fmt.Errorf("keepalive: %v %w", kept, err)
+		return "", fmt.Errorf("keepalive: %v %v", kept, err)
 	}
 	left, err := g.post(ctx, "/v3/lease/timetolive", object{"ID": id, "keys": true})
 	if keys, _ := left["keys"].([]any); err != nil || left["grantedTTL"] != "300" || len(keys) != 1 || keys[0] != b64(g.key+"l") {
-		return "", fmt.Errorf("timetolive: %v %w", left, err)
+		return "", fmt.Errorf("timetolive: %v %v", left, err)
 	}
 	if _, err := g.post(ctx, "/v3/lease/revoke", object{"ID": id}); err != nil {
 		return "", err
 	}
 	if got, err := g.post(ctx, "/v3/kv/range", object{"key": b64(g.key + "l")}); err != nil || got["kvs"] != nil {
-		return "", fmt.Errorf("after the revocation: %v %w", got, err)
+		return "", fmt.Errorf("after the revocation: %v %v", got, err)
 	}
 	kept, err = g.post(ctx, "/v3/lease/keepalive", object{"ID": id})
 	if r, _ := kept["result"].(object); err != nil || r["TTL"] != nil && r["TTL"] != "0" {
-		return "", fmt.Errorf("keepalive of a lease that is gone: %v %w", kept, err)
+		return "", fmt.Errorf("keepalive of a lease that is gone: %v %v", kept, err)
 	}
 	return "", nil
 }
@@ -196,16 +196,16 @@ func (g *gateway) watch(ctx context.Context) (string, error) {
 		return m.Result, err
 	}
 	if m, err := next(); err != nil || m["created"] != true {
-		return "", fmt.Errorf("watch: %v %w", m, err)
+		return "", fmt.Errorf("watch: %v %v", m, err)
 	}
 	if m, err := next(); err != nil || !strings.Contains(fmt.Sprint(m["events"]), "value:"+b64("1")) {
-		return "", fmt.Errorf("watch of the past: %v %w", m, err)
+		return "", fmt.Errorf("watch of the past: %v %v", m, err)
 	}
 	if _, err := g.post(ctx, "/v3/kv/deleterange", object{"key": b64(g.key + "w")}); err != nil {
 		return "", err
 	}
 	if m, err := next(); err != nil || !strings.Contains(fmt.Sprint(m["events"]), "prev_kv") || !strings.Contains(fmt.Sprint(m["events"]), "type:DELETE") {
-		return "", fmt.Errorf("watch of a delete: %v %w", m, err)
+		return "", fmt.Errorf("watch of a delete: %v %v", m, err)
 	}
 	return "", nil
 }

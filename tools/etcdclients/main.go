@@ -15,7 +15,7 @@ import (
 	"time"
 )
 
-// rowTimeMax bounds one row; the slowest, check perf, puts load for a minute by itself.
+// rowTimeMax bounds one row, unless -time says otherwise; the slowest, check perf, puts load for a minute by itself.
 const rowTimeMax = 110 * time.Second
 
 // env is what a row has to work with.
@@ -53,6 +53,7 @@ type report struct {
 	out           io.Writer
 	only, differs []string
 	list          bool
+	timeMax       time.Duration // of one row
 	seen          []string
 	passed, bad   int
 	skipped       int
@@ -85,7 +86,7 @@ func (r *report) step(ctx context.Context, name string, f func(ctx context.Conte
 		fmt.Fprintln(r.out, name)
 		return true
 	}
-	ctx, cancel := context.WithTimeout(ctx, rowTimeMax)
+	ctx, cancel := context.WithTimeout(ctx, r.timeMax)
 	defer cancel()
 	start := time.Now()
 	note, err := f(ctx)
@@ -127,6 +128,7 @@ type options struct {
 	own, port                      int
 	list, keep                     bool
 	seed                           int64
+	timeMax                        time.Duration
 }
 
 func parse() (o options, err error) {
@@ -146,6 +148,7 @@ func parse() (o options, err error) {
 	flag.BoolVar(&o.keep, "keep", false, "keep the directory with logs and data")
 	flag.IntVar(&o.port, "port", 23000, "first `port` of what the tool starts itself, on loopback")
 	flag.Int64Var(&o.seed, "seed", time.Now().UnixNano(), "`number` that decides which box is killed when")
+	flag.DurationVar(&o.timeMax, "time", rowTimeMax, "`time` that one row may take")
 	flag.Parse()
 	if flag.NArg() > 0 || !o.list && (len(o.endpoints) == 0) == (o.own == 0) || o.own > 0 && o.kill != "" {
 		return o, errors.New("give either -endpoints or -own-etcd; -kill only with -endpoints; see -help")
@@ -209,7 +212,7 @@ func run(ctx context.Context) (err error) {
 			e.http = append(e.http, "http://"+ep)
 		}
 	}
-	r := &report{out: os.Stdout, only: o.only, differs: o.differs}
+	r := &report{out: os.Stdout, only: o.only, differs: o.differs, timeMax: o.timeMax}
 	r.judge(ctx, e)
 	fmt.Printf("%d passed, %d failed, %d skipped\n", r.passed, r.bad, r.skipped)
 	if r.bad > 0 || ctx.Err() != nil {

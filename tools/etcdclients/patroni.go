@@ -105,7 +105,7 @@ func (c *cluster) bootstrap(ctx context.Context) (string, error) {
 	}
 	bins, err := filepath.Glob("/usr/lib/postgresql/*/bin")
 	if err != nil || len(bins) == 0 {
-		return "", fmt.Errorf("no PostgreSQL (Debian's packages are postgresql and patroni): %w", err)
+		return "", fmt.Errorf("no PostgreSQL (Debian's packages are postgresql and patroni): %v", err)
 	}
 	c.bin = bins[len(bins)-1]
 	if c.user, err = user.Lookup("postgres"); err != nil {
@@ -368,7 +368,7 @@ func (c *cluster) switchover(ctx context.Context) (string, error) {
 	}
 	out, err := outputOf(ctx, cmd)
 	if err != nil || !strings.Contains(out, "Successfully switched over") {
-		return "", fmt.Errorf("patronictl switchover: %w: %s", err, out)
+		return "", fmt.Errorf("patronictl switchover: %v: %s", err, out)
 	}
 	now, err := c.settled(ctx)
 	if err != nil {

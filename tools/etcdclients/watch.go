@@ -143,10 +143,10 @@ func (e *env) leasesRow(ctx context.Context) (string, error) {
 		}
 	}
 	if len(gone) != 3 {
-		return "", fmt.Errorf("leases that ended: %v: %w", gone, ctx.Err())
+		return "", fmt.Errorf("leases that ended: %v; %v", gone, ctx.Err())
 	}
 	if t, err := c.TimeToLive(ctx, ids["stopped"]); err != nil || t.TTL != -1 {
-		return "", fmt.Errorf("time to live of a lease that ran out: %v %w", t, err)
+		return "", fmt.Errorf("time to live of a lease that ran out: %v %v", t, err)
 	}
 	return fmt.Sprintf("%s, keepalives answered: %s", killed(kills), before), nil
 }

@@ -5,7 +5,6 @@ import (
 	"database/sql"
 	"fmt"
 	"net"
-	"strings"
 	"sync"
 	"time"
 
@@ -174,17 +173,16 @@ func (w *writers) has(ctx context.Context, n *node, ids []int64) error {
 	}
 	defer db.Close()
 	var missing []int64
+	var last error
 	err = poll(ctx, func() (bool, error) {
 		missing = nil
 		err := db.QueryRowContext(ctx, "SELECT coalesce(array_agg(id ORDER BY id), '{}') FROM unnest($1::bigint[]) AS u(id) WHERE NOT EXISTS (SELECT FROM written w WHERE w.id = u.id)",
 			pq.Array(ids)).Scan((*pq.Int64Array)(&missing))
-		if err != nil && strings.Contains(err.Error(), "syntax") {
-			return false, err
-		}
+		last = err // a node that only just started refuses
 		return err == nil && len(missing) == 0, nil
 	})
 	if err != nil {
-		return fmt.Errorf("node%d misses %d of %d acknowledged rows: %v: %w", n.i, len(missing), len(ids), missing[:min(8, len(missing))], err)
+		return fmt.Errorf("node%d misses %d of %d acknowledged rows: %v: %w; last: %v", n.i, len(missing), len(ids), missing[:min(8, len(missing))], err, last)
 	}
 	return nil
 }
