@@ -1,6 +1,7 @@
 package etcdapi_test
 
 import (
+	"bufio"
 	"bytes"
 	"context"
 	"crypto/sha256"
@@ -376,6 +377,21 @@ func TestJSONAndHealthOnTheSamePort(t *testing.T) {
 	}
 	if code, b := ask("POST", "/v3/kv/range", `{"key":"Zm9v","revision":"50"}`); code != 400 || !strings.Contains(b, "required revision is a future revision") {
 		t.Errorf("a future range: %d %s", code, b)
+	}
+	q := must[*http.Request](t)(http.NewRequestWithContext(within(t), "POST", "http://"+c.Client.Listen+"/v3/watch", strings.NewReader(`{"create_request":{"key":"Zm9v"}}`)))
+	w := must[*http.Response](t)(http.DefaultClient.Do(q))
+	defer w.Body.Close()
+	lines := bufio.NewScanner(w.Body)
+	for i, want := range []string{`"created":true`, `"mod_revision":"3"`, `"DELETE"`} {
+		switch i {
+		case 1:
+			ask("POST", "/v3/kv/put", `{"key":"Zm9v","value":"YmF6"}`)
+		case 2:
+			ask("POST", "/v3/kv/deleterange", `{"key":"Zm9v"}`)
+		}
+		if !lines.Scan() || !strings.Contains(lines.Text(), want) {
+			t.Errorf("watch: %s, want %s (%v)", lines.Text(), want, lines.Err())
+		}
 	}
 	for path, want := range map[string]string{"/version": `"etcdserver":"3.6.0"`, "/health": `"health":"true"`, "/livez": "ok", "/readyz": "ok"} {
 		if code, b := ask("GET", path, ""); code != 200 || !strings.Contains(b, want) {

@@ -72,13 +72,16 @@ func (s *Server) Watch(out grpc.BidiStreamingServer[pb.WatchRequest, pb.WatchRes
 	defer t.end()
 	ctx, cancel := context.WithCancelCause(out.Context())
 	defer cancel(nil)
-	go func() { cancel(t.read(ctx)) }()
+	go func() {
+		// A client that asks nothing more, as every one of the JSON form, still wants its events.
+		if err := t.read(ctx); !errors.Is(err, io.EOF) {
+			cancel(err)
+		}
+	}()
 	err := t.send(ctx)
 	switch cause := context.Cause(ctx); {
 	case err != nil:
 		return err
-	case errors.Is(cause, io.EOF): // the client is done
-		return nil
 	case cause != nil && !errors.Is(cause, context.Canceled):
 		return cause
 	}
