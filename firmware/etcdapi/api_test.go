@@ -301,7 +301,7 @@ func TestWatchesStartEndAndSayHowFarTheyAre(t *testing.T) {
 		t.Fatalf("an empty span: %v", r)
 	}
 	create(&pb.WatchCreateRequest{Key: []byte("k"), StartRevision: 9, WatchId: 10})
-	put("a") // 7: the watcher from 9 on does not have it
+	put("a") // 7: the watcher from 9 on does not have it, and no progress is given that would be before it
 	events(9, 7)
 	put("b")
 	events(9, 8)

@@ -22,6 +22,8 @@ const (
 	answerBytes = 1 << 20
 	// historyBytes is about how much of the history a stream reads at a time.
 	historyBytes = 1 << 20
+	// progressAgain is how often a stream looks whether it can give the progress that it was asked for.
+	progressAgain = 500 * time.Millisecond
 	// noWatch is the id in answers that are about no watch, or about all.
 	noWatch = -1
 	// controlsMax is how many answers to a stream's own requests wait; its reader then waits, too.
@@ -208,7 +210,12 @@ func (t *stream) send(ctx context.Context) error {
 	defer every.Stop()
 	for {
 		tick := false
-		if !t.idle() {
+		var again <-chan time.Time
+		idle, asked := t.idle()
+		if asked {
+			again = time.After(progressAgain)
+		}
+		if !idle {
 			select {
 			case <-ctx.Done():
 				return nil
@@ -223,6 +230,7 @@ func (t *stream) send(ctx context.Context) error {
 			case <-every.C:
 				tick = true
 			case <-t.wake:
+			case <-again:
 			}
 		}
 		more, err := t.sendOnce(tick)
@@ -235,11 +243,22 @@ func (t *stream) send(ctx context.Context) error {
 	}
 }
 
-// idle says whether nothing but a wake-up can bring work.
-func (t *stream) idle() bool {
+// idle says whether nothing but a wake-up can bring work, and whether a progress is still to be given.
+func (t *stream) idle() (idle, asked bool) {
 	t.hub.mu.Lock()
 	defer t.hub.mu.Unlock()
-	return len(t.behind) == 0 && !t.hub.ended && len(t.changed) == 0 && len(t.controls) == 0
+	return len(t.behind) == 0 && !t.hub.ended && len(t.changed) == 0 && len(t.controls) == 0, t.asked
+}
+
+// caughtUp says whether all watchers have been given all until now. One that waits for a later revision has not: its client knows
+// more than this box, which perhaps has just started. hub.mu is held.
+func (t *stream) caughtUp() bool {
+	for _, w := range t.watchers {
+		if !w.live || w.next > t.hub.rev+1 {
+			return false
+		}
+	}
+	return true
 }
 
 // batch is what one watcher is sent.
@@ -268,13 +287,13 @@ func (t *stream) sendOnce(tick bool) (more bool, err error) {
 	}
 	var progress []*pb.WatchResponse
 	head := t.s.header(h.rev)
-	if t.asked && len(t.behind) == 0 {
+	if t.asked && t.caughtUp() {
 		t.asked = false
 		progress = append(progress, &pb.WatchResponse{Header: head, WatchId: noWatch})
 	}
 	if tick {
 		for _, w := range t.watchers {
-			if w.progress && w.live && w.quiet {
+			if w.progress && w.live && w.quiet && w.next <= h.rev+1 {
 				progress = append(progress, &pb.WatchResponse{Header: head, WatchId: w.id})
 			}
 			w.quiet = true
