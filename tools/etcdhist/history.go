@@ -121,6 +121,8 @@ const (
 	Progress  MsgKind = "progress"
 	Compacted MsgKind = "compacted"
 	Closed    MsgKind = "closed"
+	// Cancelling: it asked to be cancelled. What was on the way still comes, in etcd at times without prev_kv.
+	Cancelling MsgKind = "cancelling"
 )
 
 // Msg is one message to a watcher, in the order of arrival. A session is one watch on one stream.
@@ -137,6 +139,9 @@ type Msg struct {
 	Events   []Event `json:"events,omitempty"`
 	Note     string  `json:"note,omitempty"`
 }
+
+// answer says whether a message came from the server.
+func (m *Msg) answer() bool { return m.Kind == Events || m.Kind == Progress || m.Kind == Compacted }
 
 // Fault is one run of the hook.
 type Fault struct {

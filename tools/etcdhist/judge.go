@@ -2,6 +2,7 @@ package main
 
 import (
 	"cmp"
+	"encoding/json"
 	"fmt"
 	"math"
 	"slices"
@@ -57,11 +58,20 @@ func (v Violation) String() string {
 	return b.String()
 }
 
+// text is short, unlike %+v: what is empty is left out.
+func text(v any) string {
+	b, err := json.Marshal(v)
+	if err != nil {
+		return err.Error()
+	}
+	return string(b)
+}
+
 func sec(ns int64) float64 { return float64(ns) / 1e9 }
 
 func (o *Op) String() string {
-	return fmt.Sprintf("op %d client %d endpoint %d [%.6fs, %.6fs] %s %s: asked %+v, got %+v", o.ID, o.Client, o.Endpoint,
-		sec(o.Call), sec(o.Return), o.Outcome, o.Err, o.Req, o.Resp)
+	return fmt.Sprintf("op %d client %d endpoint %d [%.6fs, %.6fs] %s %s: asked %s, got %s", o.ID, o.Client, o.Endpoint,
+		sec(o.Call), sec(o.Return), o.Outcome, o.Err, text(o.Req), text(o.Resp))
 }
 
 // sight is that a revision was known at a time.
@@ -72,6 +82,7 @@ type life struct {
 	granted  int64 // return of the acknowledged grant; MaxInt64 if it was not acknowledged
 	called   int64 // call of the grant
 	until    int64 // it may end by itself from here on
+	extended *Op   // because of this
 	uses     []*Op // successful ones
 	revokes  []*Op // acknowledged and open ones
 	missing  []*Op // answers that it does not exist
@@ -143,7 +154,7 @@ func (j *judge) index() {
 		}
 	}
 	for _, m := range j.h.Msgs {
-		if m.Kind == Opened || m.Kind == Closed {
+		if !m.answer() {
 			continue
 		}
 		j.sights = append(j.sights, sight{m.At, m.Rev})
@@ -185,7 +196,12 @@ func (j *judge) floor(at int64) int64 {
 	return j.sights[i-1].rev
 }
 
-func (o *Op) linearizable() bool { return !o.Req.Serializable && o.Req.Kind != KeepAlive }
+// linearizable says whether an answer must be up to date. A transaction without any operation is none: etcd takes it for
+// a serializable read.
+func (o *Op) linearizable() bool {
+	empty := o.Req.Kind == Txn && len(o.Req.Then)+len(o.Req.Else) == 0
+	return !o.Req.Serializable && o.Req.Kind != KeepAlive && !empty
+}
 
 // realTime checks revisions against the order in which operations ran.
 func (j *judge) realTime() {
@@ -215,7 +231,7 @@ func (j *judge) realTime() {
 				last[p.Conn] = p
 			}
 		}
-		if o.Outcome != OK || !o.Req.Serializable || o.Conn == 0 {
+		if o.Outcome != OK || o.linearizable() || o.Req.Kind == KeepAlive || o.Conn == 0 {
 			continue
 		}
 		if p := last[o.Conn]; p != nil && o.Resp.Rev < p.Resp.Rev {

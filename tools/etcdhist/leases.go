@@ -3,6 +3,7 @@ package main
 import (
 	"math"
 	"strings"
+	"time"
 )
 
 func (j *judge) life(id int64) *life {
@@ -14,6 +15,13 @@ func (j *judge) life(id int64) *life {
 	return l
 }
 
+// extend notes that the lease is good for a time from o's call on: the server cannot have counted from before.
+func (l *life) extend(o *Op, ttl int64) {
+	if until := o.Call + ttl*int64(time.Second); until > l.until {
+		l.until, l.extended = until, o
+	}
+}
+
 // lives collects what was said of each lease.
 func (j *judge) lives() {
 	for _, o := range j.h.Ops {
@@ -22,14 +30,14 @@ func (j *judge) lives() {
 		case q.Kind == Grant && o.Outcome == OK:
 			l := j.life(r.Lease)
 			l.granted, l.called = min(l.granted, o.Return), min(l.called, o.Call)
-			l.until = max(l.until, o.Call+r.TTL*1e9)
+			l.extend(o, r.TTL)
 		case q.Kind == Grant && o.Outcome == Unknown && q.Lease != 0:
 			l := j.life(q.Lease)
 			l.called = min(l.called, o.Call)
-			l.until = max(l.until, o.Call+q.TTL*1e9)
+			l.extend(o, q.TTL)
 		case q.Kind == KeepAlive && o.Outcome == OK:
 			if l := j.life(q.Lease); r.TTL > 0 {
-				l.until = max(l.until, o.Call+r.TTL*1e9)
+				l.extend(o, r.TTL)
 				l.uses = append(l.uses, o)
 			} else {
 				l.missing = append(l.missing, o)
@@ -78,7 +86,7 @@ func (j *judge) leaseRules() {
 		l.expiries = append(l.expiries, rev)
 		end(m.expired, j.seenAt(rev))
 		if at := j.seenAt(rev); at < l.until {
-			j.violate(LeaseEarly, l.uses, nil, "lease %d ended by itself at revision %d, seen at %.6fs; it was good until %.6fs",
+			j.violate(LeaseEarly, []*Op{l.extended}, nil, "lease %d ended by itself at revision %d, seen at %.6fs; it was good until %.6fs",
 				m.expired, rev, sec(at), sec(l.until))
 		}
 	}
@@ -137,7 +145,7 @@ func (j *judge) leaseEnds(id int64, l *life, end func(id, at int64)) {
 			excused = excused || r.Call < o.Return
 		}
 		if !excused {
-			j.violate(LeaseEarly, append([]*Op{o}, l.uses...), nil, "lease %d does not exist, but was good until %.6fs", id, sec(l.until))
+			j.violate(LeaseEarly, []*Op{o, l.extended}, nil, "lease %d does not exist, but was good until %.6fs", id, sec(l.until))
 		}
 	}
 }

@@ -72,6 +72,9 @@ type worker struct {
 
 func (w *worker) key() string { return fmt.Sprintf("k%02d", w.IntN(keyCount)) }
 
+// leased is one of the keys that only puts with a lease write, so that they live until it ends.
+func (w *worker) leased() string { return fmt.Sprintf("l%02d", w.IntN(keyCount)) }
+
 func (w *worker) span() (string, string) {
 	if w.IntN(4) == 0 {
 		return "\x00", "\x00"
@@ -113,7 +116,7 @@ func (w *worker) next() Req {
 		return w.del()
 	case p < 850:
 		return w.txn(1)
-	case p < 880:
+	case p < 862:
 		q := Req{Kind: Grant, TTL: ttlMin + w.Int64N(ttlSpread)}
 		if w.IntN(3) > 0 {
 			w.lease++
@@ -121,11 +124,12 @@ func (w *worker) next() Req {
 		}
 		return q
 	case p < 930:
-		if l := w.aLease(); l != 0 {
+		// Every other lease is left to end by itself.
+		if l := w.aLease(); l%2 != 0 {
 			return Req{Kind: KeepAlive, Lease: l}
 		}
 		return w.put()
-	case p < 940:
+	case p < 933:
 		if l := w.aLease(); l != 0 {
 			return Req{Kind: Revoke, Lease: l}
 		}
@@ -158,6 +162,9 @@ func (w *worker) put() Req {
 		q.IgnoreLease = true
 	case 2, 3, 4:
 		q.Lease = w.aLease()
+		if q.Lease != 0 && w.IntN(2) == 0 {
+			q.Key = w.leased()
+		}
 	}
 	q.Value = w.value()
 	return q

@@ -44,7 +44,7 @@ func (j *judge) read(o *Op) {
 	want, es, _ := s.Apply(o.Req)
 	want.Rev = o.Resp.Rev
 	if len(es) > 0 || !equalResp(want, o.Resp) {
-		j.violate(Read, []*Op{o}, nil, "revision %d must answer %+v with events %s", at, want, show(es))
+		j.violate(Read, []*Op{o}, nil, "revision %d must answer %s with events %s", at, text(want), show(es))
 	}
 }
 

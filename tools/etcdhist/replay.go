@@ -88,7 +88,7 @@ func (j *judge) choices(rev int64, s State, used map[*Op]bool) ([]choice, Violat
 		r, es, next := s.Apply(o.Req)
 		switch {
 		case !equalResp(r, o.Resp):
-			return nil, Violation{Rule: Replay, Text: fmt.Sprintf("revision %d must answer %+v", rev, r), Ops: []*Op{o}}
+			return nil, Violation{Rule: Replay, Text: fmt.Sprintf("revision %d must answer %s", rev, text(r)), Ops: []*Op{o}}
 		case !j.fits(rev, es):
 			return nil, Violation{
 				Rule: Replay, Text: fmt.Sprintf("revision %d: watchers saw %s, must see %s", rev, show(j.events[rev]), show(es)),
@@ -134,7 +134,7 @@ func (j *judge) choices(rev int64, s State, used map[*Op]bool) ([]choice, Violat
 	slices.SortStableFunc(cs, func(a, b choice) int { return cmp.Compare(a.order(), b.order()) })
 	if cs = append(cs, late...); len(cs) == 0 {
 		return nil, Violation{
-			Rule: Unexplained, Text: fmt.Sprintf("revision %d, watchers saw %s, state before %+v", rev, show(j.events[rev]), s.KVs),
+			Rule: Unexplained, Text: fmt.Sprintf("revision %d, watchers saw %s, state before %s", rev, show(j.events[rev]), text(s.KVs)),
 		}
 	}
 	return cs, Violation{}
@@ -153,21 +153,10 @@ func (j *judge) fits(rev int64, es []Event) bool {
 	return got == nil || slices.EqualFunc(got, es, func(g, w Event) bool { return equalEvent(g, w, true) })
 }
 
+// show is what watchers saw, or must see.
 func show(es []Event) string {
 	if es == nil {
 		return "nothing"
 	}
-	var out []string
-	for _, e := range es {
-		verb := "put"
-		if e.Delete {
-			verb = "delete"
-		}
-		s := fmt.Sprintf("%s %+v", verb, e.KV)
-		if e.Prev != nil {
-			s += fmt.Sprintf(" was %+v", *e.Prev)
-		}
-		out = append(out, s)
-	}
-	return fmt.Sprint(out)
+	return text(es)
 }

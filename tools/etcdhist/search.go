@@ -267,7 +267,7 @@ func (j *judge) searchPrefix() (porcupine.CheckResult, int) {
 	var ops []porcupine.Operation
 	for _, o := range j.h.Ops {
 		switch {
-		case o.Req.Kind == KeepAlive || o.Req.Serializable:
+		case !o.linearizable():
 		case o.Outcome == OK && o.Resp.Rev <= cut,
 			o.Outcome == Refused && o.Return < after,
 			o.Outcome == Unknown && o.Req.Kind != Range && o.Call < j.seenAt(cut):
@@ -278,8 +278,8 @@ func (j *judge) searchPrefix() (porcupine.CheckResult, int) {
 		if l.called >= j.seenAt(cut) {
 			continue
 		}
-		// It ends after its last use began and, if the slack allows it, not before its time.
-		e := porcupine.Operation{Input: expire{lease: id}, Call: l.until, Return: math.MaxInt64}
+		// It ends after its last use began. Whether that is too early is a matter of time, and the first judge's.
+		e := porcupine.Operation{Input: expire{lease: id}, Call: l.called, Return: math.MaxInt64}
 		for _, u := range l.uses {
 			e.Call = max(e.Call, u.Call)
 		}

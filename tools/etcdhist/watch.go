@@ -26,7 +26,7 @@ var styles = []string{"steady", "resuming", "progress", "slow"}
 
 const (
 	reopenPause  = 100 * time.Millisecond
-	slowPauseMax = 150 * time.Millisecond
+	slowPauseMax = 60 * time.Millisecond
 )
 
 func (r *run) watch(ctx context.Context, w *watcher) {
@@ -99,7 +99,9 @@ func (r *run) follow(ctx context.Context, c *conn, w *watcher) error {
 				}})
 			}
 		case "slow":
-			sleep(ctx, time.Duration(w.Int64N(int64(slowPauseMax))))
+			if r.final.Load() == 0 { // then it must come to the end
+				sleep(ctx, time.Duration(w.Int64N(int64(slowPauseMax))))
+			}
 		case "resuming":
 			// Half of the ends are asked for, and everything up to the answer counts; half are just ends.
 			switch {
@@ -108,6 +110,7 @@ func (r *run) follow(ctx context.Context, c *conn, w *watcher) error {
 				return nil
 			default:
 				cancelling = true
+				r.note(w, &Msg{Kind: Cancelling})
 				err = s.Send(&pb.WatchRequest{RequestUnion: &pb.WatchRequest_CancelRequest{
 					CancelRequest: &pb.WatchCancelRequest{WatchId: m.WatchId},
 				}})

@@ -55,7 +55,7 @@ func (j *judge) log() map[int64][]Event {
 // session walks one session: rev and i are the next event that must come.
 func (j *judge) session(log map[int64][]Event, ms []*Msg) {
 	rev, i := max(ms[0].Start, j.base+1), 0
-	progress, whole := int64(0), true
+	progress, whole, cancelling := int64(0), true, false
 	for k, m := range ms {
 		switch m.Kind {
 		case Progress:
@@ -69,6 +69,8 @@ func (j *judge) session(log map[int64][]Event, ms []*Msg) {
 			if !maybe || m.Compact <= rev-min(1, int64(i)) {
 				j.violate(WatchCompact, nil, []*Msg{m}, "compaction at %d for a watcher that waits for %d", m.Compact, rev)
 			}
+		case Cancelling:
+			cancelling = true
 		case Closed:
 			j.probed(ms, m)
 		case Events:
@@ -85,8 +87,8 @@ func (j *judge) session(log map[int64][]Event, ms []*Msg) {
 					j.violate(WatchAhead, nil, []*Msg{m}, "%s came after progress to %d", show([]Event{e}), progress)
 					return
 				}
-				noPrev := false
-				if e.Prev == nil {
+				noPrev := cancelling
+				if e.Prev == nil && !noPrev {
 					// What stood before is gone when it was compacted.
 					noPrev, _ = j.compacted(rev-1, m.At)
 				}
