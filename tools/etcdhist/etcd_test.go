@@ -266,14 +266,14 @@ func (c *cluster) owner(port int) int {
 	return -1
 }
 
-func record(t *testing.T, seed uint64, d time.Duration) *History {
+func record(t *testing.T, seed uint64, d time.Duration, hook func(context.Context, *cluster, string) error) *History {
 	t.Helper()
 	c := newCluster(t, 3)
 	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Minute)
 	defer cancel()
 	h, err := Record(ctx, Config{
 		endpoints: c.client, time: d, seed: seed, workers: 12, pause: 10 * time.Millisecond, deadline: 2 * time.Second,
-		hook: c.hook,
+		hook: func(ctx context.Context, arg string) error { return hook(ctx, c, arg) },
 	})
 	if err != nil {
 		for i := range c.nodes {
@@ -298,7 +298,9 @@ func TestARealEtcdKeepsItsPromisesUnderKillsStopsAndPartitions(t *testing.T) {
 	if s := os.Getenv("ETCDHIST_SEED"); s != "" {
 		seed, _ = strconv.ParseUint(s, 10, 64)
 	}
-	h := record(t, seed, d)
+	h := record(t, seed, d, func(ctx context.Context, c *cluster, arg string) error {
+		return c.hook(ctx, arg)
+	})
 	v := Verdict(h)
 	var b strings.Builder
 	v.print(&b)

@@ -34,8 +34,8 @@ const (
 	Search       Rule = "porcupine finds no order"
 )
 
-// violationsMax is how many are reported; the first ones are what matters.
-const violationsMax = 20
+// violationsMax is how many are reported of each rule; the first ones are what matters.
+const violationsMax = 4
 
 // Violation is one broken rule with those operations that show it.
 type Violation struct {
@@ -105,12 +105,13 @@ type judge struct {
 	comps  []*Op // acknowledged and open compactions
 
 	violations []Violation
+	count      map[Rule]int
 	dropped    int // violations beyond violationsMax
 	unjudged   int
 }
 
 func (j *judge) violate(rule Rule, ops []*Op, msgs []*Msg, format string, args ...any) {
-	if len(j.violations) >= violationsMax {
+	if j.count[rule]++; j.count[rule] > violationsMax {
 		j.dropped++
 		return
 	}
@@ -121,7 +122,7 @@ func (j *judge) violate(rule Rule, ops []*Op, msgs []*Msg, format string, args .
 func Judge(h *History) *judge {
 	j := &judge{
 		h: h, base: h.Meta.Base, acked: map[int64]*Op{}, events: map[int64][]Event{}, seen: map[int64]int64{},
-		made: map[int64]maker{}, leases: map[int64]*life{},
+		made: map[int64]maker{}, leases: map[int64]*life{}, count: map[Rule]int{},
 	}
 	j.index()
 	j.realTime()
@@ -214,10 +215,10 @@ func (j *judge) realTime() {
 		}
 		floor := j.floor(o.Call)
 		switch wrote := j.acked[o.Resp.Rev] == o; {
-		case o.linearizable() && o.Resp.Rev < floor:
-			j.violate(RealTime, []*Op{o}, nil, "revision %d was seen before the call", floor)
 		case wrote && j.seen[o.Resp.Rev] < o.Call:
 			j.violate(TooEarly, []*Op{o}, nil, "revision %d was seen at %.6fs", o.Resp.Rev, sec(j.seen[o.Resp.Rev]))
+		case o.linearizable() && o.Resp.Rev < floor:
+			j.violate(RealTime, []*Op{o}, nil, "revision %d was seen before the call", floor)
 		}
 	}
 	// Per connection an answer must not be older than one that ended before it began.

@@ -67,7 +67,7 @@ func (j *judge) replay() {
 			continue
 		}
 		// Nothing fits, whatever was chosen before. Go on with what was seen, to judge the rest.
-		j.violations = append(j.violations, why)
+		j.violate(why.Rule, why.Ops, nil, "%s", why.Text)
 		frames = nil
 		s := j.states[rev-1-j.base]
 		switch o := j.acked[rev]; {

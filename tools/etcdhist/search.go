@@ -11,7 +11,7 @@ import (
 )
 
 const (
-	prefixOps = 1500 // how much of the beginning is searched without help of the first judge
+	prefixOps = 5000 // how much of the beginning is searched without help of the first judge
 	windowOps = 600
 	searchMax = 60 * time.Second // for each search
 )
@@ -48,6 +48,7 @@ type expire struct{ lease, at int64 }
 type hunt struct {
 	acked  map[int64]bool
 	events map[int64][]Event
+	cut    int64 // the last revision of this search
 }
 
 // free says whether something of unknown outcome may make a revision with these events.
@@ -61,6 +62,9 @@ func (h hunt) step(state, in, out any) (bool, any) {
 	w := state.(world)
 	if e, ok := in.(expire); ok {
 		es, next := w.Drop(e.lease)
+		if e.at == 0 && w.Rev >= h.cut {
+			return true, w
+		}
 		if e.at != 0 && (next.Rev != e.at || len(es) == 0) || len(es) > 0 && !h.free(next.Rev, es) && e.at == 0 {
 			return false, w
 		}
@@ -122,9 +126,12 @@ func (h hunt) refused(w world, o *Op) bool {
 	return true
 }
 
-// maybe runs an operation of unknown outcome. Porcupine must place each; at the end is as good as never.
+// maybe runs an operation of unknown outcome. Porcupine must place each; at the end, where it does nothing, means never.
 func (h hunt) maybe(w world, o *Op) (bool, any) {
 	q := o.Req
+	if w.Rev >= h.cut {
+		return true, w
+	}
 	switch q.Kind {
 	case Grant:
 		return true, w.with(q.Lease)
@@ -202,6 +209,7 @@ func (j *judge) SearchAll() searched {
 		}
 		init := world{State: j.states[lo], compact: 0}
 		s.windows++
+		h.cut = j.base + from
 		s.ops += len(ops)
 		switch h.run(init, ops) {
 		case porcupine.Illegal:
@@ -286,5 +294,6 @@ func (j *judge) searchPrefix() (porcupine.CheckResult, int) {
 		ops = append(ops, e)
 	}
 	slices.SortStableFunc(ops, func(a, b porcupine.Operation) int { return cmp.Compare(a.Call, b.Call) })
+	h.cut = cut
 	return h.run(world{State: j.states[0], leases: []int64{}}, ops), len(ops)
 }
