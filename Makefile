@@ -14,7 +14,7 @@ FUZZTIME   ?= 10s
 TRACE      := testdata/traces/web07.trace.xz
 RUN_DIR    ?= .holdfast
 
-.PHONY: mutants mutants-long chaos chaos-short model model-long build arm64 deps run test check unit race sim fuzz bench e2e arm64-smoke image clean help
+.PHONY: etcd-diff etcd-clients etcd-clients-short etcd-hist etcd-bench mutants mutants-long chaos chaos-short model model-long build arm64 deps run test check unit race sim fuzz bench e2e arm64-smoke image clean help
 
 help: ## list the targets
 	@grep -hE '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/ -/'
@@ -31,7 +31,7 @@ deps: ## what a bare Debian 12 machine with Go lacks; safe to repeat
 run: build ## four boxes on this machine, with a real request trace being counted
 	./bin/holdfast dev --boxes 4 --dir $(RUN_DIR) --feed $(TRACE) --feed-rate 500
 
-test: deps check unit race sim model mutants chaos-short fuzz arm64-smoke ## everything that fits in an hour on two cores
+test: deps check unit race sim model mutants chaos-short etcd-diff etcd-clients-short fuzz arm64-smoke ## everything that fits in an hour on two cores
 	@./tools/summary.sh
 
 check: ## format, vet, staticcheck, dead code, tidy, layers: under a minute when warm
@@ -53,7 +53,7 @@ unit: build ## all tests, the end-to-end ones included
 	set -o pipefail; go test -count=1 -timeout 40m ./... 2>&1 | tee bin/unit.log
 
 race: ## the shells under the race detector (needs gcc)
-	CGO_ENABLED=1 go test -race -count=1 -p 1 -timeout 20m ./coord/link ./coord/site ./coord/client ./coord/state ./store ./firmware/native ./firmware/console ./firmware/box
+	CGO_ENABLED=1 go test -race -count=1 -p 1 -timeout 20m ./coord/link ./coord/site ./coord/client ./coord/state ./store ./firmware/native ./firmware/console ./firmware/box ./firmware/etcdapi
 
 e2e: build ## the end-to-end tests alone: a real site, a real trace, kills
 	go test -count=1 -v -timeout 20m ./firmware/e2e
@@ -76,6 +76,24 @@ mutants: ## faults put into the core, each with a seed that is known to notice i
 
 mutants-long: ## up to 20,000 seeds each, and the table of docs/mutants.md: an hour
 	go run ./tools/mutants -seeds 20000 -fresh -out docs/mutants.md
+
+etcd-diff: build ## SEEDS=n SEED0=s: random requests to a site and to a real etcd, every answer compared
+	go build -C tools/etcd -o $(CURDIR)/bin/etcd-diff ./diff
+	tools/with-site.sh bin/holdfast bin/etcd-diff -endpoint FIRST -n 1000 -seed $(SEED0) -seeds $(if $(filter 5000,$(SEEDS)),4,$(SEEDS))
+
+etcd-clients: build ## etcdctl 3.4 and 3.6, clientv3 and Patroni on a site that loses boxes (root; etcd-client, patroni, postgresql)
+	tools/with-site.sh bin/holdfast go run -C tools/etcdclients . -endpoints ALL -kill HOOK $(if $(ROWS),-only $(ROWS))
+
+etcd-clients-short: build ## the rows that need no root and no package
+	tools/with-site.sh bin/holdfast go run -C tools/etcdclients . -endpoints ALL -kill HOOK -only http,conc/mutex,conc/watch
+
+etcd-hist: build ## histories of many clients judged while boxes are killed and stopped; TIME=30s
+	tools/with-site.sh bin/holdfast go run -C tools/etcdhist . -endpoints ALL -hook HOOK -time $(or $(TIME),30s)
+
+etcd-bench: build ## a site's figures beside those of etcd with 3 and 5 nodes: the table of docs/bench-etcd.md, 20 minutes
+	go build -C tools/etcd -o $(CURDIR)/bin/ ./bench && mv bin/bench bin/etcd-bench
+	go build -C tools/etcd -o $(CURDIR)/bin/etcd-node ./node
+	bin/etcd-bench -holdfast bin/holdfast -node bin/etcd-node -out docs/bench-etcd.md
 
 fuzz: ## FUZZTIME=10s for each fuzz target
 	./tools/fuzz.sh $(FUZZTIME)
