@@ -138,7 +138,7 @@ func TestHostileChunksAreRefused(t *testing.T) {
 	for name, data := range map[string][]byte{
 		"nothing":                   {},
 		"space 0":                   {0, 1, 'a', 0},
-		"space 6":                   {6, 1, 'a', 0},
+		"a space beyond the last":   {coord.SpaceMax + 1, 1, 'a', 0},
 		"no key":                    {1},
 		"a key beyond the end":      {1, 2, 'a'},
 		"a key of 2^63 bytes":       {1, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0x7f, 'a'},

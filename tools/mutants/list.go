@@ -224,7 +224,7 @@ var mutants = []Mutant{
 	},
 	{
 		Name: "no-step-aside", What: "nobody ends a term early for a box with amnesia", File: rounds,
-		Old: "	if c.stepsAside() {", New: "	if c.stepsAside() && c.n == 0 {",
+		Old: "	if c.stepsAside() ||", New: "	if c.stepsAside() && c.n == 0 ||",
 	},
 
 	// The state and its clients.
