@@ -34,6 +34,8 @@ const (
 	// KindLead asks the boxes to let the member Key (its id) lead: they end the terms of others early, for one round of all
 	// members.
 	KindLead Kind = 12
+	// KindProve asks all boxes to sign what Key is at this place, for the client whose nonce Value is.
+	KindProve Kind = 13
 )
 
 // Columns are messages as a struct of arrays, so that a loop over one field touches

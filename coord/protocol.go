@@ -280,6 +280,7 @@ type PeerMsg struct {
 	SnapshotPart *SnapshotPart
 	Recall       *Recall
 	Recalled     *Recalled
+	Reading      *ReadVote
 }
 
 // Out is a message to be sent: To is a member's index, or ToAll for all others.

@@ -118,6 +118,11 @@ func changesOf(ops []Op) (*changes, error) {
 				return nil, err
 			}
 		}
+		for k := range c.puts { // of nested transactions before this one; etcd overlooks these
+			if branches[0].deletes(k) || branches[1].deletes(k) {
+				return nil, ErrDuplicateKey
+			}
+		}
 		for j, b := range branches {
 			for k := range b.puts {
 				if c.puts[k] && !(j == 1 && branches[0].puts[k]) || c.deletes(k) {

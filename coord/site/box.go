@@ -78,6 +78,7 @@ type Effects struct {
 	Stable    *coord.Checkpoint // signed by a quorum now
 	Offer     *coord.Checkpoint // signed by f+1 now
 	Evidence  []coord.Evidence
+	Readings  []state.Asked
 	Changes   *Changes // what the blocks of this Step changed, when BoxConfig.Watch
 	Wake      int64
 	Fault     string
@@ -96,7 +97,7 @@ type Changes struct {
 // Visible says whether anything waits for the log.
 func (e *Effects) Visible() bool {
 	return len(e.Persist) > 0 || e.Roll != nil || len(e.Send) > 0 || len(e.Answers) > 0 || e.Commit != nil ||
-		e.Changes != nil
+		e.Changes != nil || len(e.Readings) > 0
 }
 
 // Box is one box without its goroutines, disk and network. Not safe for concurrent use.
@@ -347,6 +348,7 @@ func (b *Box) onPeer(from int, m *coord.PeerMsg) {
 		b.fx.ServeSnap = append(b.fx.ServeSnap, SnapAsk{From: from, Ask: *m.SnapshotAsk})
 	case m.SnapshotPart != nil:
 		b.onPart(from, m.SnapshotPart)
+	case m.Reading != nil: // the shell's
 	default:
 		b.step(bft.Input{From: from, Msg: m})
 	}
@@ -495,6 +497,7 @@ func (b *Box) apply(d bft.Delivery) {
 		b.fx.Changes.Revisions = append(b.fx.Changes.Revisions, revs...)
 		b.fx.Changes.Revision = revs[len(revs)-1].Revision
 	}
+	b.fx.Readings = append(b.fx.Readings, b.st.TakeAsked()...)
 	if id, asked := b.st.TakeLead(); asked {
 		b.core.Lead(b.cfg.Members.Index(id))
 	}

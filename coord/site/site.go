@@ -94,6 +94,8 @@ type Site struct {
 	installing *coord.Checkpoint // the keeper's
 	silent     uint64            // the owner's: what tellSilent said last
 
+	prover prover
+
 	stopped chan struct{} // closed when the owner has ended
 }
 
@@ -131,6 +133,9 @@ func Open(o Options) (*Site, error) {
 		commits: newMailbox[*coord.Commit](), installs: newMailbox[*InstallStep](), verifies: newMailbox[*bft.Held](),
 		serves: newMailbox[bft.Serve](), pieces: newMailbox[SnapAsk](), findings: newMailbox[*coord.Finding](),
 		written: make(chan struct{}, 1), stopped: make(chan struct{}),
+		prover: prover{
+			byNonce: map[string]*proving{}, byHash: map[coord.Digest]*proving{}, early: make([][]coord.ReadVote, o.Box.Members.N()),
+		},
 	}
 	s.log.Info("log replayed", "records", records, "height", box.State().Height(), "round", box.Core().Round())
 	s.links, err = o.Connect(Handlers{Message: s.fromPeer, State: s.fromLink})
@@ -184,6 +189,10 @@ func (s *Site) Run(ctx context.Context) error {
 
 // fromPeer takes a message from a link's reader.
 func (s *Site) fromPeer(from int, m *coord.PeerMsg) {
+	if m.Reading != nil {
+		s.onReading(from, m.Reading)
+		return
+	}
 	select {
 	case s.peers <- fromPeer{from, m}:
 	case <-s.stopped:
@@ -406,6 +415,9 @@ func (s *Site) release(e *Effects) {
 	}
 	if e.Changes != nil {
 		s.o.Changes(e.Changes)
+	}
+	for i := range e.Readings {
+		s.answerReading(&e.Readings[i])
 	}
 	for _, a := range e.Answers {
 		a.Request.Done(a.Reply)

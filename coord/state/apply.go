@@ -1,6 +1,7 @@
 package state
 
 import (
+	"bytes"
 	"encoding/binary"
 	"math"
 	"slices"
@@ -38,7 +39,7 @@ func (m *Machine) applyRun(kind coord.Kind, id uint64, cols *coord.Columns, i, j
 			results = append(results, coord.Result{Revision: m.meta.revision})
 		}
 		return results
-	case coord.KindKV, coord.KindLease, coord.KindCompact, coord.KindTick, coord.KindBarrier, coord.KindLead:
+	case coord.KindKV, coord.KindLease, coord.KindCompact, coord.KindTick, coord.KindBarrier, coord.KindLead, coord.KindProve:
 		for ; i < j && m.err == nil; i++ {
 			results = append(results, m.applyKV(kind, cols.Key(i), cols.Value(i)))
 		}
@@ -125,9 +126,42 @@ func (m *Machine) applyKV(kind coord.Kind, key, value []byte) (r coord.Result) {
 			break
 		}
 		m.lead = coord.BoxID(key)
+	case coord.KindProve:
+		r.Code = m.prove(key, value)
 	}
 	r.Revision = m.meta.revision
 	return r
+}
+
+// prove notes what a key is, to be signed. How many of a batch are answered is bounded: each costs every box a signature.
+func (m *Machine) prove(key, nonce []byte) coord.Code {
+	switch {
+	case len(key) == 0 || len(nonce) < coord.NonceBytesMin || len(nonce) > coord.NonceBytesMax:
+		return coord.CodeBad
+	case len(m.asked) >= provesMax || m.readBytes >= readBytesMax:
+		return coord.CodeBusy
+	}
+	a := Asked{Author: m.author, Reading: coord.Reading{
+		Key: bytes.Clone(key), Nonce: bytes.Clone(nonce), Height: m.meta.height, Revision: m.meta.revision,
+	}}
+	rec, stored, found, err := m.lookup(key)
+	if err != nil {
+		m.fail(err)
+		return coord.CodeStopping
+	}
+	if found {
+		r := &a.Reading
+		r.Found, r.Value, r.CreateRevision, r.ModRevision, r.Version, r.Lease = true, rec.value(stored), rec.create, rec.mod, rec.version, rec.lease
+		m.readBytes += len(r.Value)
+	}
+	m.asked = append(m.asked, a)
+	return coord.CodeOK
+}
+
+// Asked is a question that every box answers with a signature, to the box Author.
+type Asked struct {
+	Author  coord.BoxID
+	Reading coord.Reading
 }
 
 // again answers a message that took effect before. A read is done again: its client has

@@ -42,6 +42,9 @@ const (
 	// it still fits a frame.
 	readBytesMax = 2 << 20
 
+	// provesMax bounds the proven reads of one block.
+	provesMax = 16
+
 	// TopMax is the longest list that Top gives.
 	TopMax = 1024
 )

@@ -40,6 +40,7 @@ type Machine struct {
 	members []coord.BoxID // whose ticks count
 	self    coord.BoxID   // whose messages get answers; zero: all
 	author  coord.BoxID   // of the batch being applied
+	asked   []Asked       // since the last TakeAsked
 	lead    coord.BoxID   // who was asked to lead since the last TakeLead
 }
 

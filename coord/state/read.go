@@ -115,3 +115,12 @@ func (m *Machine) TakeLead() (id coord.BoxID, asked bool) {
 	id, m.lead = m.lead, coord.BoxID{}
 	return id, id != coord.BoxID{}
 }
+
+// TakeAsked gives what is to be signed since the last call. It is immutable.
+func (m *Machine) TakeAsked() []Asked {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	a := m.asked
+	m.asked = nil
+	return a
+}

@@ -169,6 +169,8 @@ func (g gen) peer(t testing.TB, field string) *coord.PeerMsg {
 		for i := range m.Recalled.Votes {
 			m.Recalled.Votes[i] = g.vote()
 		}
+	case "Reading":
+		m.Reading = &coord.ReadVote{Digest: g.hash(), Sig: g.sig()}
 	default:
 		t.Fatalf("coord.PeerMsg has a field that this test cannot make: %s", field)
 	}

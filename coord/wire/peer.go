@@ -29,6 +29,7 @@ const (
 	peerSnapshotPart = 14
 	peerRecall       = 15
 	peerRecalled     = 16
+	peerReading      = 17
 )
 
 const (
@@ -41,6 +42,7 @@ const (
 	snapshotAskFields  = 2
 	snapshotPartFields = 4
 	recalledFields     = 3
+	readingFields      = 2
 
 	// snapshotDataBytesMax bounds the data of a SnapshotPart: a manifest is the largest.
 	snapshotDataBytesMax = hashBytes * coord.SnapshotChunksMax
@@ -121,6 +123,11 @@ func (p *packer) peer(m *coord.PeerMsg) {
 	case m.Recalled != nil:
 		head(peerRecalled)
 		p.recalled(m.Recalled)
+	case m.Reading != nil:
+		head(peerReading)
+		p.array(readingFields)
+		p.bin(m.Reading.Digest[:])
+		p.bin(m.Reading.Sig[:])
 	default:
 		head(peerNothing)
 		p.null()
@@ -192,6 +199,11 @@ func (u *unpacker) peer(m *coord.PeerMsg) {
 		m.Recall = &coord.Recall{Nonce: u.uint(math.MaxUint64)}
 	case peerRecalled:
 		m.Recalled = u.recalled()
+	case peerReading:
+		m.Reading = new(coord.ReadVote)
+		u.tuple(readingFields)
+		u.fixed(m.Reading.Digest[:])
+		u.fixed(m.Reading.Sig[:])
 	default:
 		u.fail(fmt.Errorf("%w: %d", ErrType, typ))
 	}

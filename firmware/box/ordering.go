@@ -69,6 +69,8 @@ func (k *keys) SignBatch(b *coord.Batch) coord.Signature {
 	return signed.Sig
 }
 
+func (k *keys) SignReading(d coord.Digest) coord.Signature { return k.identity.SignReading(d) }
+
 // links shows the links by member, with a gap at our own place.
 type links struct {
 	*link.Link

@@ -9,7 +9,6 @@ import (
 	"fmt"
 	"io"
 	"os"
-	"path/filepath"
 	"time"
 
 	"github.com/holdfast-edge/holdfast/coord"
@@ -153,10 +152,7 @@ func verifyEvidence(w io.Writer, file, trusted string, asJSON bool) error {
 	}
 	var members *coord.Members
 	if trusted != "" {
-		if filepath.Base(trusted) != trust.SiteFile {
-			return fmt.Errorf("%w: --site %s; it is a %s", errUsage, trusted, trust.SiteFile)
-		}
-		if members, err = trust.LoadMembers(filepath.Dir(trusted)); err != nil {
+		if members, err = loadSite(trusted); err != nil {
 			return err
 		}
 	}

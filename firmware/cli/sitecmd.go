@@ -61,8 +61,36 @@ func kvCommand() command {
 		sub: []command{
 			{
 				name: "get", args: "KEY", about: "print a key's value as the site has it now",
-				more:  addrHelp + "\nExample:\n  holdfast kv get /config/ttl\n",
-				flags: kvVerb(1, kvGet),
+				more: addrHelp + `
+With --proof the whole site is asked, and what is printed is signed by a quorum of its boxes together with a nonce that is made
+for this call: it is checked here before it is printed, and by anybody with ` + "`holdfast kv verify`" + `. Give the site.json that
+you trust with --site: without it the box that is asked is believed about who the others are.
+
+Examples:
+  holdfast kv get /config/ttl
+  holdfast kv get --proof --site site.json /config/ttl > ttl.proof
+  holdfast kv verify --site site.json ttl.proof
+`,
+				flags: kvGetFlags,
+			},
+			{
+				name: "verify", args: "FILE", about: "check what get --proof printed by itself, without a box",
+				more: `
+A quorum of the boxes in the site.json that you trust signed it, or the exit code is 1. The value is printed.
+
+Example:
+  holdfast kv verify --site site.json ttl.proof
+`,
+				flags: func(f *flag.FlagSet) func(context.Context, *streams, []string) error {
+					trusted := f.String("site", "", "the site.json that you trust, a `file`")
+					asJSON := f.Bool("json", false, "print JSON")
+					return func(_ context.Context, s *streams, args []string) error {
+						if len(args) != 1 || *trusted == "" {
+							return fmt.Errorf("%w: a file and --site are needed", errUsage)
+						}
+						return verifyProof(s.out, args[0], *trusted, *asJSON)
+					}
+				},
 			},
 			{
 				name: "put", args: "KEY VALUE", about: "set a key; VALUE - reads standard input",

@@ -2,19 +2,26 @@ package console
 
 import (
 	"bufio"
+	"context"
 	_ "embed" // openapi.json
+	"encoding/hex"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"net/http"
 	"strconv"
 	"time"
 
+	"github.com/holdfast-edge/holdfast/coord"
 	"github.com/holdfast-edge/holdfast/coord/site"
 	"github.com/holdfast-edge/holdfast/firmware/console/api"
 )
 
 //go:embed openapi.json
 var openAPI []byte
+
+// proofTimeMax is how long a quorum may take to sign.
+const proofTimeMax = 5 * time.Second
 
 // topDefault is how many objects /api/v1/top lists when not told.
 const topDefault = 20
@@ -61,6 +68,26 @@ func (c *Console) apiKV(w http.ResponseWriter, r *http.Request) {
 		apiError(w, http.StatusNotFound, "no such key")
 	default:
 		writeJSON(w, api.KV{Key: key, Value: value, Revision: revision})
+	}
+}
+
+// apiProof has the site sign what a key is, for a client that names a nonce.
+func (c *Console) apiProof(w http.ResponseWriter, r *http.Request) {
+	nonce, err := hex.DecodeString(r.URL.Query().Get("nonce"))
+	if err != nil || len(nonce) < coord.NonceBytesMin || len(nonce) > coord.NonceBytesMax {
+		apiError(w, http.StatusBadRequest, fmt.Sprintf("nonce must be %d to %d bytes that you never used before, in hexadecimal digits", coord.NonceBytesMin, coord.NonceBytesMax))
+		return
+	}
+	ctx, cancel := context.WithTimeout(r.Context(), proofTimeMax)
+	defer cancel()
+	p, err := c.cfg.Site.Prove(ctx, []byte(r.PathValue("key")), nonce)
+	switch {
+	case errors.Is(err, site.ErrBusy) || errors.Is(err, context.DeadlineExceeded):
+		apiError(w, http.StatusServiceUnavailable, err.Error())
+	case err != nil:
+		c.failed(w, r, err)
+	default:
+		writeJSON(w, p)
 	}
 }
 

@@ -10,6 +10,7 @@
 package console
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"html/template"
@@ -33,6 +34,7 @@ type Site interface {
 	Get(key []byte) (value []byte, revision uint64, found bool, err error)
 	Log(from, to uint64, fn func(*site.LogBlock) error) error
 	Evidence() (*coord.Exhibit, error)
+	Prove(ctx context.Context, key, nonce []byte) (*coord.ReadProof, error)
 }
 
 // Config is what a console needs; all fields but Hosts are required.
@@ -94,6 +96,7 @@ func (c *Console) routes() http.Handler {
 		{"/api/v1/blocks", c.apiBlocks},
 		{"/api/v1/top", c.apiTop},
 		{"/api/v1/kv/{key...}", c.apiKV},
+		{"/api/v1/proof/{key...}", c.apiProof},
 		{"/api/v1/log", c.apiLog},
 		{"/api/v1/evidence", c.apiEvidence},
 		{"/api/v1/openapi.json", c.apiOpenAPI},

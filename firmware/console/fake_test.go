@@ -1,6 +1,7 @@
 package console
 
 import (
+	"context"
 	"encoding/binary"
 	"encoding/json"
 	"log/slog"
@@ -27,6 +28,15 @@ type fakeSite struct {
 
 func (f *fakeSite) Evidence() (*coord.Exhibit, error) {
 	return &coord.Exhibit{Site: f.view.Site, Findings: append([]coord.Finding{}, f.lies...)}, nil
+}
+
+func (f *fakeSite) Prove(ctx context.Context, key, nonce []byte) (*coord.ReadProof, error) {
+	v, ok := f.keys[string(key)]
+	if !ok {
+		<-ctx.Done() // no quorum
+		return nil, ctx.Err()
+	}
+	return &coord.ReadProof{Site: f.view.Site, Epoch: 1, Reading: coord.Reading{Key: key, Nonce: nonce, Found: true, Value: []byte(v)}}, nil
 }
 
 func (f *fakeSite) View() *site.View { v := f.view; return &v }

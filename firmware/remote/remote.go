@@ -4,6 +4,7 @@ package remote
 
 import (
 	"context"
+	"encoding/hex"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -124,6 +125,21 @@ func (b *Box) Top(ctx context.Context, n int) (t site.Top, err error) {
 // Get reads one key as the box has applied it; ErrNotFound says that there is none.
 func (b *Box) Get(ctx context.Context, key string) (kv api.KV, err error) {
 	return kv, b.get(ctx, "/api/v1/kv/"+url.PathEscape(key), &kv)
+}
+
+// Proof is a key with the signatures of a quorum of the site's boxes over it and the nonce. Whoever gets it verifies it
+// (trust.Verifier.VerifyReadProof): the box that is asked may lie.
+func (b *Box) Proof(ctx context.Context, key string, nonce []byte) (*coord.ReadProof, error) {
+	body, err := b.open(ctx, "/api/v1/proof/"+url.PathEscape(key)+"?nonce="+hex.EncodeToString(nonce))
+	if err != nil {
+		return nil, err
+	}
+	defer body.Close()
+	p, err := coord.ReadReadProof(body)
+	if err != nil {
+		return nil, fmt.Errorf("remote: %w: %s: %w", ErrAnswer, b.address, err)
+	}
+	return p, nil
 }
 
 // Evidence is what the box has kept of others' lies.

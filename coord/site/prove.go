@@ -1,0 +1,151 @@
+package site
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+
+	"github.com/holdfast-edge/holdfast/coord"
+	"github.com/holdfast-edge/holdfast/coord/state"
+)
+
+const (
+	// provingMax bounds the proofs that a box gathers at a time.
+	provingMax = 64
+	// earlyMax bounds, for each member, the signatures that came before this box applied the block.
+	earlyMax = 64
+)
+
+// ErrBusy: too much of this is under way; try again.
+var ErrBusy = errors.New("site: busy")
+
+// ReadKeys sign and check proven reads; the Keys of a BoxConfig have them where these are wanted.
+type ReadKeys interface {
+	SignReading(d coord.Digest) coord.Signature
+	VerifyReading(voter int, d coord.Digest, sig *coord.Signature) bool
+}
+
+// prover gathers the signatures of proven reads.
+type prover struct {
+	mu      sync.Mutex
+	byNonce map[string]*proving
+	byHash  map[coord.Digest]*proving
+	early   [][]coord.ReadVote // by member, oldest first
+}
+
+type proving struct {
+	proof coord.ReadProof
+	hash  coord.Digest
+	done  chan struct{} // closed when the proof is whole
+}
+
+// Prove asks the whole site what a key is: the question is ordered, every box signs what it has at that place, and a quorum of
+// equal signatures is the proof. nonce must be new and of coord.NonceBytesMin to NonceBytesMax bytes. Errors: ErrBusy, ErrStopped,
+// ctx's (fewer than a quorum of boxes answer alike).
+func (s *Site) Prove(ctx context.Context, key, nonce []byte) (*coord.ReadProof, error) {
+	p := &proving{done: make(chan struct{})}
+	s.prover.mu.Lock()
+	_, twice := s.prover.byNonce[string(nonce)]
+	if full := len(s.prover.byNonce) >= provingMax; full || twice {
+		s.prover.mu.Unlock()
+		return nil, fmt.Errorf("site: prove: %w", ErrBusy)
+	}
+	s.prover.byNonce[string(nonce)] = p
+	s.prover.mu.Unlock()
+	defer func() {
+		s.prover.mu.Lock()
+		delete(s.prover.byNonce, string(nonce))
+		delete(s.prover.byHash, p.hash)
+		s.prover.mu.Unlock()
+	}()
+	cols := new(coord.Columns)
+	cols.Add(coord.KindProve, 0, 0, 0, key, nonce)
+	reply := make(chan coord.Reply, 1)
+	s.Submit(&Request{Cols: cols, Done: func(r coord.Reply) { reply <- r }})
+	for {
+		select {
+		case r := <-reply:
+			switch r.Code {
+			case coord.CodeOK:
+			case coord.CodeBusy, coord.CodeFull:
+				return nil, fmt.Errorf("site: prove: %w: %v", ErrBusy, r.Code)
+			case coord.CodeStopping:
+				return nil, fmt.Errorf("site: prove: %w", ErrStopped)
+			default:
+				return nil, fmt.Errorf("site: prove: %v", r.Code)
+			}
+			reply = nil
+		case <-p.done:
+			return &p.proof, nil
+		case <-ctx.Done():
+			return nil, fmt.Errorf("site: prove: no quorum of boxes said the same in time: %w", ctx.Err())
+		}
+	}
+}
+
+// answerReading signs what this box has for the box that asks.
+func (s *Site) answerReading(r *state.Asked) {
+	keys, ok := s.o.Box.Keys.(ReadKeys)
+	if !ok {
+		return
+	}
+	m := s.o.Box.Members
+	d := r.Reading.Digest(m.Site, m.Epoch)
+	v := coord.ReadVote{Digest: d, Sig: keys.SignReading(d)}
+	to := m.Index(r.Author)
+	if to != s.o.Box.Self {
+		if to >= 0 {
+			s.links.Send(coord.Out{To: to, Msg: &coord.PeerMsg{Reading: &v}})
+		}
+		return
+	}
+	s.prover.mu.Lock()
+	defer s.prover.mu.Unlock()
+	p := s.prover.byNonce[string(r.Reading.Nonce)]
+	if p == nil || p.hash != (coord.Digest{}) {
+		return
+	}
+	p.hash, p.proof = d, coord.ReadProof{Site: m.Site, Epoch: m.Epoch, Reading: r.Reading}
+	s.prover.byHash[d] = p
+	s.count(p, to, &v)
+	for i, list := range s.prover.early {
+		for j := range list {
+			if list[j].Digest == d {
+				s.count(p, i, &list[j])
+			}
+		}
+	}
+}
+
+// onReading takes another box's signature, on its link's goroutine.
+func (s *Site) onReading(from int, v *coord.ReadVote) {
+	s.prover.mu.Lock()
+	defer s.prover.mu.Unlock()
+	if p := s.prover.byHash[v.Digest]; p != nil {
+		s.count(p, from, v)
+		return
+	}
+	list := append(s.prover.early[from], *v)
+	s.prover.early[from] = list[max(0, len(list)-earlyMax):]
+}
+
+// count adds a signature if it is good; prover.mu is held.
+func (s *Site) count(p *proving, from int, v *coord.ReadVote) {
+	n := s.o.Box.Members.N()
+	if len(p.proof.Sigs) >= coord.Quorum(n) {
+		return
+	}
+	for i := range p.proof.Sigs {
+		if int(p.proof.Sigs[i].Voter) == from {
+			return
+		}
+	}
+	if k, ok := s.o.Box.Keys.(ReadKeys); !ok || !k.VerifyReading(from, v.Digest, &v.Sig) {
+		return
+	}
+	p.proof.Sigs = append(p.proof.Sigs, coord.ReadSig{Voter: uint8(from), Sig: v.Sig})
+	if len(p.proof.Sigs) == coord.Quorum(n) {
+		close(p.done)
+	}
+}
