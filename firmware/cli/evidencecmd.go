@@ -58,6 +58,7 @@ Examples:
 						if err := os.WriteFile(*out, text.Bytes(), evidenceMode); err != nil {
 							return err
 						}
+						fmt.Fprintf(s.err, "wrote %s: %d findings\n", *out, len(x.Findings))
 					}
 					if *asJSON {
 						return printJSON(s.out, x)

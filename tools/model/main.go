@@ -79,6 +79,9 @@ func run(long bool, only string, jobs int, limit time.Duration) error {
 			checks = append(checks, c)
 		}
 	}
+	if len(checks) == 0 {
+		return fmt.Errorf("no check's name contains %q", only)
+	}
 	results := make([]chan outcome, len(checks))
 	slots := make(chan struct{}, jobs)
 	var wg sync.WaitGroup

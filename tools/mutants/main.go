@@ -100,6 +100,9 @@ func run(ctx context.Context, o options, w io.Writer) (alive int, err error) {
 	if o.list {
 		return 0, nil
 	}
+	if len(results) == 0 {
+		return 0, fmt.Errorf("no mutant's name contains %q; -list lists them", o.only)
+	}
 	fmt.Fprintf(w, "%d of %d mutants noticed, after %d seeds in the median\n", len(results)-alive, len(results), median(results))
 	if o.out != "" {
 		return alive, os.WriteFile(o.out, []byte(markdown(results)), 0o644)

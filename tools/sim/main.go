@@ -39,6 +39,7 @@ type options struct {
 	liar         string
 	uncovered    bool
 	replay       uint64
+	replays      bool // of any seed, 0 too
 }
 
 func main() {
@@ -49,7 +50,7 @@ func main() {
 	flag.IntVar(&o.faulty, "faulty", -1, "`boxes` that lie or forget; -1: up to f by the seed; more than f breaks the promises")
 	flag.StringVar(&o.liar, "liar", "", "all boxes that lie do it this `way` ("+kinds()+")")
 	flag.IntVar(&o.failures, "max-failures", 3, "stop after this `many` failing seeds")
-	flag.BoolVar(&o.realKeys, "real-keys", false, "sign with ECDSA P-256 instead of keyed hashes")
+	flag.BoolVar(&o.realKeys, "real-keys", false, "sign with ECDSA P-256 instead of keyed hashes; keys and signatures are new each time, so a run cannot be replayed")
 	flag.DurationVar(&o.shrink, "shrink", 20*time.Second, "`time` to look for a smaller scenario, for each failing seed; 0: do not")
 	flag.StringVar(&o.dir, "dir", "bin", "the pages of failing seeds go to this `directory`")
 	flag.BoolVar(&o.quiet, "quiet", false, "the verdict only")
@@ -70,7 +71,8 @@ coord/sim/invariants.go). Exit status 1: a seed failed.
 		flag.PrintDefaults()
 	}
 	flag.Parse()
-	if flag.NArg() > 0 {
+	flag.Visit(func(f *flag.Flag) { o.replays = o.replays || f.Name == "replay" })
+	if flag.NArg() > 0 || o.seeds == 0 {
 		flag.Usage()
 		os.Exit(2)
 	}
@@ -138,7 +140,7 @@ func run(ctx context.Context, o options, w io.Writer) (bool, error) {
 	if err != nil {
 		return false, err
 	}
-	if o.replay > 0 {
+	if o.replays {
 		return replay(o, make(o.replay), w)
 	}
 	debug.SetGCPercent(800) // small heaps, and much garbage
@@ -253,6 +255,14 @@ func (t *tally) finish() {
 func (t *tally) print(w io.Writer) {
 	secs := t.Took.Seconds()
 	fmt.Fprintf(w, "%d seeds (%d to %d): %d failed\n", t.Seeds, t.Seed0, t.Seed0+t.Seeds-1, len(t.Failures))
+	if len(t.Failures) > 0 {
+		words := map[string]int{}
+		for i := range t.Failures {
+			word, _, _ := strings.Cut(t.Failures[i].What, ":")
+			words[word]++
+		}
+		fmt.Fprintf(w, "  %s; it stops after -max-failures\n", counts(words))
+	}
 	fmt.Fprintf(w, "  %d events, %d blocks, %d messages acknowledged, in %v\n", t.Events, t.Heights, t.Acked, t.Took.Round(100*time.Millisecond))
 	fmt.Fprintf(w, "  %.0f seeds a minute, %.0f events a second and core on %d cores\n", float64(t.Seeds)/secs*60,
 		float64(t.Events)/secs/float64(t.Cores), t.Cores)
