@@ -294,7 +294,7 @@ func (v verdict) stopped() bool {
 }
 
 func TestARealEtcdKeepsItsPromisesUnderKillsStopsAndPartitions(t *testing.T) {
-	seed, d := uint64(1), 20*time.Second
+	seed, d := uint64(1), 15*time.Second
 	if s := os.Getenv("ETCDHIST_SEED"); s != "" {
 		seed, _ = strconv.ParseUint(s, 10, 64)
 	}

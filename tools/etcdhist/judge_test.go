@@ -242,7 +242,7 @@ func lied(r Resp) Resp {
 // TestTheJudgesFindEveryLie alters the history of a real etcd that was killed and partitioned, but never stopped: then
 // etcd keeps every promise.
 func TestTheJudgesFindEveryLie(t *testing.T) {
-	seed, d := uint64(2), 20*time.Second
+	seed, d := uint64(2), 15*time.Second
 	h := record(t, seed, d, func(ctx context.Context, c *cluster, arg string) error {
 		if i, ok := strings.CutPrefix(arg, "stop "); ok {
 			arg = "partition " + i
