@@ -1,6 +1,7 @@
 // Command etcdhist judges whether servers of the etcd v3 API keep etcd's promises while they are killed, stopped and
 // cut off from each other. It knows nothing but the API.
 //
+//	go -C tools/etcdhist run . -endpoints ...                         from the root: it is a module of its own
 //	etcdhist -endpoints a:p,b:p,c:p -time 30s -seed 7 [-hook CMD]     run, judge, report
 //	etcdhist -check FILE                                              judge a saved history again
 //
@@ -18,4 +19,8 @@
 // Two judges share the model of a key space (model.go) and nothing else. The first (replay.go, reads.go, leases.go,
 // watched.go) takes the order of the writes from their revisions and checks everything against the states that follow.
 // The second (search.go) gives windows of the history, and its beginning without any help of the first, to porcupine.
+//
+// What a real etcd 3.6 does and is not blamed for: a transaction without operations is read without the quorum, and
+// events that come after a cancel was asked for may lack prev_kv. What it is blamed for: after SIGSTOP and SIGCONT a
+// former leader may end leases that its successor has renewed.
 package main

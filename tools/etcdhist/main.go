@@ -14,8 +14,11 @@ import (
 	"time"
 )
 
-// errViolated is the verdict that fails the run.
-var errViolated = errors.New("etcdhist: the history is not one of etcd")
+// Verdicts that fail the run.
+var (
+	errViolated  = errors.New("etcdhist: the history is not one of etcd")
+	errUndecided = errors.New("etcdhist: the history cannot be decided")
+)
 
 func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
@@ -73,8 +76,11 @@ func command(ctx context.Context, args []string, out io.Writer) error {
 		}
 		fmt.Fprintf(out, "history: %s\n", *save)
 	}
-	if !v.ok() {
-		return errViolated
+	switch {
+	case v.ok():
+		return nil
+	case len(v.j.violations) == 0:
+		return errUndecided
 	}
-	return nil
+	return errViolated
 }

@@ -287,6 +287,11 @@ func (q Req) attaches(r Resp) []int64 {
 	return l
 }
 
+func withRev(r Resp, rev int64) Resp {
+	r.Rev = rev
+	return r
+}
+
 func equalResp(a, b Resp) bool {
 	return a.Rev == b.Rev && a.Count == b.Count && a.More == b.More && a.Deleted == b.Deleted && a.Then == b.Then &&
 		slices.Equal(a.KVs, b.KVs) && slices.Equal(a.Prev, b.Prev) && slices.EqualFunc(a.Subs, b.Subs, equalResp)

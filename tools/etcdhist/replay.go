@@ -24,8 +24,8 @@ type frame struct {
 	rest []choice
 }
 
-// replayStepsMax bounds how often the replay takes back a choice.
-const replayStepsMax = 200_000
+// replayStepsMax bounds how often the replay takes back a choice; then the rest of the history is undecided.
+const replayStepsMax = 50_000
 
 // replay makes the states of all revisions. Acknowledged writes have their place; what is between them is made by open
 // operations and by leases that end, as watchers saw it or, where none saw it, as what follows allows.
@@ -47,6 +47,11 @@ func (j *judge) replay() {
 			j.states = j.states[:rev-j.base]
 		}
 	}
+	// Up to here every state is known, whoever made it: no other choice would change an answer.
+	gap := j.base + 1
+	for gap <= j.max && (j.acked[gap] != nil || j.events[gap] != nil) {
+		gap++
+	}
 	for rev, steps := j.base+1, 0; rev <= j.max; rev++ {
 		cs, why := j.choices(rev, j.states[rev-1-j.base], used)
 		if len(cs) > 0 {
@@ -56,7 +61,13 @@ func (j *judge) replay() {
 			take(rev, cs[0])
 			continue
 		}
-		if steps++; len(frames) > 0 && steps < replayStepsMax {
+		if steps++; steps >= replayStepsMax {
+			// Only what came before the first choice is certain.
+			j.gaveUp, j.stuck = frames[0].rev, why
+			undo(frames[0].rev)
+			return
+		}
+		if known := j.acked[rev] != nil && rev <= gap; len(frames) > 0 && !known {
 			f := &frames[len(frames)-1]
 			undo(f.rev)
 			rev = f.rev
@@ -72,7 +83,7 @@ func (j *judge) replay() {
 		s := j.states[rev-1-j.base]
 		switch o := j.acked[rev]; {
 		case j.events[rev] != nil:
-			take(rev, choice{maker{op: o}, s.Force(j.events[rev])})
+			take(rev, choice{maker{}, s.Force(j.events[rev])})
 		case o != nil:
 			_, es, _ := s.Apply(o.Req)
 			take(rev, choice{maker{op: o}, s.Force(es)})
@@ -95,7 +106,11 @@ func (j *judge) choices(rev int64, s State, used map[*Op]bool) ([]choice, Violat
 				Ops: []*Op{o},
 			}
 		}
-		return []choice{{maker{op: o}, next}}, Violation{}
+		c := choice{maker{op: o}, next}
+		if j.events[rev] == nil && !j.looked(rev, c) {
+			return nil, Violation{Rule: Read, Text: fmt.Sprintf("at revision %d", rev), Ops: append([]*Op{o}, j.looks[rev]...)}
+		}
+		return []choice{c}, Violation{}
 	}
 	var cs, late []choice
 	for id, l := range j.leases {
@@ -115,10 +130,11 @@ func (j *judge) choices(rev int64, s State, used map[*Op]bool) ([]choice, Violat
 				cs = append(cs, choice{maker{op: o}, next})
 			}
 		}
-		if c := (choice{maker{expired: id}, next}); l.until <= j.seenAt(rev) {
+		used := slices.ContainsFunc(l.uses, func(o *Op) bool { return o.Req.Kind != KeepAlive && o.Resp.Rev > rev })
+		if c := (choice{maker{expired: id}, next}); l.until <= j.seenAt(rev) && !used {
 			cs = slices.Insert(cs, 0, c)
 		} else {
-			late = append(late, c) // too early: the last resort, and judged by leaseRules
+			late = append(late, c) // too early, or used later: the last resort, and judged by leaseRules
 		}
 	}
 	for _, o := range j.open {
@@ -132,12 +148,21 @@ func (j *judge) choices(rev int64, s State, used map[*Op]bool) ([]choice, Violat
 	// Maps have no order, and a verdict must not depend on one.
 	slices.SortStableFunc(late, func(a, b choice) int { return cmp.Compare(a.expired, b.expired) })
 	slices.SortStableFunc(cs, func(a, b choice) int { return cmp.Compare(a.order(), b.order()) })
-	if cs = append(cs, late...); len(cs) == 0 {
+	cs = slices.DeleteFunc(append(cs, late...), func(c choice) bool { return !j.looked(rev, c) })
+	if len(cs) == 0 {
 		return nil, Violation{
 			Rule: Unexplained, Text: fmt.Sprintf("revision %d, watchers saw %s, state before %s", rev, show(j.events[rev]), text(s.KVs)),
 		}
 	}
 	return cs, Violation{}
+}
+
+// looked says whether everything that was read at a revision agrees with a choice for it.
+func (j *judge) looked(rev int64, c choice) bool {
+	return !slices.ContainsFunc(j.looks[rev], func(o *Op) bool {
+		r, _, _ := c.next.Apply(o.Req)
+		return !equalResp(withRev(r, o.Resp.Rev), o.Resp)
+	})
 }
 
 func (c choice) order() int64 {

@@ -21,7 +21,7 @@ func Verdict(h *History) verdict {
 	return verdict{h: h, j: j, s: j.SearchAll()}
 }
 
-func (v verdict) ok() bool { return len(v.j.violations) == 0 }
+func (v verdict) ok() bool { return len(v.j.violations) == 0 && v.j.gaveUp == 0 }
 
 // has says whether a rule was violated.
 func (v verdict) has(r Rule) bool {
@@ -107,9 +107,12 @@ func (v verdict) print(out io.Writer) {
 	if v.j.dropped > 0 {
 		fmt.Fprintf(out, "and %d more\n", v.j.dropped)
 	}
-	if v.ok() {
+	switch {
+	case v.ok():
 		fmt.Fprintln(out, "verdict: ok")
-	} else {
+	case len(v.j.violations) == 0:
+		fmt.Fprintf(out, "verdict: UNDECIDED from revision %d on: too many choices; the last try ended with: %s\n", v.j.gaveUp, v.j.stuck)
+	default:
 		fmt.Fprintln(out, "verdict: VIOLATED")
 	}
 }

@@ -32,6 +32,7 @@ type run struct {
 	cfg    Config
 	began  time.Time
 	final  atomic.Int64
+	ended  context.Context // done when final is known
 	probes int
 
 	mu   sync.Mutex
@@ -50,6 +51,9 @@ func (r *run) fail(err error) {
 // Record runs load, watchers and faults against the endpoints and returns what was seen.
 func Record(ctx context.Context, cfg Config) (*History, error) {
 	r := &run{cfg: cfg, began: time.Now(), hist: &History{Meta: Meta{Seed: cfg.seed, Endpoints: cfg.endpoints}}}
+	ended, end := context.WithCancel(ctx)
+	defer end()
+	r.ended = ended
 	var cs []*conn
 	for _, e := range cfg.endpoints {
 		c, err := dial(e)
@@ -79,12 +83,13 @@ func Record(ctx context.Context, cfg Config) (*History, error) {
 	if _, err := r.must(ctx, cs[0], Req{Kind: Delete, Key: "\x00", End: "\x00", PrevKV: true}); err != nil {
 		return r.hist, err
 	}
-	end, err := r.must(ctx, cs[0], Req{Kind: Put, Key: "end", Value: fmt.Sprint("end.", cfg.seed)})
+	last, err := r.must(ctx, cs[0], Req{Kind: Put, Key: "end", Value: fmt.Sprint("end.", cfg.seed)})
 	if err != nil {
 		return r.hist, err
 	}
-	r.hist.Meta.Final = end.Resp.Rev
-	r.final.Store(end.Resp.Rev)
+	r.hist.Meta.Final = last.Resp.Rev
+	r.final.Store(last.Resp.Rev)
+	end()
 	r.audit(ctx, cs, all)
 	t := time.AfterFunc(drainMax, stopWatch)
 	defer t.Stop()
@@ -137,8 +142,9 @@ func (r *run) watchAll(ctx context.Context) (*sync.WaitGroup, context.CancelFunc
 		for i, style := range styles {
 			w := &watcher{
 				Rand: rand.New(rand.NewPCG(r.cfg.seed, uint64(1000+10*e+i))),
-				name: fmt.Sprintf("%s-%d", style, e), endpoint: e, style: style, next: start,
+				name: fmt.Sprintf("%s-%d", style, e), endpoint: e, style: style,
 			}
+			w.next.Store(start)
 			wg.Go(func() { r.watch(ctx, w) })
 		}
 	}

@@ -13,7 +13,7 @@ import (
 const (
 	prefixOps = 5000 // how much of the beginning is searched without help of the first judge
 	windowOps = 600
-	searchMax = 60 * time.Second // for each search
+	searchMax = 20 * time.Second // for each search
 )
 
 // world is the state of the second judge: unlike the first it carries leases and the compaction from step to step.
@@ -41,8 +41,12 @@ func (w world) without(lease int64) world {
 	return w
 }
 
-// expire stands for a lease that ends by itself; at is the revision it makes if that is known.
-type expire struct{ lease, at int64 }
+// expire stands for a lease that ends by itself; at is the revision it makes if that is known. If some answer said that the
+// lease was missing, it may end without any key.
+type expire struct {
+	lease, at int64
+	missing   bool
+}
 
 // hunt is one search: which revisions belong to acknowledged writes, and what watchers saw of the others.
 type hunt struct {
@@ -65,10 +69,13 @@ func (h hunt) step(state, in, out any) (bool, any) {
 		if e.at == 0 && w.Rev >= h.cut {
 			return true, w
 		}
-		if e.at != 0 && (next.Rev != e.at || len(es) == 0) || len(es) > 0 && !h.free(next.Rev, es) && e.at == 0 {
-			return false, w
+		switch {
+		case e.at != 0:
+			return len(es) > 0 && next.Rev == e.at, w.without(e.lease)
+		case len(es) > 0:
+			return h.free(next.Rev, es), w.without(e.lease)
 		}
-		return true, w.without(e.lease)
+		return e.missing && w.has(e.lease), w.without(e.lease)
 	}
 	o := out.(*Op)
 	switch o.Outcome {
@@ -127,6 +134,7 @@ func (h hunt) refused(w world, o *Op) bool {
 }
 
 // maybe runs an operation of unknown outcome. Porcupine must place each; at the end, where it does nothing, means never.
+// Only there may it do nothing: else each such operation would double the work.
 func (h hunt) maybe(w world, o *Op) (bool, any) {
 	q := o.Req
 	if w.Rev >= h.cut {
@@ -134,28 +142,24 @@ func (h hunt) maybe(w world, o *Op) (bool, any) {
 	}
 	switch q.Kind {
 	case Grant:
-		return true, w.with(q.Lease)
+		return !w.has(q.Lease), w.with(q.Lease)
 	case Compact:
-		if q.Rev > w.compact && q.Rev <= w.Rev {
-			w.compact = q.Rev
-		}
-		return true, w
+		ok := q.Rev > w.compact && q.Rev <= w.Rev
+		w.compact = q.Rev
+		return ok, w
 	case Revoke:
 		es, next := w.Drop(q.Lease)
-		return len(es) == 0 || h.free(next.Rev, es), w.without(q.Lease)
+		return w.has(q.Lease) && (len(es) == 0 || h.free(next.Rev, es)), w.without(q.Lease)
 	}
-	if slices.ContainsFunc(q.leases(), func(l int64) bool { return !w.has(l) }) {
-		return true, w
+	r, es, next := w.Apply(q)
+	if slices.ContainsFunc(q.attaches(r), func(l int64) bool { return !w.has(l) }) {
+		return false, w
 	}
 	if _, ok := w.get(q.Key); !ok && (q.IgnoreLease || q.IgnoreValue) {
-		return true, w
-	}
-	_, es, next := w.Apply(q)
-	if len(es) > 0 && !h.free(next.Rev, es) {
 		return false, w
 	}
 	w.State = next
-	return true, w
+	return len(es) > 0 && h.free(next.Rev, es), w
 }
 
 func (h hunt) run(init world, ops []porcupine.Operation) porcupine.CheckResult {
@@ -242,7 +246,7 @@ func (j *judge) byRev() map[int64][]porcupine.Operation {
 	for rev, by := range j.made {
 		switch {
 		case by.expired != 0:
-			m[rev] = append(m[rev], porcupine.Operation{Input: expire{by.expired, rev}, Call: 0, Return: math.MaxInt64})
+			m[rev] = append(m[rev], porcupine.Operation{Input: expire{lease: by.expired, at: rev}, Call: 0, Return: math.MaxInt64})
 		case by.op != nil && by.op.Outcome == Unknown:
 			m[rev] = append(m[rev], operation(by.op))
 		}
@@ -283,14 +287,22 @@ func (j *judge) searchPrefix() (porcupine.CheckResult, int) {
 		}
 	}
 	for id, l := range j.leases {
-		if l.called >= j.seenAt(cut) {
+		revoked := slices.ContainsFunc(l.revokes, func(o *Op) bool { return o.Outcome == OK })
+		if revoked || l.called >= j.seenAt(cut) {
 			continue
 		}
 		// It ends after its last use began. Whether that is too early is a matter of time, and the first judge's.
-		e := porcupine.Operation{Input: expire{lease: id}, Call: l.called, Return: math.MaxInt64}
+		x, e := expire{lease: id}, porcupine.Operation{Call: l.called, Return: math.MaxInt64}
 		for _, u := range l.uses {
 			e.Call = max(e.Call, u.Call)
 		}
+		for _, m := range l.missing {
+			x.missing = true
+			if l.granted < m.Call && m.linearizable() && len(m.Req.leases()) <= 1 && len(l.revokes) == 0 {
+				e.Return = min(e.Return, max(m.Return, e.Call))
+			}
+		}
+		e.Input = x
 		ops = append(ops, e)
 	}
 	slices.SortStableFunc(ops, func(a, b porcupine.Operation) int { return cmp.Compare(a.Call, b.Call) })

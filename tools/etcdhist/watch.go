@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
@@ -18,7 +19,7 @@ type watcher struct {
 	endpoint int
 	style    string
 	session  int
-	next     int64 // first revision not seen yet
+	next     atomic.Int64 // first revision not seen yet
 }
 
 // styles of watchers, one of each per endpoint: read on; cancel and resume; ask for progress; read slowly in fragments.
@@ -36,9 +37,9 @@ func (r *run) watch(ctx context.Context, w *watcher) {
 		return
 	}
 	defer c.Close()
-	for ctx.Err() == nil && !r.reached(w.next) {
+	for ctx.Err() == nil && !r.reached(w.next.Load()) {
 		w.session++
-		r.note(w, &Msg{Kind: Opened, Start: w.next})
+		r.note(w, &Msg{Kind: Opened, Start: w.next.Load()})
 		err := r.follow(ctx, c, w)
 		note := ""
 		if err != nil {
@@ -47,9 +48,9 @@ func (r *run) watch(ctx context.Context, w *watcher) {
 		r.note(w, &Msg{Kind: Closed, Note: note})
 		sleep(ctx, reopenPause)
 	}
-	if !r.reached(w.next) {
+	if !r.reached(w.next.Load()) {
 		r.mu.Lock()
-		r.hist.Late = append(r.hist.Late, fmt.Sprintf("%s wants revision %d next", w.name, w.next))
+		r.hist.Late = append(r.hist.Late, fmt.Sprintf("%s wants revision %d next", w.name, w.next.Load()))
 		r.mu.Unlock()
 	}
 }
@@ -71,12 +72,18 @@ func (r *run) note(w *watcher, m *Msg) {
 func (r *run) follow(ctx context.Context, c *conn, w *watcher) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
+	// The last event may have come before anybody knew that it was the last.
+	defer context.AfterFunc(r.ended, func() {
+		if r.reached(w.next.Load()) {
+			cancel()
+		}
+	})()
 	s, err := pb.NewWatchClient(c.ClientConn).Watch(ctx)
 	if err != nil {
 		return err
 	}
 	err = s.Send(&pb.WatchRequest{RequestUnion: &pb.WatchRequest_CreateRequest{CreateRequest: &pb.WatchCreateRequest{
-		Key: []byte{0}, RangeEnd: []byte{0}, StartRevision: w.next, PrevKv: true,
+		Key: []byte{0}, RangeEnd: []byte{0}, StartRevision: w.next.Load(), PrevKv: true,
 		ProgressNotify: w.style == "progress", Fragment: w.style == "slow",
 	}}})
 	if err != nil {
@@ -88,7 +95,7 @@ func (r *run) follow(ctx context.Context, c *conn, w *watcher) error {
 		if err != nil {
 			return err
 		}
-		if stop := r.take(w, m); stop || r.reached(w.next) {
+		if stop := r.take(w, m); stop || r.reached(w.next.Load()) {
 			return nil
 		}
 		switch left--; w.style {
@@ -129,14 +136,14 @@ func (r *run) take(w *watcher, m *pb.WatchResponse) bool {
 	case m.Created && !m.Canceled:
 		return false
 	case m.CompactRevision != 0:
-		r.note(w, &Msg{Kind: Compacted, Rev: rev, Compact: m.CompactRevision, Start: w.next})
-		w.next = max(w.next, m.CompactRevision)
+		r.note(w, &Msg{Kind: Compacted, Rev: rev, Compact: m.CompactRevision, Start: w.next.Load()})
+		w.next.Store(max(w.next.Load(), m.CompactRevision))
 		return true
 	case m.Canceled:
 		return true
 	case len(m.Events) == 0:
 		r.note(w, &Msg{Kind: Progress, Rev: rev})
-		w.next = max(w.next, rev+1)
+		w.next.Store(max(w.next.Load(), rev+1))
 		return false
 	}
 	msg := &Msg{Kind: Events, Rev: rev, Fragment: m.Fragment}
@@ -150,7 +157,7 @@ func (r *run) take(w *watcher, m *pb.WatchResponse) bool {
 	}
 	r.note(w, msg)
 	if !m.Fragment {
-		w.next = max(w.next, msg.Events[len(msg.Events)-1].KV.Mod+1)
+		w.next.Store(max(w.next.Load(), msg.Events[len(msg.Events)-1].KV.Mod+1))
 	}
 	return false
 }
@@ -164,8 +171,9 @@ func (r *run) probe(ctx context.Context, c *conn, endpoint int, below int64) {
 	}
 	w := &watcher{
 		Rand: rand.New(rand.NewPCG(1, 1)), name: fmt.Sprintf("probe-%d", endpoint), endpoint: endpoint,
-		style: "probe", next: below,
+		style: "probe",
 	}
+	w.next.Store(below)
 	r.probes++
 	w.session = r.probes
 	ctx, cancel := context.WithTimeout(ctx, r.cfg.deadline)
