@@ -6,15 +6,21 @@ set -euo pipefail
 binary=$(readlink -f "$1")
 shift
 dir=$(mktemp -d)
-port=$((20000 + RANDOM % 900 * 10))
-"$binary" dev --boxes 4 --dir "$dir/site" --ready-file "$dir/ready" --console-port $port --peer-port $((port + 4)) \
-	--client-port $((port + 1000)) >"$dir/log" 2>&1 &
-site=$!
-trap 'kill -INT $site 2>/dev/null || true; wait $site 2>/dev/null || true; rm -rf "$dir"' EXIT
-for _ in $(seq 300); do
-	[ -e "$dir/ready" ] && break
-	kill -0 $site 2>/dev/null || { cat "$dir/log" >&2; exit 1; }
-	sleep 0.1
+trap '[ $site = 0 ] || kill -INT $site 2>/dev/null || true; wait $site 2>/dev/null || true; rm -rf "$dir"' EXIT
+site=0
+for attempt in 1 2 3; do # a port may be in use
+	port=$((20000 + RANDOM % 900 * 10))
+	"$binary" dev --boxes 4 --dir "$dir/site" --ready-file "$dir/ready" --console-port $port --peer-port $((port + 4)) \
+		--client-port $((port + 1000)) >"$dir/log" 2>&1 &
+	site=$!
+	for _ in $(seq 300); do
+		[ -e "$dir/ready" ] && break 2
+		kill -0 $site 2>/dev/null || break
+		sleep 0.1
+	done
+	cat "$dir/log" >&2
+	[ $attempt = 3 ] && exit 1
+	rm -rf "$dir/site"
 done
 first=127.0.0.1:$((port + 1000))
 all=$first,127.0.0.1:$((port + 1010)),127.0.0.1:$((port + 1020)),127.0.0.1:$((port + 1030))
