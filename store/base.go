@@ -63,6 +63,8 @@ type Base struct {
 	snapshots map[*Snapshot]struct{} // guarded by w
 	install   *Install               // guarded by w
 
+	get getter
+
 	committed atomic.Pointer[coord.Final]
 	installed atomic.Pointer[coord.Checkpoint]
 }
@@ -300,6 +302,8 @@ func (b *Base) Commit(c *coord.Commit) error {
 		return err
 	}
 	final := &coord.Final{Header: c.Header.Header(), Cert: c.Cert}
+	b.get.pause()
+	defer b.get.resume()
 	err = guard("commit", func() error {
 		return db.Update(func(tx *bolt.Tx) error {
 			if err := apply(tx, c.Changes); err != nil {
@@ -388,27 +392,6 @@ func (b *Base) begin(op string) (r reading, err error) {
 	return reading{tx, b.file}, nil
 }
 
-// Get gives the value of a key as of the last commit, and whether there is one. The value is a copy and
-// belongs to the caller. Errors: ErrDamaged, ErrClosed.
-func (b *Base) Get(sp coord.Space, key []byte) (value []byte, ok bool, err error) {
-	if sp < 1 || sp > coord.SpaceMax {
-		return nil, false, fmt.Errorf("store: get: space %d: %w", sp, ErrFormat)
-	}
-	tx, err := b.begin("get")
-	if err != nil {
-		return nil, false, err
-	}
-	defer tx.end()
-	err = guard("get", func() error {
-		var room [64]byte
-		if v := tx.Bucket(spaceBucket(sp)).Get(append(append(room[:0], keyMark), key...)); v != nil {
-			value, ok = append([]byte{}, v...), true
-		}
-		return nil
-	})
-	return value, ok, b.condemn(err)
-}
-
 // Scan calls fn for every entry of a space with a key of at least from, ascending, until fn returns false. It
 // sees one commit whole, also while others are made. k and v are valid during the call only, and
 // must not be changed. Errors: ErrDamaged, ErrClosed.
@@ -458,6 +441,8 @@ func (b *Base) Close() error {
 		b.install.drop()
 	}
 	b.closeSnapshots()
+	b.get.pause()
+	defer b.get.resume()
 	b.mu.Lock()
 	f := b.file
 	b.file = nil

@@ -165,6 +165,8 @@ func (in *Install) Finish() error {
 		return b.fuse.blow("install", err)
 	}
 	b.closeSnapshots()
+	b.get.pause()
+	defer b.get.resume()
 	b.mu.Lock()
 	old := b.file
 	b.file = &baseFile{db: db}

@@ -133,7 +133,7 @@ func TestTheLingerFollowsTheRoundTripAndNeverExceeds50Milliseconds(t *testing.T)
 	}{
 		{time.Millisecond, 10, time.Millisecond / 4},
 		{8 * time.Millisecond, 10, 2 * time.Millisecond},
-		{8 * time.Millisecond, 100, 4 * time.Millisecond},
+		{8 * time.Millisecond, 50, 2400 * time.Microsecond},
 		{8 * time.Millisecond, 1000, 8 * time.Millisecond},
 		{40 * time.Millisecond, 1000, 40 * time.Millisecond},
 		{time.Second, 10, 50 * time.Millisecond},
@@ -172,7 +172,7 @@ func TestALostBatchSaysNothingOfTheRoundTrip(t *testing.T) {
 func TestTheTargetFollowsTheLoad(t *testing.T) {
 	for _, x := range []struct {
 		waiting, want int
-	}{{0, 10}, {1, 10}, {58, 10}, {64, 100}, {100, 100}, {158, 100}, {165, 200}, {10000, 200}} {
+	}{{0, 10}, {1, 10}, {29, 10}, {32, 100}, {50, 100}, {79, 100}, {83, 200}, {10000, 200}} {
 		b := New(Policy{InflightMax: 100})
 		for left := x.waiting; left > 0; {
 			n := min(left, 1000)
@@ -191,11 +191,11 @@ func TestTheTargetFollowsTheLoad(t *testing.T) {
 }
 
 func TestTheTargetDoesNotFlapAtABorder(t *testing.T) {
-	for _, border := range []int{60, 160} { // of FullMessages 200
+	for _, border := range []int{30, 80} { // of FullMessages 100
 		b, changes, last := New(Policy{}), 0, 0
 		now := int64(0)
 		for i := range 2000 {
-			n := border + i%2*6 - 3 // 1.5% below, 1.5% above, for longer than the window each
+			n := border + i%2*4 - 2 // 1.5% below, 1.5% above, for longer than the window each
 			add(t, b, n, now)
 			take(t, b, now)
 			for range 60 {

@@ -154,10 +154,10 @@ func (c *Core) inChain() map[coord.Digest]struct{} {
 	return m
 }
 
-// choose picks the oldest verified batches that the chain ending in parent does not have.
-func (c *Core) choose(parent *coord.Block) []coord.BatchRef {
+// choose picks the oldest verified batches that the chain ending in parent does not have, and gives their bytes.
+func (c *Core) choose(parent *coord.Block) (refs []coord.BatchRef, size int) {
 	if c.pool.pending == 0 {
-		return nil
+		return nil, 0
 	}
 	used := map[coord.Digest]struct{}{}
 	for b := parent; b != nil && b.Height > c.final.Height; b = c.blocks[b.Parent] {
@@ -165,8 +165,6 @@ func (c *Core) choose(parent *coord.Block) []coord.BatchRef {
 			used[b.Refs[i].Digest] = struct{}{}
 		}
 	}
-	var refs []coord.BatchRef
-	size := 0
 	for _, h := range c.pool.order {
 		if !h.pending {
 			continue
@@ -184,7 +182,7 @@ func (c *Core) choose(parent *coord.Block) []coord.BatchRef {
 		size += len(h.Batch.Body)
 		refs = append(refs, coord.BatchRef{Author: h.Batch.Author, Seq: h.Batch.Seq, Digest: h.Digest})
 	}
-	return refs
+	return refs, size
 }
 
 // holdAll says whether we hold all batches of a block that did not take effect yet, and notes what is

@@ -249,14 +249,18 @@ func (c *Core) propose() {
 	if parent.Height >= c.final.Height+c.cfg.DepthMax && c.term(parent.Round) == c.term(c.cur) {
 		return
 	}
-	refs := c.choose(parent)
-	if len(refs) == 0 {
+	refs, size := c.choose(parent)
+	switch {
+	case len(refs) == 0:
 		// Nothing new: only to make an older block final, and only when that is late. Where finality takes long, empty
 		// blocks on empty ones would never end.
 		late := len(parent.Refs) > 0 && c.now-c.enteredAt >= c.timeout()/4
 		if c.hiRound <= c.final.Round || (c.cur == parentRound+1 && !late) {
 			return
 		}
+	case size < c.cfg.PipelineBytes && parent.Height > c.final.Height && c.now-c.enteredAt < c.cfg.PipelineDelay:
+		c.wake(c.enteredAt + c.cfg.PipelineDelay)
+		return
 	}
 	b := &coord.Block{
 		Epoch: c.cfg.Epoch, Round: c.cur, ParentRound: parentRound, Height: parent.Height + 1, Parent: parentDigest,

@@ -34,6 +34,10 @@ type Config struct {
 	Starve int64
 	// DepthMax bounds the blocks that are notarized and not final; more only adds latency.
 	DepthMax uint64
+	// PipelineBytes: a block of less waits, PipelineDelay at most, until the one below it is final. Blocks are what costs,
+	// and a message that waits is in a fuller one; bulk does not wait.
+	PipelineBytes int
+	PipelineDelay int64
 	// BlockBytes bounds the batches' bytes in a proposal, so that a block stays cheap to
 	// apply and to fetch.
 	BlockBytes int

@@ -162,6 +162,8 @@ func (s *Sim) tuning() site.Tuning {
 	return site.Tuning{
 		TermRounds: s.o.Term, Timeout: timeout, CommitEvery: 200 * time.Millisecond, CommitBytes: 2 << 10,
 		SegmentBytes: 6 << 10, BlockBytes: 4 << 10, PendingMax: 64,
+		// Blocks on blocks that are not final yet: always, by how much there is to say, and hardly ever.
+		PipelineBytes: [...]int{1, 512, 64 << 10}[s.o.Seed%3],
 		// Small enough that a trial sees several checkpoints, pruned logs and fetched states.
 		Checkpoint: state.Rule{BytesMin: 8 << 10, GapBlocks: 4},
 	}

@@ -305,17 +305,17 @@ func (m *Machine) clean() {
 		for j := range p.events {
 			e := &p.events[j]
 			if e.prev > 0 && p.rev > m.meta.cleaned {
-				m.history.set(string(historyKey(e.key, e.prev)), nil, true)
+				setKey(&m.history, historyKey(e.key, e.prev), nil, true)
 				m.meta.histBytes -= e.prevBytes
 			}
 			if e.gone && p.rev < to {
 				h := historyKey(e.key, p.rev)
-				m.history.set(string(h), nil, true)
+				setKey(&m.history, h, nil, true)
 				m.meta.histBytes -= uint64(len(h) + len(tombstone))
 			}
 		}
 		if p.rev < to {
-			m.revs.set(string(p.key), nil, true)
+			setKey(&m.revs, p.key, nil, true)
 			m.meta.histBytes -= p.bytes
 		}
 	}

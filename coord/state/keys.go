@@ -78,7 +78,7 @@ func (m *Machine) cutChunk() {
 	key := revisionKey(m.next(), m.tx.chunks)
 	val := append(make([]byte, 0, 1+len(m.tx.stored)), format)
 	val = append(val, m.tx.stored...)
-	m.revs.set(string(key), val, false)
+	setKey(&m.revs, key, val, false)
 	m.meta.histBytes += uint64(len(key) + len(val))
 	m.tx.stored = m.tx.stored[:0]
 	m.tx.chunks++
@@ -96,7 +96,7 @@ func (m *Machine) note(e kv.Event, old record, oldBytes int) {
 // replace moves a key's record to the history and gives what it takes there.
 func (m *Machine) replace(key []byte, rec record, stored []byte) int {
 	h := historyKey(key, rec.mod)
-	m.history.set(string(h), stored, false)
+	setKey(&m.history, h, stored, false)
 	m.meta.histBytes += uint64(len(h) + len(stored))
 	m.meta.keyBytes -= uint64(len(key) + len(stored))
 	return len(h) + len(stored)
@@ -110,10 +110,11 @@ func (m *Machine) put(key, value []byte, lease int64) (prev *kv.KeyValue) {
 		return nil
 	}
 	oldBytes := 0
+	own := bytes.Clone(key) // of the event, and of what it replaces
 	rec := record{create: m.next(), mod: m.next(), version: 1, lease: lease}
 	if found {
 		rec.create, rec.version = old.create, old.version+1
-		prev = old.keyValue(bytes.Clone(key), stored)
+		prev = old.keyValue(own, stored)
 		oldBytes = m.replace(key, old, stored)
 	} else {
 		m.meta.keys++
@@ -123,9 +124,9 @@ func (m *Machine) put(key, value []byte, lease int64) (prev *kv.KeyValue) {
 		m.attach(key, lease)
 	}
 	stored = appendRecord(make([]byte, 0, len(value)+recordHeadBytes), &rec, value)
-	m.keys.set(string(key), stored, false)
+	setKey(&m.keys, key, stored, false)
 	m.meta.keyBytes += uint64(len(key) + len(stored))
-	e := kv.Event{KV: *rec.keyValue(bytes.Clone(key), stored), Prev: prev}
+	e := kv.Event{KV: *rec.keyValue(own, stored), Prev: prev}
 	m.note(e, old, oldBytes)
 	return prev
 }
@@ -146,9 +147,9 @@ func (m *Machine) remove(key []byte) (prev *kv.KeyValue) {
 	oldBytes := m.replace(key, old, stored)
 	m.meta.keys--
 	m.detach(key, old.lease)
-	m.keys.set(string(key), nil, true)
+	setKey(&m.keys, key, nil, true)
 	h := historyKey(key, m.next())
-	m.history.set(string(h), tombstone, false)
+	setKey(&m.history, h, tombstone, false)
 	m.meta.histBytes += uint64(len(h) + len(tombstone))
 	m.note(kv.Event{Delete: true, KV: kv.KeyValue{Key: prev.Key, Mod: m.next()}, Prev: prev}, old, oldBytes)
 	return prev

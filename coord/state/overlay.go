@@ -103,6 +103,17 @@ func (o *overlay[K, V]) set(k K, v V, gone bool) {
 	e.val, e.gone = v, gone
 }
 
+// setKey is set for a key of bytes: a string of its own is made only when the overlay does not have it yet.
+func setKey(o *overlay[string, []byte], k, v []byte, gone bool) {
+	e := o.m[string(k)]
+	if e == nil {
+		e = o.insert(string(k))
+	} else {
+		o.write(e)
+	}
+	e.val, e.gone = v, gone
+}
+
 // take closes the generation and gives its entries by ascending key.
 func (o *overlay[K, V]) take() []*entry[K, V] {
 	d := o.dirty

@@ -159,9 +159,8 @@ func (s *Server) fresh(ctx context.Context) error {
 
 // requiresLeader: the client wants an error rather than to wait on a box that is cut off (clientv3.WithRequireLeader).
 func requiresLeader(ctx context.Context) bool {
-	md, ok := metadata.FromIncomingContext(ctx)
-	v := md[rpctypes.MetadataRequireLeaderKey]
-	return ok && len(v) > 0 && v[0] == rpctypes.MetadataHasLeader
+	v := metadata.ValueFromIncomingContext(ctx, rpctypes.MetadataRequireLeaderKey)
+	return len(v) > 0 && v[0] == rpctypes.MetadataHasLeader
 }
 
 func (s *Server) unary(ctx context.Context, req any, _ *grpc.UnaryServerInfo, next grpc.UnaryHandler) (any, error) {

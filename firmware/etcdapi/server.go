@@ -123,6 +123,9 @@ const (
 	// buffers a put costs a sixth less CPU and memory than with grpc's defaults.
 	streamWorkers = 64
 	connBytes     = 8 << 10
+	// streamWindow and connWindow are how much a client may send before it is read; a large put is read in parts.
+	streamWindow = 256 << 10
+	connWindow   = 1 << 20
 	// viewEvery is how often what clients are told of leader and quorum is looked at.
 	viewEvery = 200 * time.Millisecond
 )
@@ -141,6 +144,8 @@ func New(cfg Config) *Server {
 		grpc.UnaryInterceptor(s.unary), grpc.StreamInterceptor(s.stream),
 		// A goroutine for each call grows its stack each time; these keep theirs. Small buffers: there are many connections.
 		grpc.NumStreamWorkers(streamWorkers), grpc.WriteBufferSize(connBytes), grpc.ReadBufferSize(connBytes),
+		// Windows that do not grow: grpc would ask for the round trip with a ping per call to size them.
+		grpc.InitialWindowSize(streamWindow), grpc.InitialConnWindowSize(connWindow),
 	)
 	pb.RegisterKVServer(s.grpc, s)
 	pb.RegisterWatchServer(s.grpc, s)
