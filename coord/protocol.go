@@ -281,7 +281,13 @@ type PeerMsg struct {
 	Recall       *Recall
 	Recalled     *Recalled
 	Reading      *ReadVote
+	// IndexAsk asks, with a nonce, which round the receiver claims (answered by Index).
+	IndexAsk *uint64
+	Index    *Index
 }
+
+// Index says that all that its sender voted to finalize is of Round or of rounds before it.
+type Index struct{ Nonce, Round uint64 }
 
 // Out is a message to be sent: To is a member's index, or ToAll for all others.
 type Out struct {

@@ -61,6 +61,14 @@ func (c *Core) Silent() (until uint64, asking bool) {
 	return until, c.recall.asking
 }
 
+// Claim is a round such that every block that this box has ever voted to finalize is of it or of a round before; ok says
+// whether the box knows that. A box that has come to a round knows a notarization at or above all that could become final
+// before it, so that this holds for a box, too, that is silent no more and has forgotten what it signed.
+func (c *Core) Claim() (round uint64, ok bool) {
+	until, asking := c.Silent()
+	return max(c.finTop, c.hiRound), until == 0 && !asking
+}
+
 func (c *Core) startRecall() {
 	c.recall.logged = c.finalKnown()
 	for r, rs := range c.rounds {

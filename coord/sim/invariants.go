@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"math/bits"
 	"reflect"
+	"slices"
 	"time"
 
 	"github.com/holdfast-edge/holdfast/coord"
@@ -26,7 +27,9 @@ import (
 //  6. heights and revisions never go back on a running box;
 //  7. evidence convicts only liars, and without any nobody is suspected;
 //  8. what a box remembers, and what its log keeps below a signed checkpoint, is bounded;
-//  9. what travels survives the wire unchanged (sampled).
+//  9. what travels survives the wire unchanged (sampled);
+//  10. whatever quorum of boxes is asked which round it claims, one claims a round at or above that of every block that
+//     a client was told of.
 //
 // At the end (trial.go), within HealMax: everything that clients asked took effect exactly once on every
 // honest box, and all boxes have the same state; then, within RestMax, nobody has anything to do.
@@ -47,6 +50,9 @@ type checker struct {
 	acked   []uint64                   // by machine: the highest height that it told a client of
 	seen    []progress                 // by machine
 	wires   uint64
+	rounds  map[uint64]uint64 // by height: the round of a block that was delivered
+	told    uint64            // the highest of those that a client was told of
+	claims  []uint64          // reused
 }
 
 type voteKey struct {
@@ -68,7 +74,7 @@ type progress struct {
 
 func newChecker(s *Sim) checker {
 	return checker{
-		s: s, canon: map[uint64]coord.Digest{}, shown: map[coord.Digest]bool{}, notar: map[voteKey]coord.Digest{}, fin: map[voteKey]coord.Digest{},
+		s: s, canon: map[uint64]coord.Digest{}, rounds: map[uint64]uint64{}, shown: map[coord.Digest]bool{}, notar: map[voteKey]coord.Digest{}, fin: map[voteKey]coord.Digest{},
 		finTop: map[voteKey]uint64{}, empty: map[voteKey]uint64{}, votes: map[certKey]uint64{}, level: map[voteKey]uint64{},
 		acked: make([]uint64, len(s.nodes)), seen: make([]progress, len(s.nodes)), faulty: len(s.plan.Liars),
 		past: map[int][]coord.Vote{}, excused: map[int]bool{}, known: map[int]map[certKey]uint64{},
@@ -185,6 +191,32 @@ func (c *checker) stepped(m *machine) {
 		c.s.bad("BACK: box %d goes from height %d revision %d to %d %d", m.idx, p.height, p.revision, st.Height(), st.Revision())
 	}
 	*p = progress{m.inc, st.Height(), st.Revision()}
+	final, _ := m.box.Core().Final()
+	c.rounds[final.Height] = final.Round
+	if c.s.events&7 == 0 {
+		c.claimed()
+	}
+}
+
+// claimed checks the quorum that claims least: liars and boxes with a disk that forgot say 0, also while they are down.
+func (c *checker) claimed() {
+	c.claims = c.claims[:0]
+	for _, m := range c.s.nodes {
+		round, ok := uint64(0), m.id == m.idx // twins are one member, and lie
+		if m.liar == "" && !m.forgot && !c.excused[m.id] {
+			if m.box == nil {
+				continue
+			}
+			round, ok = m.box.Core().Claim()
+		}
+		if ok {
+			c.claims = append(c.claims, round)
+		}
+	}
+	slices.Sort(c.claims)
+	if q := coord.Quorum(c.s.n); len(c.claims) >= q && c.claims[q-1] < c.told {
+		c.s.bad("STALE: a quorum claims rounds up to %d, a client was told of one in %d", c.claims[q-1], c.told)
+	}
 }
 
 // visible: what the box showed, or could have shown, as final, and what it wrote down.
@@ -248,6 +280,10 @@ func (c *checker) answers(m *machine, p coord.Reply) {
 		c.s.bad("EARLY: box %d acknowledges height %d, it has shown %d", m.idx, p.Height, m.applied)
 	}
 	c.acked[m.idx] = max(c.acked[m.idx], p.Height)
+	if r := c.rounds[p.Height]; r > c.told {
+		c.told = r
+		c.claimed()
+	}
 }
 
 // sends is the monitor on every vote of an honest box.

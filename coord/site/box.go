@@ -349,7 +349,7 @@ func (b *Box) onPeer(from int, m *coord.PeerMsg) {
 		b.fx.ServeSnap = append(b.fx.ServeSnap, SnapAsk{From: from, Ask: *m.SnapshotAsk})
 	case m.SnapshotPart != nil:
 		b.onPart(from, m.SnapshotPart)
-	case m.Reading != nil: // the shell's
+	case m.Reading != nil, m.IndexAsk != nil, m.Index != nil: // the shell's
 	default:
 		b.step(bft.Input{From: from, Msg: m})
 	}

@@ -20,6 +20,8 @@ type hub struct {
 	ends []*end // by member; nil: its box was never opened
 	cut  map[[2]int]bool
 	said func(from int, o coord.Out) // sees whatever a box says, before it travels
+	// lie, if not nil, makes what a box says something else.
+	lie func(from int, m *coord.PeerMsg) *coord.PeerMsg
 }
 
 func newHub(n int, said func(int, coord.Out)) *hub {
@@ -71,6 +73,9 @@ func (h *hub) setCut(a, b int, cut bool) {
 
 func (e *end) Send(o coord.Out) {
 	e.hub.said(e.self, o)
+	if e.hub.lie != nil {
+		o.Msg = e.hub.lie(e.self, o.Msg)
+	}
 	for to, l := range e.out {
 		if to == e.self || o.To != coord.ToAll && o.To != to {
 			continue

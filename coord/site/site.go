@@ -96,6 +96,11 @@ type Site struct {
 
 	prover prover
 
+	index   indexer
+	claim   atomic.Uint64 // the round that the box claims, plus one; 0: it does not know
+	seen    atomic.Uint64 // round of the last block applied
+	waiters atomic.Int64  // who waits for seen
+
 	stopped chan struct{} // closed when the owner has ended
 }
 
@@ -137,6 +142,9 @@ func Open(o Options) (*Site, error) {
 			byNonce: map[string]*proving{}, byHash: map[coord.Digest]*proving{}, early: make([][]coord.ReadVote, o.Box.Members.N()),
 		},
 	}
+	s.index.asks, s.index.claimed = map[uint64]*indexAsk{}, make([]claimed, o.Box.Members.N())
+	s.index.doubted = make([]time.Time, o.Box.Members.N())
+	s.index.nonce = o.Box.Nonce // answers to an earlier start of this box are not taken
 	s.log.Info("log replayed", "records", records, "height", box.State().Height(), "round", box.Core().Round())
 	s.links, err = o.Connect(Handlers{Message: s.fromPeer, State: s.fromLink})
 	if err != nil {
@@ -189,8 +197,15 @@ func (s *Site) Run(ctx context.Context) error {
 
 // fromPeer takes a message from a link's reader.
 func (s *Site) fromPeer(from int, m *coord.PeerMsg) {
-	if m.Reading != nil {
+	switch {
+	case m.Reading != nil:
 		s.onReading(from, m.Reading)
+		return
+	case m.IndexAsk != nil:
+		s.onIndexAsk(from, *m.IndexAsk)
+		return
+	case m.Index != nil:
+		s.onIndex(from, m.Index)
 		return
 	}
 	select {
@@ -251,6 +266,7 @@ func (s *Site) own(ctx context.Context) {
 	var giveUp int64
 	step := func(in Input) {
 		e := s.box.Step(in, s.now())
+		s.tellReaders()
 		s.tellSilent()
 		if e.Wake > 0 && (wakeAt == 0 || e.Wake < wakeAt) {
 			wakeAt = e.Wake

@@ -171,6 +171,11 @@ func (g gen) peer(t testing.TB, field string) *coord.PeerMsg {
 		}
 	case "Reading":
 		m.Reading = &coord.ReadVote{Digest: g.hash(), Sig: g.sig()}
+	case "IndexAsk":
+		nonce := g.num()
+		m.IndexAsk = &nonce
+	case "Index":
+		m.Index = &coord.Index{Nonce: g.num(), Round: g.num()}
 	default:
 		t.Fatalf("coord.PeerMsg has a field that this test cannot make: %s", field)
 	}

@@ -30,6 +30,8 @@ const (
 	peerRecall       = 15
 	peerRecalled     = 16
 	peerReading      = 17
+	peerIndexAsk     = 18
+	peerIndex        = 19
 )
 
 const (
@@ -43,6 +45,7 @@ const (
 	snapshotPartFields = 4
 	recalledFields     = 3
 	readingFields      = 2
+	indexFields        = 2
 
 	// snapshotDataBytesMax bounds the data of a SnapshotPart: a manifest is the largest.
 	snapshotDataBytesMax = hashBytes * coord.SnapshotChunksMax
@@ -128,6 +131,14 @@ func (p *packer) peer(m *coord.PeerMsg) {
 		p.array(readingFields)
 		p.bin(m.Reading.Digest[:])
 		p.bin(m.Reading.Sig[:])
+	case m.IndexAsk != nil:
+		head(peerIndexAsk)
+		p.uint(*m.IndexAsk)
+	case m.Index != nil:
+		head(peerIndex)
+		p.array(indexFields)
+		p.uint(m.Index.Nonce)
+		p.uint(m.Index.Round)
 	default:
 		head(peerNothing)
 		p.null()
@@ -204,6 +215,12 @@ func (u *unpacker) peer(m *coord.PeerMsg) {
 		u.tuple(readingFields)
 		u.fixed(m.Reading.Digest[:])
 		u.fixed(m.Reading.Sig[:])
+	case peerIndexAsk:
+		nonce := u.uint(math.MaxUint64)
+		m.IndexAsk = &nonce
+	case peerIndex:
+		u.tuple(indexFields)
+		m.Index = &coord.Index{Nonce: u.uint(math.MaxUint64), Round: u.uint(math.MaxUint64)}
 	default:
 		u.fail(fmt.Errorf("%w: %d", ErrType, typ))
 	}

@@ -3,6 +3,7 @@ package etcdapi
 import (
 	"context"
 	"errors"
+	"math"
 	"time"
 
 	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
@@ -108,12 +109,15 @@ func kvError(err error) error {
 	return status.Error(codes.Internal, err.Error())
 }
 
-// barriers lets reads wait for an empty message that was ordered after they came.
-type barriers struct{ waiting chan chan error }
+// freshTime is how long a read waits for what others claim before it is ordered like a write.
+const freshTime = 100 * time.Millisecond
 
-// runBarriers orders one barrier for all reads that came before it.
+// barriers lets reads wait until this box has all that anybody was told before they came.
+type barriers struct{ waiting chan chan uint64 }
+
+// runBarriers asks the other boxes once for all reads that came before; a read for which that fails gets noRound.
 func (s *Server) runBarriers() {
-	var wait []chan error
+	var wait []chan uint64
 	for {
 		wait = wait[:0]
 		select {
@@ -130,16 +134,23 @@ func (s *Server) runBarriers() {
 				more = false
 			}
 		}
-		_, err := s.order(s.ctx, coord.KindBarrier, nil, nil)
+		ctx, cancel := context.WithTimeout(s.ctx, freshTime)
+		round, err := s.cfg.Site.Index(ctx)
+		cancel()
+		if err != nil {
+			round = noRound
+		}
 		for _, c := range wait {
-			c <- err
+			c <- round
 		}
 	}
 }
 
+const noRound = math.MaxUint64
+
 // fresh waits until what this box has is not older than the call.
 func (s *Server) fresh(ctx context.Context) error {
-	c := make(chan error, 1)
+	c := make(chan uint64, 1)
 	select {
 	case s.barriers.waiting <- c:
 	case <-ctx.Done():
@@ -147,14 +158,28 @@ func (s *Server) fresh(ctx context.Context) error {
 	case <-s.ctx.Done():
 		return rpctypes.ErrGRPCStopped
 	}
+	var round uint64
 	select {
-	case err := <-c:
-		return err
+	case round = <-c:
 	case <-ctx.Done():
 		return ctxError(ctx)
 	case <-s.ctx.Done():
 		return rpctypes.ErrGRPCStopped
 	}
+	if round != noRound {
+		soon, cancel := context.WithTimeout(ctx, freshTime)
+		err := s.cfg.Site.Reached(soon, round)
+		cancel()
+		if err == nil {
+			return nil
+		}
+	}
+	// Too few answer, or one claims what does not come.
+	_, err := s.order(ctx, coord.KindBarrier, nil, nil)
+	if err == nil && round != noRound {
+		s.cfg.Site.Doubt()
+	}
+	return err
 }
 
 // requiresLeader: the client wants an error rather than to wait on a box that is cut off (clientv3.WithRequireLeader).

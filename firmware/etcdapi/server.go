@@ -42,6 +42,10 @@ type Site interface {
 	Submit(r *site.Request)
 	State() *state.Machine
 	View() *site.View
+	// Index, Reached and Doubt are for reads that may not be stale (coord/site/index.go).
+	Index(ctx context.Context) (round uint64, err error)
+	Reached(ctx context.Context, round uint64) error
+	Doubt()
 }
 
 // Limits bound what clients may use; zero: the default.
@@ -135,7 +139,7 @@ func New(cfg Config) *Server {
 	cfg.Limits = cfg.Limits.withDefaults()
 	s := &Server{cfg: cfg, hub: newHub()}
 	s.ctx, s.stop = context.WithCancel(context.Background())
-	s.barriers.waiting = make(chan chan error)
+	s.barriers.waiting = make(chan chan uint64)
 	s.grpc = grpc.NewServer(
 		grpc.MaxRecvMsgSize(recvBytesMax),
 		grpc.MaxConcurrentStreams(uint32(cfg.Limits.Streams)),

@@ -182,6 +182,11 @@ var mutants = []Mutant{
 		Old: "c.final.Height+c.cfg.DepthMax && c.term(parent.Round) == c.term(c.cur) {", New: "c.final.Height+c.cfg.DepthMax {",
 	},
 	{
+		Name: "claims-what-is-final", What: "a box that is asked how far it is names the last block that it delivered", File: recall,
+		Seed: 1,
+		Old:  "return max(c.finTop, c.hiRound), until == 0", New: "return c.final.Round, until == 0",
+	},
+	{
 		Name: "starving-ignored", What: "a batch that a leader never orders does not end its term", Liar: "starver", File: pool,
 		Old: "		return since + c.cfg.Starve\n	}\n	return 0", New: "	}\n	return 0",
 	},

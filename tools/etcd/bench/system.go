@@ -8,6 +8,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"runtime"
 	"strings"
 	"syscall"
 	"time"
@@ -79,6 +80,7 @@ func startEtcd(node, dir string, n int) (*system, error) {
 			"--listen-client-urls", client, "--advertise-client-urls", client, "--listen-peer-urls", peer, "--initial-advertise-peer-urls", peer,
 			"--initial-cluster", strings.Join(all, ","), "--log-level", "error")
 		c.Stderr = os.Stderr
+		c.Env = append(os.Environ(), fmt.Sprintf("GOMAXPROCS=%d", max(1, runtime.NumCPU()/n))) // as `holdfast dev` does; etcd gains by it
 		if err := c.Start(); err != nil {
 			s.stop()
 			return nil, err
