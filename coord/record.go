@@ -44,9 +44,9 @@ const (
 	SpaceCounters Space = 3 // observed objects
 	SpaceSessions Space = 4 // client sessions
 	SpaceBoxes    Space = 5 // which batches of each box took effect
-	// SpaceHistory has the values of keys that newer ones replaced, by key and revision.
+	// SpaceHistory has large values of keys that newer ones replaced, by key and revision.
 	SpaceHistory Space = 6
-	// SpaceRevisions has what each revision changed, by revision.
+	// SpaceRevisions has what each revision changed, in pages by revision.
 	SpaceRevisions Space = 7
 	SpaceLeases    Space = 8 // leases
 	SpaceLeaseKeys Space = 9 // keys of leases, by lease and key

@@ -481,6 +481,9 @@ func (b *Box) apply(d bft.Delivery) {
 			b.tally()
 		}
 		b.dirty += len(bt.Body)
+		if cols != nil {
+			b.dirty += cols.Bytes() + dirtyMessageBytes*cols.Len()
+		}
 		b.count.Batches++
 		if bt.Author == b.me {
 			b.finishOwn(bt.Seq, ref.Digest, d.Block.Height, took)
@@ -513,6 +516,9 @@ func (b *Box) apply(d bft.Delivery) {
 		Batches: len(d.Block.Refs), Messages: messages,
 	}, b.now)
 }
+
+// dirtyMessageBytes is about what a message that is not durable yet takes in memory beside its key and value.
+const dirtyMessageBytes = 256
 
 // tally counts what a batch's messages did.
 func (b *Box) tally() {

@@ -36,7 +36,7 @@ func samples() map[string][]byte {
 		"session":       appendSession(nil, full),
 		"session, new":  appendSession(nil, &session{opened: 1, used: 1}),
 		"lease":         appendLease(nil, &lease{ttl: 30, expires: 400}),
-		"revision":      append([]byte{format}, appendStored(appendStored(nil, &storedEvent{key: []byte("a"), prev: 4, prevBytes: 30}), &storedEvent{key: []byte("b"), gone: true})...),
+		"revision":      append([]byte{format}, appendStored(appendStored(nil, 7, &storedEvent{rev: 7, key: []byte("a"), now: []byte("now"), prev: 4, prevBytes: 30}), 7, &storedEvent{rev: 9, key: []byte("b"), gone: true, before: []byte("then")})...),
 		"a later state": {format + 1, 1, 2, 3},
 	}
 }
@@ -52,8 +52,8 @@ func again(b []byte) (out [][]byte) {
 	if l, err := decodeLease(b); err == nil {
 		out = append(out, appendLease(nil, l))
 	}
-	events := []byte{format}
-	if err := eachStored(b, func(e *storedEvent) { events = appendStored(events, e) }); err == nil {
+	events, last := []byte{format}, uint64(7)
+	if err := eachStored(7, b, func(e *storedEvent) bool { events, last = appendStored(events, last, e), e.rev; return true }); err == nil {
 		out = append(out, events)
 	}
 	if n, err := decodeCounter(b); err == nil {
@@ -104,7 +104,7 @@ func TestStoredValuesAreAsDocumented(t *testing.T) {
 		}), "01 09 15 01 0c 07 02 04 64 ac02 00 06 05 50 3c 00"},
 		"key":      {appendRecord(nil, &record{create: 20, mod: 21, version: 2, lease: 7}, []byte("v")), "01 14 15 02 07 76"},
 		"lease":    {appendLease(nil, &lease{ttl: 30, expires: 91}), "01 1e 5b"},
-		"revision": {append([]byte{format}, appendStored(nil, &storedEvent{key: []byte("k"), gone: true, prev: 20, prevBytes: 17})...), "01 03 6b 14 11"},
+		"revision": {append([]byte{format}, appendStored(nil, 30, &storedEvent{rev: 31, key: []byte("k"), gone: true, before: []byte{format, 20}})...), "01 01 15 6b 02 01 14"},
 		"counter":  {appendCounter(nil, 300), "01 ac02"},
 		"box":      {appendBox(nil, &seqSet{floor: 4, spans: []span{{6, 7}}, above: 2}), "01 04 01 00 01"},
 		"session":  {appendSession(nil, s), "01 03 09 04 73686f70 06 01 00 00 02 0a 28 02 03"},

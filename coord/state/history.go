@@ -8,18 +8,16 @@ import (
 	"github.com/holdfast-edge/holdfast/coord/kv"
 )
 
-// History is kept so that a read at an old revision, a watcher that starts in the past and a compaction each
-// walk what they need in order:
+// History is kept so that a read at an old revision, a watcher that starts in the past and a compaction each walk what
+// they need in order, and so that a write costs one entry of its own and not three:
 //
-//   - SpaceRevisions has, by revision, which keys it changed and the revision that each of them had before;
-//   - SpaceHistory has, by key and revision, the records that were replaced, and a mark where a key was deleted.
+//   - SpaceRevisions has pages, by the first revision in them: what each revision changed, with the records before and after;
+//   - SpaceHistory has, by key and revision, the replaced records that are too large to be in a page twice.
 //
-// A value is written once to SpaceKeys and once, when it is replaced, to SpaceHistory.
+// A read at revision r takes the state of now and undoes what pages after r say.
 
-// tombstone is the record of a deleted key.
-var tombstone = []byte{format, 0}
-
-func isTombstone(b []byte) bool { return len(b) == 2 && b[1] == 0 }
+// inlineMax is up to which size a stored record is kept in a page.
+const inlineMax = 1 << 10
 
 // historyKey orders by key, then revision: a zero byte of the key is followed by ff, its end is 00 01.
 func historyKey(key []byte, rev uint64) []byte {
@@ -39,70 +37,187 @@ func appendEscaped(b, key []byte) []byte {
 	}
 }
 
-// splitHistoryKey undoes historyKey, the key into room.
-func splitHistoryKey(b, room []byte) (key []byte, rev uint64, ok bool) {
-	if len(b) < 10 {
-		return nil, 0, false
-	}
-	rev = binary.BigEndian.Uint64(b[len(b)-8:])
-	e := b[:len(b)-8]
-	if e[len(e)-2] != 0 || e[len(e)-1] != 1 {
-		return nil, 0, false
-	}
-	e = e[:len(e)-2]
-	key = room[:0]
-	for {
-		i := bytes.IndexByte(e, 0)
-		if i < 0 {
-			return append(key, e...), rev, true
-		}
-		if i+1 >= len(e) || e[i+1] != 0xff {
-			return nil, 0, false
-		}
-		key = append(append(key, e[:i]...), 0)
-		e = e[i+2:]
-	}
+const (
+	// pageBytes is from which size on a page is closed, pageRevisions how many revisions are in one at most. A page ends with
+	// the batch, too, so that whoever reads between two batches finds all in the overlay.
+	pageBytes     = 64 << 10
+	pageRevisions = 256
+)
+
+// revisionKey names the page that begins with a revision; part counts the pages that its events were cut into before.
+func revisionKey(rev uint64, part int) []byte {
+	return binary.BigEndian.AppendUint32(binary.BigEndian.AppendUint64(make([]byte, 0, 12), rev), uint32(part))
 }
 
-// revisionKey names a part of a revision's events.
-func revisionKey(rev uint64, chunk int) []byte {
-	return binary.BigEndian.AppendUint32(binary.BigEndian.AppendUint64(make([]byte, 0, 12), rev), uint32(chunk))
+func splitRevisionKey(k []byte) (rev uint64, part uint32, err error) {
+	if len(k) != 12 {
+		return 0, 0, damaged(coord.SpaceRevisions, k, ErrDamaged)
+	}
+	return binary.BigEndian.Uint64(k), binary.BigEndian.Uint32(k[8:]), nil
 }
 
-// storedEvent is one change in SpaceRevisions: a key, the revision of the record that it replaced (0: none), and what that
-// takes in SpaceHistory.
+// page is what was changed last and is not in the overlay yet.
+type page struct {
+	first, last uint64 // revisions
+	part        int
+	buf         []byte
+}
+
+// storedEvent is one change in a page. Its slices belong to the page.
 type storedEvent struct {
-	gone            bool
-	key             []byte
+	rev  uint64
+	gone bool
+	key  []byte
+	// now is the stored record that the change made, nil when it is too large; before the one that it replaced.
+	now, before []byte
+	// prev is the revision of a replaced record that is in SpaceHistory, where it takes prevBytes; 0: none is.
 	prev, prevBytes uint64
 }
 
-func appendStored(b []byte, e *storedEvent) []byte {
-	b = binary.AppendUvarint(b, uint64(len(e.key))<<1|flag(e.gone))
+const (
+	eventGone = 1 << iota
+	eventNow
+	eventBefore
+	eventPrev
+	eventFlags = iota
+)
+
+// appendStored appends an event after one of revision last (the page's first revision for its first event).
+func appendStored(b []byte, last uint64, e *storedEvent) []byte {
+	flags := flag(e.gone) * eventGone
+	for _, f := range [...]struct {
+		set bool
+		bit uint64
+	}{{e.now != nil, eventNow}, {e.before != nil, eventBefore}, {e.prev > 0, eventPrev}} {
+		flags |= flag(f.set) * f.bit
+	}
+	b = binary.AppendUvarint(b, e.rev-last)
+	b = binary.AppendUvarint(b, uint64(len(e.key))<<eventFlags|flags)
 	b = append(b, e.key...)
-	b = binary.AppendUvarint(b, e.prev)
+	for _, r := range [...][]byte{e.now, e.before} {
+		if r != nil {
+			b = append(binary.AppendUvarint(b, uint64(len(r))), r...)
+		}
+	}
 	if e.prev > 0 {
-		b = binary.AppendUvarint(b, e.prevBytes)
+		b = binary.AppendUvarint(binary.AppendUvarint(b, e.prev), e.prevBytes)
 	}
 	return b
 }
 
-// eachStored calls fn for the events of one stored value; they belong to v.
-func eachStored(v []byte, fn func(e *storedEvent)) error {
+// eachStored calls fn for the events of a page, until it returns false.
+func eachStored(first uint64, v []byte, fn func(e *storedEvent) bool) error {
 	r := newReader(v)
-	for r.err == nil && len(r.b) > 0 {
-		n := r.uvarint()
-		e := storedEvent{gone: n&1 == 1}
-		r.check(n>>1 <= coord.KeyBytesMax && n>>1 <= uint64(len(r.b)))
-		e.key = r.bytes(int(n >> 1))
-		if e.prev = r.uvarint(); e.prev > 0 {
-			e.prevBytes = r.uvarint()
+	rev := first
+	record := func(has bool) []byte {
+		if !has {
+			return nil
 		}
-		if r.err == nil {
-			fn(&e)
+		n := r.uvarint()
+		r.check(n > 0 && n <= inlineMax && n <= uint64(len(r.b)))
+		return r.bytes(int(n))
+	}
+	for r.err == nil && len(r.b) > 0 {
+		delta := r.uvarint()
+		r.check(delta < pageRevisions)
+		rev += delta
+		n := r.uvarint()
+		size := n >> eventFlags
+		r.check(size <= coord.KeyBytesMax && size <= uint64(len(r.b)))
+		e := storedEvent{rev: rev, gone: n&eventGone != 0, key: r.bytes(int(size))}
+		r.check(n&eventNow == 0 || !e.gone)
+		r.check(n&eventBefore == 0 || n&eventPrev == 0)
+		e.now, e.before = record(n&eventNow != 0), record(n&eventBefore != 0)
+		if n&eventPrev != 0 {
+			e.prev, e.prevBytes = r.uvarint(), r.uvarint()
+			r.check(e.prev > 0)
+		}
+		if r.err == nil && !fn(&e) {
+			return nil
 		}
 	}
-	return r.end("revision")
+	return r.end("page of revisions")
+}
+
+// note adds a change to the page; old is the record that it replaced, stored its stored form (nil: none), and now the
+// stored form of the record that it made (nil: the key is gone). A large replaced record goes to SpaceHistory.
+func (m *Machine) note(key, now []byte, old record, stored []byte) {
+	p, e := &m.page, storedEvent{rev: m.next(), gone: now == nil, key: key}
+	if now != nil && len(now) <= inlineMax {
+		e.now = now
+	}
+	if stored != nil {
+		m.meta.keyBytes -= uint64(len(key) + len(stored))
+		if len(stored) <= inlineMax {
+			e.before = stored
+		} else {
+			h := historyKey(key, old.mod)
+			setKey(&m.history, h, stored, false)
+			e.prev, e.prevBytes = old.mod, uint64(len(h)+len(stored))
+			m.meta.histBytes += e.prevBytes
+		}
+	}
+	if len(p.buf) == 0 {
+		p.first, p.last, p.part = e.rev, e.rev, m.tx.cuts
+		p.buf = append(p.buf, format)
+	}
+	p.buf = appendStored(p.buf, p.last, &e)
+	p.last = e.rev
+	if len(p.buf) >= pageBytes || p.last-p.first >= pageRevisions-1 {
+		m.cutPage()
+		m.tx.cuts++
+	}
+}
+
+// cutPage puts the page into the overlay.
+func (m *Machine) cutPage() {
+	p := &m.page
+	if len(p.buf) == 0 {
+		return
+	}
+	key, val := revisionKey(p.first, p.part), bytes.Clone(p.buf)
+	setKey(&m.revs, key, val, false)
+	m.meta.histBytes += uint64(len(key) + len(val))
+	p.buf = p.buf[:0]
+}
+
+// changesFrom calls fn for the events of the revisions from on, ascending, until it returns false. They belong to the state and
+// are valid during the call only.
+func (m *Machine) changesFrom(from uint64, fn func(e *storedEvent) bool) error {
+	// The page that has from begins at most pageRevisions before it.
+	start := revisionKey(from, 0)
+	err := m.walk(coord.SpaceRevisions, &m.revs, revisionKey(max(from, pageRevisions)-pageRevisions, 0), revisionKey(from, 1), func(k, _ []byte, _ bool) bool {
+		start = append(start[:0], k...)
+		return true
+	})
+	more := true
+	each := func(first uint64, v []byte) error {
+		return eachStored(first, v, func(e *storedEvent) bool {
+			if e.rev >= from {
+				more = fn(e)
+			}
+			return more
+		})
+	}
+	var bad error
+	if err == nil {
+		err = m.walk(coord.SpaceRevisions, &m.revs, start, nil, func(k, v []byte, _ bool) bool {
+			var first uint64
+			if first, _, bad = splitRevisionKey(k); bad == nil {
+				if bad = each(first, v); bad != nil {
+					bad = damaged(coord.SpaceRevisions, k, bad)
+				}
+			}
+			return bad == nil && more
+		})
+	}
+	if err == nil {
+		err = bad
+	}
+	if err == nil && more && len(m.page.buf) > 0 {
+		err = each(m.page.first, m.page.buf)
+	}
+	return err
 }
 
 // walk calls fn for the entries of a space from key from on, ascending, until end (nil: the space's) or until
@@ -146,27 +261,30 @@ func (m *Machine) walk(sp coord.Space, o *overlay[string, []byte], from, end []b
 	return nil
 }
 
-// recordAt is the record of a key that a revision wrote, if history still has it.
-func (m *Machine) recordAt(key []byte, rev uint64) (k *kv.KeyValue, err error) {
+// recordAt is the stored record of a key that a revision wrote, when it was too large for a page. It belongs to the state.
+func (m *Machine) recordAt(key []byte, rev uint64) (stored []byte, err error) {
 	rec, stored, found, err := m.lookup(key)
-	if err == nil && (!found || rec.mod != rev) {
-		h := historyKey(key, rev)
-		if e := m.history.m[string(h)]; e != nil {
-			stored, found = e.val, !e.gone
-		} else if stored, found, err = m.back.Get(coord.SpaceHistory, h); err != nil {
-			err = backendError(coord.SpaceHistory, h, err)
-		}
-		if !found || isTombstone(stored) || err != nil {
-			return nil, err
-		}
-		if rec, err = decodeRecord(stored); err != nil {
-			return nil, damaged(coord.SpaceHistory, h, err)
-		}
+	if err != nil || found && rec.mod == rev {
+		return stored, err
 	}
-	if err != nil {
-		return nil, err
+	h := historyKey(key, rev)
+	if e := m.history.m[string(h)]; e != nil {
+		stored, found = e.val, !e.gone
+	} else if stored, found, err = m.back.Get(coord.SpaceHistory, h); err != nil {
+		return nil, backendError(coord.SpaceHistory, h, err)
 	}
-	return rec.keyValue(bytes.Clone(key), stored), nil
+	if !found {
+		return nil, damaged(coord.SpaceHistory, h, ErrDamaged)
+	}
+	return stored, nil
+}
+
+// replaced is the stored record that a change replaced, nil for none; the caller owns it.
+func (m *Machine) replaced(e *storedEvent) ([]byte, error) {
+	if e.prev > 0 {
+		return m.recordAt(e.key, e.prev)
+	}
+	return bytes.Clone(e.before), nil
 }
 
 // Events gives what the revisions from on changed, ascending, until about bytesMax or the newest; next is the
@@ -178,36 +296,25 @@ func (m *Machine) Events(from uint64, bytesMax int) (revs []kv.Revision, next ui
 	if int64(from) < m.compacted() {
 		return nil, 0, kv.ErrCompacted
 	}
-	size, full := 0, false
+	size := 0
 	next = max(from, m.meta.revision+1)
 	var bad error
-	err = m.walk(coord.SpaceRevisions, &m.revs, revisionKey(from, 0), nil, func(k, v []byte, _ bool) bool {
-		if len(k) != 12 {
-			bad = damaged(coord.SpaceRevisions, k, ErrDamaged)
-			return false
-		}
-		rev := binary.BigEndian.Uint64(k)
-		if len(revs) == 0 || revs[len(revs)-1].Revision != rev {
-			if full = size >= bytesMax; full {
-				next = rev
+	err = m.changesFrom(from, func(s *storedEvent) bool {
+		if len(revs) == 0 || revs[len(revs)-1].Revision != s.rev {
+			if size >= bytesMax {
+				next = s.rev
 				return false
 			}
-			revs = append(revs, kv.Revision{Revision: rev})
+			revs = append(revs, kv.Revision{Revision: s.rev})
 		}
 		r := &revs[len(revs)-1]
-		err := eachStored(v, func(s *storedEvent) {
-			if bad != nil {
-				return
-			}
-			var e kv.Event
-			e, bad = m.event(s, rev)
-			r.Events = append(r.Events, e)
-			size += len(e.KV.Key) + len(e.KV.Value) + entryBytes
-		})
-		if err != nil {
-			bad = err
+		var e kv.Event
+		if e, bad = m.event(s); bad != nil {
+			return false
 		}
-		return bad == nil
+		r.Events = append(r.Events, e)
+		size += len(e.KV.Key) + len(e.KV.Value) + entryBytes
+		return true
 	})
 	if err == nil {
 		err = bad
@@ -215,26 +322,39 @@ func (m *Machine) Events(from uint64, bytesMax int) (revs []kv.Revision, next ui
 	return revs, next, err
 }
 
-func (m *Machine) event(s *storedEvent, rev uint64) (e kv.Event, err error) {
-	e = kv.Event{Delete: s.gone, KV: kv.KeyValue{Key: bytes.Clone(s.key), Mod: rev}}
-	if !s.gone {
-		now, err := m.recordAt(s.key, rev)
-		if err != nil || now == nil {
-			return e, damagedOr(err, s.key)
+func (m *Machine) event(s *storedEvent) (e kv.Event, err error) {
+	e = kv.Event{Delete: s.gone, KV: kv.KeyValue{Key: bytes.Clone(s.key), Mod: s.rev}}
+	decoded := func(stored []byte) (*kv.KeyValue, error) {
+		rec, err := decodeRecord(stored)
+		if err != nil {
+			return nil, damaged(coord.SpaceRevisions, s.key, err)
 		}
-		e.KV = *now
+		return rec.keyValue(e.KV.Key, stored), nil
 	}
-	if s.prev > 0 && int64(rev) > m.compacted() {
-		e.Prev, err = m.recordAt(s.key, s.prev)
+	if !s.gone {
+		now := bytes.Clone(s.now)
+		if now == nil {
+			if now, err = m.recordAt(s.key, s.rev); err != nil {
+				return e, err
+			}
+		}
+		k, err := decoded(now)
+		if err != nil {
+			return e, err
+		}
+		e.KV = *k
 	}
-	return e, err
-}
-
-func damagedOr(err error, key []byte) error {
-	if err != nil {
-		return err
+	if int64(s.rev) > m.compacted() {
+		before, err := m.replaced(s)
+		if err != nil {
+			return e, err
+		}
+		if before != nil {
+			e.Prev, err = decoded(before)
+		}
+		return e, err
 	}
-	return damaged(coord.SpaceHistory, key, ErrDamaged)
+	return e, nil
 }
 
 // compacted is the revision of the last compaction, -1 before the first.
@@ -255,38 +375,39 @@ func (m *Machine) compact(rev uint64) error {
 	return nil
 }
 
-// clean takes a part of the compacted history away; how much is decided by ordered data alone. The
-// events of the last compaction's revision stay: a watcher may start there.
+// clean takes a part of the compacted history away; how much is decided by ordered data alone. The page with the events of
+// the last compaction's revision stays: a watcher may start there.
 func (m *Machine) clean() {
 	if m.meta.compact == 0 || m.meta.cleaned >= m.meta.compact-1 {
 		return
 	}
 	to := m.meta.compact - 1
-	type part struct {
-		key    []byte
-		rev    uint64
-		bytes  uint64
-		events []storedEvent
-	}
-	var parts []part
-	n := 0
+	var pages [][]byte
+	var large []storedEvent // replaced records in SpaceHistory that nobody reads any more
+	done, n := to, 0
 	var bad error
-	err := m.walk(coord.SpaceRevisions, &m.revs, revisionKey(m.meta.cleaned, 0), revisionKey(to+1, 0), func(k, v []byte, _ bool) bool {
-		if len(k) != 12 {
-			bad = damaged(coord.SpaceRevisions, k, ErrDamaged)
+	err := m.walk(coord.SpaceRevisions, &m.revs, revisionKey(0, 0), revisionKey(to+1, 0), func(k, v []byte, _ bool) bool {
+		first, part, err := splitRevisionKey(k)
+		if bad = err; bad != nil {
 			return false
 		}
-		p := part{key: bytes.Clone(k), rev: binary.BigEndian.Uint64(k), bytes: uint64(len(k) + len(v))}
-		if n >= compactEvents && p.rev != parts[len(parts)-1].rev {
+		if n >= compactEvents && part == 0 {
+			done = first - 1
 			return false
 		}
-		bad = eachStored(v, func(e *storedEvent) {
-			c := *e
-			c.key = bytes.Clone(e.key)
-			p.events = append(p.events, c)
+		last := first
+		bad = eachStored(first, v, func(e *storedEvent) bool {
+			last = e.rev
 			n++
+			if e.prev > 0 && e.rev > m.meta.cleaned && e.rev <= to {
+				large = append(large, storedEvent{key: bytes.Clone(e.key), prev: e.prev, prevBytes: e.prevBytes})
+			}
+			return true
 		})
-		parts = append(parts, p)
+		if last < to {
+			pages = append(pages, bytes.Clone(k))
+			m.meta.histBytes -= uint64(len(k) + len(v))
+		}
 		return bad == nil
 	})
 	if err == nil {
@@ -296,28 +417,13 @@ func (m *Machine) clean() {
 		m.fail(err)
 		return
 	}
-	done := to
-	if n >= compactEvents {
-		done = parts[len(parts)-1].rev
+	for i := range large {
+		e := &large[i]
+		setKey(&m.history, historyKey(e.key, e.prev), nil, true)
+		m.meta.histBytes -= e.prevBytes
 	}
-	for i := range parts {
-		p := &parts[i]
-		for j := range p.events {
-			e := &p.events[j]
-			if e.prev > 0 && p.rev > m.meta.cleaned {
-				setKey(&m.history, historyKey(e.key, e.prev), nil, true)
-				m.meta.histBytes -= e.prevBytes
-			}
-			if e.gone && p.rev < to {
-				h := historyKey(e.key, p.rev)
-				setKey(&m.history, h, nil, true)
-				m.meta.histBytes -= uint64(len(h) + len(tombstone))
-			}
-		}
-		if p.rev < to {
-			setKey(&m.revs, p.key, nil, true)
-			m.meta.histBytes -= p.bytes
-		}
+	for _, k := range pages {
+		setKey(&m.revs, k, nil, true)
 	}
 	m.meta.cleaned = done
 }

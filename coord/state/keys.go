@@ -35,20 +35,17 @@ func (m *Machine) lookup(key []byte) (rec record, stored []byte, found bool, err
 
 // change is the revision being made: what one message changes.
 type change struct {
-	events []kv.Event
-	stored []byte // the events as SpaceRevisions has them
-	chunks int
+	changed bool
+	cuts    int // pages that its events have filled
+	events  []kv.Event
 }
-
-// chunkBytes is where the stored form of one revision's events is cut.
-const chunkBytes = 256 << 10
 
 // next is the revision that a change makes now.
 func (m *Machine) next() uint64 { return m.meta.revision + 1 }
 
 // seen is the revision that an operation of the message being applied sees.
 func (m *Machine) seen() uint64 {
-	if len(m.tx.events) > 0 {
+	if m.tx.changed {
 		return m.next()
 	}
 	return m.meta.revision
@@ -56,51 +53,33 @@ func (m *Machine) seen() uint64 {
 
 // finish ends the revision if there were changes.
 func (m *Machine) finish() {
-	if len(m.tx.events) == 0 {
+	if !m.tx.changed {
 		return
 	}
-	m.cutChunk()
 	m.meta.revision++
 	if m.watched {
 		m.events = append(m.events, kv.Revision{Revision: m.meta.revision, Events: m.tx.events})
-		m.tx.events = nil
-	} else {
-		clear(m.tx.events)
-		m.tx.events = m.tx.events[:0]
 	}
-	m.tx.chunks = 0
+	m.tx = change{}
 }
 
-func (m *Machine) cutChunk() {
-	if len(m.tx.stored) == 0 {
+// tell adds an event to the revision being made. Events and the keys in them lie together, many to an allocation.
+func (m *Machine) tell(e kv.Event) {
+	m.tx.changed = true
+	if !m.watched {
 		return
 	}
-	key := revisionKey(m.next(), m.tx.chunks)
-	val := append(make([]byte, 0, 1+len(m.tx.stored)), format)
-	val = append(val, m.tx.stored...)
-	setKey(&m.revs, key, val, false)
-	m.meta.histBytes += uint64(len(key) + len(val))
-	m.tx.stored = m.tx.stored[:0]
-	m.tx.chunks++
-}
-
-// note adds an event to the revision being made; old is the record that it replaces, of oldBytes in SpaceHistory.
-func (m *Machine) note(e kv.Event, old record, oldBytes int) {
-	m.tx.events = append(m.tx.events, e)
-	m.tx.stored = appendStored(m.tx.stored, &storedEvent{gone: e.Delete, key: e.KV.Key, prev: old.mod, prevBytes: uint64(oldBytes)})
-	if len(m.tx.stored) >= chunkBytes {
-		m.cutChunk()
+	s := &m.eventSlab
+	if n := len(m.tx.events); cap(*s)-len(*s) < 1 {
+		*s = append(make([]kv.Event, 0, max(eventSlab, 2*n+1)), m.tx.events...)
+		m.tx.events = (*s)[:n:n]
 	}
+	*s = append(*s, e)
+	m.tx.events = (*s)[len(*s)-len(m.tx.events)-1 : len(*s) : len(*s)]
 }
 
-// replace moves a key's record to the history and gives what it takes there.
-func (m *Machine) replace(key []byte, rec record, stored []byte) int {
-	h := historyKey(key, rec.mod)
-	setKey(&m.history, h, stored, false)
-	m.meta.histBytes += uint64(len(h) + len(stored))
-	m.meta.keyBytes -= uint64(len(key) + len(stored))
-	return len(h) + len(stored)
-}
+// eventSlab is how many events are allocated at once.
+const eventSlab = 64
 
 // put sets a key in the revision being made, and attaches it to a lease that exists, or to none. prev is the key as it was.
 func (m *Machine) put(key, value []byte, lease int64) (prev *kv.KeyValue) {
@@ -109,13 +88,11 @@ func (m *Machine) put(key, value []byte, lease int64) (prev *kv.KeyValue) {
 		m.fail(err)
 		return nil
 	}
-	oldBytes := 0
 	own := bytes.Clone(key) // of the event, and of what it replaces
 	rec := record{create: m.next(), mod: m.next(), version: 1, lease: lease}
 	if found {
 		rec.create, rec.version = old.create, old.version+1
 		prev = old.keyValue(own, stored)
-		oldBytes = m.replace(key, old, stored)
 	} else {
 		m.meta.keys++
 	}
@@ -123,11 +100,11 @@ func (m *Machine) put(key, value []byte, lease int64) (prev *kv.KeyValue) {
 		m.detach(key, old.lease)
 		m.attach(key, lease)
 	}
-	stored = appendRecord(make([]byte, 0, len(value)+recordHeadBytes), &rec, value)
-	setKey(&m.keys, key, stored, false)
-	m.meta.keyBytes += uint64(len(key) + len(stored))
-	e := kv.Event{KV: *rec.keyValue(own, stored), Prev: prev}
-	m.note(e, old, oldBytes)
+	now := appendRecord(make([]byte, 0, len(value)+recordHeadBytes), &rec, value)
+	m.note(key, now, old, stored)
+	setKey(&m.keys, key, now, false)
+	m.meta.keyBytes += uint64(len(key) + len(now))
+	m.tell(kv.Event{KV: *rec.keyValue(own, now), Prev: prev})
 	return prev
 }
 
@@ -144,14 +121,11 @@ func (m *Machine) remove(key []byte) (prev *kv.KeyValue) {
 		return nil
 	}
 	prev = old.keyValue(bytes.Clone(key), stored)
-	oldBytes := m.replace(key, old, stored)
+	m.note(key, nil, old, stored)
 	m.meta.keys--
 	m.detach(key, old.lease)
 	setKey(&m.keys, key, nil, true)
-	h := historyKey(key, m.next())
-	setKey(&m.history, h, tombstone, false)
-	m.meta.histBytes += uint64(len(h) + len(tombstone))
-	m.note(kv.Event{Delete: true, KV: kv.KeyValue{Key: prev.Key, Mod: m.next()}, Prev: prev}, old, oldBytes)
+	m.tell(kv.Event{Delete: true, KV: kv.KeyValue{Key: prev.Key, Mod: m.next()}, Prev: prev})
 	return prev
 }
 

@@ -8,6 +8,7 @@ import (
 	"math/rand/v2"
 	"reflect"
 	"slices"
+	"strings"
 	"testing"
 
 	"github.com/holdfast-edge/holdfast/coord"
@@ -139,6 +140,99 @@ func TestEveryRevisionReadsAsItWas(t *testing.T) {
 	}
 }
 
+// Batches of hundreds of revisions fill pages; they are read, watched and compacted at every place.
+func TestPagesOfManyRevisions(t *testing.T) {
+	for seed := range uint64(20) {
+		t.Run(fmt.Sprint(seed), func(t *testing.T) {
+			rng := rand.New(rand.NewPCG(seed, 5))
+			r, h := newRig(t), newHistory()
+			r.m.Watch(true)
+			var told []kv.Revision
+			for range 12 {
+				cols := new(coord.Columns)
+				add := func(o kv.Op, key string) { cols.Add(coord.KindKV, 0, 0, 0, []byte(key), o.Append(nil, key != "")) }
+				for range 1 + rng.IntN(500) {
+					k := names[rng.IntN(len(names))]
+					switch rng.IntN(12) {
+					case 0:
+						h.change(func(c *copying) { c.remove(k, "") })
+						add(kv.Op{Delete: &kv.Delete{Key: []byte(k)}}, "")
+					case 1:
+						s := spans[rng.IntN(len(spans))]
+						h.change(func(c *copying) { c.remove(s[0], s[1]) })
+						add(kv.Op{Delete: &kv.Delete{Key: []byte(s[0]), End: []byte(s[1])}}, "")
+					default:
+						v := strings.Repeat("v", rng.IntN(1+rng.IntN(1500)))
+						h.change(func(c *copying) { c.put(k, v, 0) })
+						add(kv.Op{Put: &kv.Put{Key: []byte(k), Value: []byte(v)}}, k)
+					}
+				}
+				r.block(cols)
+				told = append(told, r.m.TakeEvents()...)
+				if rng.IntN(3) == 0 {
+					if c := 1 + rng.Uint64N(h.revision()); int64(c) > h.compact {
+						h.compact = int64(c)
+						if err := r.compact(c); err != nil {
+							t.Fatal(err)
+						}
+					}
+				}
+				if rng.IntN(3) == 0 {
+					r.commit()
+				}
+				for range 10 {
+					h.compare(t, rng, r)
+				}
+			}
+			for i, x := range told {
+				if x.Revision != uint64(i)+2 || !reflect.DeepEqual(x.Events, h.events[x.Revision]) {
+					t.Fatalf("event %d: %+v, want %+v", i, x, h.events[x.Revision])
+				}
+			}
+			for r.m.Cleaning() {
+				r.op(kv.Op{Put: &kv.Put{Key: []byte("zz")}})
+			}
+			h.tidy(t, r)
+		})
+	}
+}
+
+// One transaction may change more than a page holds.
+func TestARevisionOfManyPages(t *testing.T) {
+	r, h := newRig(t), newHistory()
+	const n = 3000
+	for lo := 0; lo < n; lo += 100 {
+		cols := new(coord.Columns)
+		for i := lo; i < lo+100; i++ {
+			k, v := fmt.Sprintf("b%04d", i), strings.Repeat("v", i%200)
+			h.change(func(c *copying) { c.put(k, v, 0) })
+			cols.Add(coord.KindKV, 0, 0, 0, []byte(k), (&kv.Op{Put: &kv.Put{Key: []byte(k), Value: []byte(v)}}).Append(nil, true))
+		}
+		r.block(cols)
+	}
+	h.change(func(c *copying) { c.remove("b", "c") })
+	if a := r.op(kv.Op{Delete: &kv.Delete{Key: []byte("b"), End: []byte("c")}}); a.Deleted != n {
+		t.Fatalf("%d deleted", a.Deleted)
+	}
+	h.change(func(c *copying) { c.put("b", "again", 0) })
+	r.op(kv.Op{Put: &kv.Put{Key: []byte("b"), Value: []byte("again")}})
+	rng := rand.New(rand.NewPCG(1, 2))
+	for range 40 {
+		h.compare(t, rng, r)
+	}
+	if revs, next, err := r.m.Events(n+2, 1); err != nil || len(revs) != 1 || len(revs[0].Events) != n || next != n+3 {
+		t.Fatalf("%d revisions, next %d, %v", len(revs), next, err)
+	}
+	if err := r.compact(n + 2); err != nil {
+		t.Fatal(err)
+	}
+	h.compact = n + 2
+	for range 20 {
+		h.compare(t, rng, r)
+	}
+	h.tidy(t, r)
+}
+
 func (h *history) step(t *testing.T, rng *rand.Rand, r *rig) {
 	t.Helper()
 	name := func() string { return names[rng.IntN(len(names))] }
@@ -154,6 +248,9 @@ func (h *history) step(t *testing.T, rng *rand.Rand, r *rig) {
 	switch rng.IntN(10) {
 	case 0, 1, 2, 3:
 		k, v, l := name(), fmt.Sprint(rng.Uint32()), lease()
+		if rng.IntN(4) == 0 {
+			v += strings.Repeat("v", inlineMax-20+rng.IntN(40)) // around what a page holds twice
+		}
 		h.change(func(c *copying) { c.put(k, v, l) })
 		a = r.op(kv.Op{Put: &kv.Put{Key: []byte(k), Value: []byte(v), Lease: l}})
 	case 4:
@@ -289,7 +386,7 @@ func (h *history) compare(t *testing.T, rng *rand.Rand, r *rig) {
 		}
 	}
 	from := rng.Uint64N(h.revision() + 2)
-	got, next, err := r.m.Events(from, 1<<20)
+	got, next, err := r.m.Events(from, 1<<30)
 	if int64(from) < h.compact {
 		if !errors.Is(err, kv.ErrCompacted) {
 			t.Fatalf("events from %d, compacted %d: %v", from, h.compact, err)

@@ -34,14 +34,16 @@ type Machine struct {
 	history, revs, leaseKeys overlay[string, []byte] // by historyKey, revisionKey, leaseKey
 	leases                   leaseTable
 
-	tx      change        // the revision being made
-	events  []kv.Revision // since the last TakeEvents
-	watched bool          // events are wanted
-	members []coord.BoxID // whose ticks count
-	self    coord.BoxID   // whose messages get answers; zero: all
-	author  coord.BoxID   // of the batch being applied
-	asked   []Asked       // since the last TakeAsked
-	lead    coord.BoxID   // who was asked to lead since the last TakeLead
+	tx        change        // the revision being made
+	page      page          // the events of the batch being applied that are not in revs yet
+	events    []kv.Revision // since the last TakeEvents
+	watched   bool          // events are wanted
+	eventSlab []kv.Event
+	members   []coord.BoxID // whose ticks count
+	self      coord.BoxID   // whose messages get answers; zero: all
+	author    coord.BoxID   // of the batch being applied
+	asked     []Asked       // since the last TakeAsked
+	lead      coord.BoxID   // who was asked to lead since the last TakeLead
 }
 
 // New gives the state as the backend has it. It reads all sessions, authors and counters
@@ -190,6 +192,7 @@ func (m *Machine) Batch(author coord.BoxID, seq, floor uint64, cols *coord.Colum
 	m.meta.logBytes += uint64(cols.Bytes() + messageLogBytes*cols.Len())
 	m.readBytes, m.author = 0, author
 	results = m.apply(cols, results)
+	m.cutPage()
 	if m.err != nil {
 		return results[:0], false
 	}

@@ -149,7 +149,7 @@ func TestChangesComeInOrderAndOnce(t *testing.T) {
 		}
 		seen[id] = true
 	}
-	if len(ch) != 1+3+3+2+1+2+5 {
+	if len(ch) != 1+3+3+2+1+5 {
 		t.Fatalf("%d changes", len(ch))
 	}
 }

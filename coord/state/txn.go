@@ -5,7 +5,9 @@ import (
 	"cmp"
 	"encoding/binary"
 	"hash/crc32"
+	"slices"
 	"sort"
+	"strings"
 
 	"github.com/holdfast-edge/holdfast/coord"
 	"github.com/holdfast-edge/holdfast/coord/kv"
@@ -396,49 +398,38 @@ func (s *byTarget) Less(i, j int) bool {
 
 // old is what a key was at a revision.
 type old struct {
-	key    []byte
+	key    string
 	rec    record
-	stored []byte
-	gone   bool
+	stored []byte // nil: it was not there
 }
 
-// eachKeyAt calls fn for the keys of a span as they were at a revision.
+// eachKeyAt calls fn for the keys of a span as they were at a revision: as they are, but for those that changed since. It
+// costs a walk over all changes since.
 func (m *Machine) eachKeyAt(from, end []byte, rev uint64, fn func(k []byte, rec *record, v []byte, own bool) bool) error {
-	var olds []old // by key
-	var hend []byte
-	switch {
-	case kv.IsOpenEnded(end):
-	case len(end) == 0:
-		hend = append(appendEscaped(nil, from), 0, 2)
-	default:
-		hend = append(appendEscaped(nil, end), 0, 1)
+	within := func(k []byte) bool {
+		return bytes.Compare(k, from) >= 0 && (kv.IsOpenEnded(end) || bytes.Compare(k, end) < 0)
 	}
-	var room []byte
+	if len(end) == 0 {
+		within = func(k []byte) bool { return bytes.Equal(k, from) }
+	}
+	seen := map[string]struct{}{}
+	var olds []old // by key
 	var bad error
-	err := m.walk(coord.SpaceHistory, &m.history, append(appendEscaped(nil, from), 0, 1), hend, func(k, v []byte, own bool) bool {
-		key, at, ok := splitHistoryKey(k, room)
-		if !ok {
-			bad = damaged(coord.SpaceHistory, k, ErrDamaged)
-			return false
-		}
-		room = key
-		if at > rev {
+	err := m.changesFrom(rev+1, func(e *storedEvent) bool {
+		if !within(e.key) {
 			return true
 		}
-		if n := len(olds); n == 0 || !bytes.Equal(olds[n-1].key, key) {
-			olds = append(olds, old{key: bytes.Clone(key)})
-		}
-		o := &olds[len(olds)-1]
-		if o.gone = isTombstone(v); o.gone {
+		if _, again := seen[string(e.key)]; again {
 			return true
 		}
-		if !own {
-			v = bytes.Clone(v)
+		o := old{key: string(e.key)}
+		seen[o.key] = struct{}{}
+		if o.stored, bad = m.replaced(e); bad == nil && o.stored != nil {
+			if o.rec, bad = decodeRecord(o.stored); bad != nil {
+				bad = damaged(coord.SpaceRevisions, e.key, bad)
+			}
 		}
-		o.stored = v
-		if o.rec, bad = decodeRecord(v); bad != nil {
-			bad = damaged(coord.SpaceHistory, k, bad)
-		}
+		olds = append(olds, o)
 		return bad == nil
 	})
 	if err == nil {
@@ -447,23 +438,21 @@ func (m *Machine) eachKeyAt(from, end []byte, rev uint64, fn func(k []byte, rec 
 	if err != nil {
 		return err
 	}
+	slices.SortFunc(olds, func(a, b old) int { return strings.Compare(a.key, b.key) })
 	more := true
-	before := func(k []byte) { // gives the old keys below k; nil: all
-		for more && len(olds) > 0 && (k == nil || bytes.Compare(olds[0].key, k) < 0) {
-			if o := &olds[0]; !o.gone {
-				more = fn(o.key, &o.rec, o.rec.value(o.stored), true)
+	before := func(k []byte) { // gives the old keys up to k; nil: all
+		for more && len(olds) > 0 && (k == nil || olds[0].key <= string(k)) {
+			if o := &olds[0]; o.stored != nil {
+				more = fn([]byte(o.key), &o.rec, o.rec.value(o.stored), true)
 			}
 			olds = olds[1:]
 		}
 	}
 	err = m.eachKey(from, end, func(k []byte, rec *record, v []byte, own bool) bool {
-		if before(k); !more || rec.mod > rev {
-			return more
+		before(k)
+		if more && rec.mod <= rev {
+			more = fn(k, rec, v, own)
 		}
-		if len(olds) > 0 && bytes.Equal(olds[0].key, k) {
-			olds = olds[1:]
-		}
-		more = fn(k, rec, v, own)
 		return more
 	})
 	if err == nil {
