@@ -31,7 +31,7 @@ deps: ## what a bare Debian 12 machine with Go lacks; safe to repeat
 run: build ## four boxes on this machine, with a real request trace being counted
 	./bin/holdfast dev --boxes 4 --dir $(RUN_DIR) --feed $(TRACE) --feed-rate 500
 
-test: deps check unit race sim model mutants chaos-short etcd-diff etcd-clients-short fuzz arm64-smoke ## everything that fits in an hour on two cores
+test: deps check unit race sim model mutants chaos-short etcd-diff etcd-clients-short etcd-hist fuzz arm64-smoke ## everything that fits in an hour on two cores
 	@./tools/summary.sh
 
 check: ## format, vet, staticcheck, dead code, tidy, layers: under a minute when warm
@@ -77,18 +77,18 @@ mutants: ## faults put into the core, each with a seed that is known to notice i
 mutants-long: ## up to 20,000 seeds each, and the table of docs/mutants.md: an hour
 	go run ./tools/mutants -seeds 20000 -fresh -out docs/mutants.md
 
-etcd-diff: build ## SEEDS=n SEED0=s: random requests to a site and to a real etcd, every answer compared
+etcd-diff: build bin/chaos ## SEEDS=n SEED0=s: random requests to a site and to a real etcd, every answer compared
 	go build -C tools/etcd -o $(CURDIR)/bin/etcd-diff ./diff
-	tools/with-site.sh bin/holdfast bin/etcd-diff -endpoint FIRST -n 1000 -seed $(SEED0) -seeds $(if $(filter 5000,$(SEEDS)),4,$(SEEDS))
+	bin/chaos -beside bin/etcd-diff -endpoint FIRST -n 1000 -seed $(SEED0) -seeds $(if $(filter 5000,$(SEEDS)),4,$(SEEDS))
 
-etcd-clients: build ## etcdctl 3.4 and 3.6, clientv3 and Patroni on a site that loses boxes (root; etcd-client, patroni, postgresql)
-	tools/with-site.sh bin/holdfast go run -C tools/etcdclients . -endpoints ALL -kill HOOK $(if $(ROWS),-only $(ROWS))
+etcd-clients: build bin/chaos ## etcdctl 3.4 and 3.6, clientv3 and Patroni on a site that loses boxes (root; etcd-client, patroni, postgresql)
+	bin/chaos -beside go run -C tools/etcdclients . -endpoints ALL -kill HOOK $(if $(ROWS),-only $(ROWS))
 
-etcd-clients-short: build ## the rows that need no root and no package
-	tools/with-site.sh bin/holdfast go run -C tools/etcdclients . -endpoints ALL -kill HOOK -only http,conc/mutex,conc/watch
+etcd-clients-short: build bin/chaos ## the rows that need no root and no package
+	bin/chaos -beside go run -C tools/etcdclients . -endpoints ALL -kill HOOK -only http,conc/mutex,conc/watch
 
-etcd-hist: build ## histories of many clients judged while boxes are killed and stopped; TIME=30s
-	tools/with-site.sh bin/holdfast go run -C tools/etcdhist . -endpoints ALL -hook HOOK -time $(or $(TIME),30s)
+etcd-hist: build bin/chaos ## histories of many clients judged while boxes are killed, stopped and cut off; TIME=30s
+	bin/chaos -beside go run -C tools/etcdhist . -endpoints ALL -hook HOOK -time $(or $(TIME),30s)
 
 etcd-bench: build ## a site's figures beside those of etcd with 3 and 5 nodes: the table of docs/bench-etcd.md, 20 minutes
 	go build -C tools/etcd -o $(CURDIR)/bin/ ./bench && mv bin/bench bin/etcd-bench
@@ -98,12 +98,15 @@ etcd-bench: build ## a site's figures beside those of etcd with 3 and 5 nodes: t
 fuzz: ## FUZZTIME=10s for each fuzz target
 	./tools/fuzz.sh $(FUZZTIME)
 
-chaos: build ## real boxes under fire, as root for all rows: the table of docs/chaos.md; ROWS=2,13 runs some
+bin/chaos: .FORCE
 	go build -o bin/chaos ./tools/chaos
+
+.FORCE:
+
+chaos: build bin/chaos ## real boxes under fire, as root for all rows: the table of docs/chaos.md; ROWS=2,13 runs some
 	bin/chaos -keep $(if $(ROWS),-only $(ROWS),-out docs/chaos.md)
 
-chaos-short: build ## the rows that need no root, once each: about three minutes
-	go build -o bin/chaos ./tools/chaos
+chaos-short: build bin/chaos ## the rows that need no root, once each: about three minutes
 	bin/chaos -short -keep
 
 bench: build ## the figures of docs/bench.md

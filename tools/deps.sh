@@ -14,7 +14,6 @@ command -v curl >/dev/null || want+=(curl)
 command -v strace >/dev/null || want+=(strace)     # tools/chaos
 command -v ip >/dev/null || want+=(iproute2)       # tools/chaos
 command -v mkfs.ext4 >/dev/null || want+=(e2fsprogs) # tools/chaos
-command -v pgrep >/dev/null || want+=(procps)     # tools/with-site.sh
 command -v spin >/dev/null || want+=(spin)
 command -v z3 >/dev/null || want+=(z3)
 if [ ${#want[@]} -gt 0 ]; then

@@ -29,6 +29,8 @@ const (
 type options struct {
 	binary, only, out, dir string
 	list, short, keep      bool
+	beside                 bool
+	tell                   string
 	asJSON                 bool
 	boxes, repeat          int
 	timeMax                time.Duration
@@ -57,8 +59,13 @@ func run(ctx context.Context) error {
 	flag.IntVar(&o.boxes, "boxes", 4, "`number` of boxes, 4 or more")
 	flag.IntVar(&o.repeat, "repeat", 0, "run each row so many `times` and give the median; 3 by default, 1 with -short")
 	flag.DurationVar(&o.timeMax, "time", 90*time.Minute, "end after this `duration`, whatever is left to do")
+	flag.BoolVar(&o.beside, "beside", false, "run no rows, but the command that follows, beside a site: in its words ALL and FIRST become endpoints of the etcd API, HOOK a command that breaks boxes")
+	flag.StringVar(&o.tell, "tell", "", "send what follows (kill 1) to the site of this `socket`: what HOOK does")
 	flag.Parse()
-	if flag.NArg() > 0 || o.boxes < 4 || o.repeat < 0 {
+	if o.tell != "" {
+		return tell(o.tell, flag.Args())
+	}
+	if o.beside != (flag.NArg() > 0) || o.boxes < 4 || o.repeat < 0 {
 		return errors.New("wrong usage; see -help")
 	}
 	if o.repeat == 0 {
@@ -85,6 +92,9 @@ func run(ctx context.Context) error {
 	}
 	ctx, cancel := context.WithTimeout(ctx, o.timeMax)
 	defer cancel()
+	if o.beside {
+		return beside(ctx, &o, flag.Args())
+	}
 	root := os.Geteuid() == 0 && !o.short
 	if root && os.Getenv(insideEnv) == "" {
 		return enterNamespaces(ctx)

@@ -676,8 +676,8 @@ func twins(ctx context.Context, t *trial) error {
 		return err
 	}
 	at := func(k int) string { return fmt.Sprintf("%s:%d", host, base+k) }
-	other.console, other.native, other.peer, other.cmd = at(0), at(1), at(2), nil
-	if err := t.site.writeConfig(&other, at(3)); err != nil {
+	other.console, other.native, other.peer, other.client, other.cmd = at(0), at(1), at(2), at(3), nil
+	if err := t.site.writeConfig(&other); err != nil {
 		return err
 	}
 	since := t.load.now()

@@ -43,6 +43,7 @@ type box struct {
 	dir                   string
 	command               []string // runs it, without its configuration
 	console, native, peer string
+	client                string // the etcd API
 	cmd                   *exec.Cmd
 	ended                 chan struct{} // closed when cmd has ended
 	log                   *os.File
@@ -72,6 +73,7 @@ func newSite(program, dir string, n int, edit func(*config.Config), place func(i
 		b := &box{
 			index: i, dir: filepath.Join(dir, "box-"+strconv.Itoa(i)), command: []string{program, "run"},
 			console: at(portsPerBox * i), native: at(portsPerBox*i + 1), peer: at(portsPerBox*i + 2),
+			client: at(portsPerBox*i + 3),
 		}
 		if err := os.MkdirAll(b.dir, 0o700); err != nil {
 			return nil, err
@@ -88,7 +90,7 @@ func newSite(program, dir string, n int, edit func(*config.Config), place func(i
 		b.id = id.ID()
 		m.List = append(m.List, coord.Member{
 			ID: b.id, Name: "box-" + strconv.Itoa(i), Key: id.PublicKey(),
-			Peer: b.peer, Native: b.native, Console: b.console, Client: at(portsPerBox*i + 3),
+			Peer: b.peer, Native: b.native, Console: b.console, Client: b.client,
 		})
 		s.boxes = append(s.boxes, b)
 	}
@@ -109,7 +111,7 @@ func newSite(program, dir string, n int, edit func(*config.Config), place func(i
 			}
 			s.wires[i][j] = w
 		}
-		if err := errors.Join(trust.SaveMembers(b.dir, &seen), s.writeConfig(b, m.List[i].Client)); err != nil {
+		if err := errors.Join(trust.SaveMembers(b.dir, &seen), s.writeConfig(b)); err != nil {
 			s.close()
 			return nil, err
 		}
@@ -117,13 +119,13 @@ func newSite(program, dir string, n int, edit func(*config.Config), place func(i
 	return s, nil
 }
 
-func (s *site) writeConfig(b *box, clientAddr string) error {
+func (s *site) writeConfig(b *box) error {
 	c, err := config.Default()
 	if err != nil {
 		return err
 	}
 	c.DataDir, c.Name = ".", "box-"+strconv.Itoa(b.index)
-	c.Console.Listen, c.Client.Listen, c.Native.Listen, c.Peer.Listen = b.console, clientAddr, b.native, b.peer
+	c.Console.Listen, c.Client.Listen, c.Native.Listen, c.Peer.Listen = b.console, b.client, b.native, b.peer
 	if s.config != nil {
 		s.config(c)
 	}

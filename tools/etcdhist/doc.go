@@ -9,7 +9,7 @@
 // follow the whole key space; both write down what they asked, what came back, and when (history.go). Meanwhile CMD is
 // run through sh with an argument, at seeded moments (hook.go):
 //
-//	kill I | start I | stop I | cont I | partition I | heal
+//	kill I | start I | stop I | cont I | partition I | split I J | heal
 //
 // I counts the endpoints from 0. kill is SIGKILL and start starts that box again; heal ends every partition. CMD returns
 // when it is done; any other end than 0 fails the run.

@@ -6,6 +6,7 @@ import (
 	"math/rand/v2"
 	"os"
 	"os/exec"
+	"strings"
 	"time"
 )
 
@@ -32,18 +33,27 @@ func shellHook(cmd string) Hook {
 
 // faults breaks one box at a time and mends it, until ctx ends; nothing stays broken.
 func (r *run) faults(ctx context.Context, rng *rand.Rand) {
-	kinds := [][2]string{{"kill %d", "start %d"}, {"stop %d", "cont %d"}, {"partition %d", "heal"}}
-	for {
+	kinds := [][2]string{{"kill %d", "start %d"}, {"stop %d", "cont %d"}, {"partition %d", "heal"}, {"split %d %d", "heal"}}
+	if len(r.cfg.endpoints) < 4 {
+		kinds = kinds[:3] // of three the larger half is the rest of a partition
+	}
+	for i := 0; ; i++ {
 		sleep(ctx, calmMin+time.Duration(rng.Int64N(int64(calmMax-calmMin))))
 		if ctx.Err() != nil {
 			return
 		}
-		k, box := kinds[rng.IntN(len(kinds))], rng.IntN(len(r.cfg.endpoints))
+		if i %= len(kinds); i == 0 { // each kind once, in any order, and again
+			rng.Shuffle(len(kinds), func(a, b int) { kinds[a], kinds[b] = kinds[b], kinds[a] })
+		}
+		k, boxes := kinds[i], rng.Perm(len(r.cfg.endpoints))
 		arg := func(s string) string {
-			if s == "heal" {
+			switch strings.Count(s, "%d") {
+			case 0:
 				return s
+			case 1:
+				return fmt.Sprintf(s, boxes[0])
 			}
-			return fmt.Sprintf(s, box)
+			return fmt.Sprintf(s, boxes[0], boxes[1])
 		}
 		r.hook(arg(k[0]))
 		sleep(ctx, brokenMin+time.Duration(rng.Int64N(int64(brokenMax-brokenMin))))

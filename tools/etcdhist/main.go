@@ -34,7 +34,7 @@ func command(ctx context.Context, args []string, out io.Writer) error {
 	endpoints := fs.String("endpoints", "", "host:port of every box, with commas between; plain text")
 	check := fs.String("check", "", "judge this saved history and run nothing")
 	save := fs.String("o", "", "save the history here; by default only one that is violated is saved, in the temporary folder")
-	hook := fs.String("hook", "", "command that breaks and mends boxes: kill I, start I, stop I, cont I, partition I, heal")
+	hook := fs.String("hook", "", "command that breaks and mends boxes: kill I, start I, stop I, cont I, partition I, split I J, heal")
 	slack := fs.Duration("lease-slack", 0, "how much before its time a lease may end")
 	cfg := Config{}
 	fs.DurationVar(&cfg.time, "time", 30*time.Second, "how long there is load")
