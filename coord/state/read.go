@@ -77,6 +77,13 @@ func (m *Machine) Compacted() uint64 {
 	return uint64(max(m.compacted(), 0))
 }
 
+// HistoryBytes is about what is kept of old revisions takes in storage.
+func (m *Machine) HistoryBytes() uint64 {
+	m.mu.RLock()
+	defer m.mu.RUnlock()
+	return m.meta.histBytes
+}
+
 // Cleaning says whether compacted history is still being taken away.
 func (m *Machine) Cleaning() bool {
 	m.mu.RLock()

@@ -109,6 +109,7 @@ func Run(ctx context.Context, o Options) (err error) {
 		Self: who.member.ID, SiteID: who.members.Site, Members: who.list, DiskBytes: disk.base.Bytes, TempDir: o.Config.DataDir, TLS: o.Config.Client.Secure(),
 		Limits: etcdapi.Limits{Connections: o.Config.Limits.ClientConnections}, Logger: log,
 		KeepRevisions: uint64(o.Config.History.KeepRevisions), KeepTime: time.Duration(o.Config.History.KeepTime),
+		KeepBytes: uint64(o.Config.History.KeepBytes),
 	})
 	s, err := openSite(&o, who, disk, ports.peer, api.Changes, log)
 	if err != nil {

@@ -88,6 +88,7 @@ func (c *Config) checkRanges() error {
 		{"limits.client_connections", int64(c.Limits.ClientConnections), 1, connectionsMax, numberText},
 		{"history.keep_revisions", int64(c.History.KeepRevisions), 0, revisionsMax, numberText},
 		{"history.keep_time", int64(c.History.KeepTime), 0, int64(keepMax), durationText},
+		{"history.keep_bytes", int64(c.History.KeepBytes), 0, int64(retainMax), sizeText},
 		{"limits.console_connections", int64(c.Limits.ConsoleConnections), 1, connectionsMax, numberText},
 	} {
 		if r.value < r.lo || r.value > r.hi {

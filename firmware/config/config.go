@@ -72,6 +72,7 @@ func (c *Client) Secure() bool { return c.TLS == "on" || c.TLS == "auto" && !Loo
 type History struct {
 	KeepRevisions int      `toml:"keep_revisions" json:"keep_revisions"`
 	KeepTime      Duration `toml:"keep_time" json:"keep_time"`
+	KeepBytes     Size     `toml:"keep_bytes" json:"keep_bytes"`
 }
 
 // Native is about the native stream.

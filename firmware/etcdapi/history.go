@@ -16,7 +16,8 @@ type past struct {
 	rev uint64
 }
 
-// keepHistory asks for a compaction when there are more revisions than are to be kept, and the rest is old enough. The leader
+// keepHistory asks for a compaction when there are more revisions than are to be kept, and the rest is old enough, or takes too
+// much space. The leader
 // asks; another box only when twice as much has gathered, so that a leader that never asks does not fill the disks.
 func (s *Server) keepHistory() {
 	t := time.NewTicker(historyEvery)
@@ -38,6 +39,10 @@ func (s *Server) keepHistory() {
 				seen = seen[1:]
 			}
 			keep := s.cfg.KeepRevisions
+			if b := st.HistoryBytes(); s.cfg.KeepBytes > 0 && b > s.cfg.KeepBytes { // however young it is
+				// Half of what there may be, if revisions are alike.
+				old, keep = rev, min(keep, uint64(float64(rev-st.Compacted())*float64(s.cfg.KeepBytes)/float64(b)/2))
+			}
 			slack := max(keep/10, 1) // not a compaction for every revision
 			if v := s.view.Load(); v.Leader != s.cfg.Self {
 				slack += keep

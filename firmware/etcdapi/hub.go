@@ -14,6 +14,9 @@ import (
 // read from the history when the client has taken what waits.
 const queueBytes = 4 << 20
 
+// hubBytes is the same for all streams together: clients that do not read must not take a box's memory.
+const hubBytes = 32 << 20
+
 // hub hands what changes to the watchers of all streams.
 //
 // A watcher is live, and gets each revision as it becomes visible, or behind, and its stream reads the history from
@@ -24,6 +27,8 @@ type hub struct {
 	rev  uint64 // the newest visible revision
 	live table
 	n    int // watchers of all streams
+
+	queued int // bytes pending, of all streams
 
 	up     bool // the site orders
 	losses map[*func()]struct{}
@@ -79,6 +84,7 @@ func (h *hub) deliver(r *kv.Revision) {
 			w.pending = append(w.pending, e)
 			n := eventBytes(e)
 			w.stream.queued += n
+			h.queued += n
 		})
 	}
 	for w := range touched {
@@ -87,6 +93,27 @@ func (h *hub) deliver(r *kv.Revision) {
 			w.fallBehind(r.Revision + 1)
 		}
 		w.stream.ready(w)
+	}
+	for h.queued > hubBytes {
+		h.relieve()
+	}
+}
+
+// relieve has the stream with the most waiting read it from the history later.
+func (h *hub) relieve() {
+	var most *stream
+	for t := range h.all {
+		if most == nil || t.queued > most.queued {
+			most = t
+		}
+	}
+	for _, w := range most.watchers {
+		if len(w.pending) > 0 {
+			w.fallBehind(h.rev + 1)
+			w.next = w.pending[0].KV.Mod // pending are whole revisions
+			most.taken(w.pending)
+			w.pending = nil
+		}
 	}
 }
 
@@ -158,6 +185,15 @@ func (w *watcher) fallBehind(from uint64) {
 	w.stream.hub.live.remove(w)
 	w.stream.behind[w] = true
 	w.stream.wakeUp()
+}
+
+// taken says that events do not wait any more; mu is held.
+func (t *stream) taken(events []*kv.Event) {
+	for _, e := range events {
+		n := eventBytes(e)
+		t.queued -= n
+		t.hub.queued -= n
+	}
 }
 
 func (w *watcher) event(e *kv.Event) *mvccpb.Event {

@@ -91,8 +91,9 @@ type Config struct {
 	TempDir string
 	// TLS says whether the listeners speak TLS, for the URLs that clients are told.
 	TLS bool
-	// KeepRevisions and KeepTime say when this box asks for a compaction (history.go).
+	// KeepRevisions, KeepTime and KeepBytes say when this box asks for a compaction (history.go).
 	KeepRevisions uint64
+	KeepBytes     uint64
 	KeepTime      time.Duration
 	Limits        Limits
 	Logger        *slog.Logger

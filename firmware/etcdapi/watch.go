@@ -21,7 +21,7 @@ const (
 	// answerBytes is where the answers for one watcher are cut, between revisions, and with fragments within one.
 	answerBytes = 1 << 20
 	// historyBytes is about how much of the history a stream reads at a time.
-	historyBytes = 1 << 20
+	historyBytes = 256 << 10
 	// progressAgain is how often a stream looks whether it can give the progress that it was asked for.
 	progressAgain = 500 * time.Millisecond
 	// noWatch is the id in answers that are about no watch, or about all.
@@ -104,9 +104,7 @@ func (t *stream) drop(w *watcher) {
 	if w.live {
 		t.hub.live.remove(w)
 	}
-	for _, e := range w.pending {
-		t.queued -= eventBytes(e)
-	}
+	t.taken(w.pending)
 	w.live, w.canceled, w.pending = false, true, nil
 	delete(t.behind, w)
 	delete(t.watchers, w.id)
@@ -279,9 +277,7 @@ func (t *stream) sendOnce(tick bool) (more bool, err error) {
 		w.listed = false
 		if len(w.pending) > 0 {
 			batches = append(batches, batch{w, w.pending, w.last})
-			for _, e := range w.pending {
-				t.queued -= eventBytes(e)
-			}
+			t.taken(w.pending)
 			w.pending, w.quiet = nil, false
 		}
 	}

@@ -1,0 +1,62 @@
+package etcdapi
+
+import (
+	"testing"
+
+	"github.com/holdfast-edge/holdfast/coord/kv"
+	"github.com/holdfast-edge/holdfast/coord/site"
+)
+
+// Streams that are never read have no more waiting than the bounds, and what they lost is to be read again from its beginning.
+func TestWhatWaitsForClientsThatDoNotReadIsBounded(t *testing.T) {
+	h := newHub()
+	h.begin(1)
+	var watchers []*watcher
+	for range 20 {
+		s := &stream{hub: h, wake: make(chan struct{}, 1), watchers: map[int64]*watcher{}, behind: map[*watcher]bool{}}
+		h.all[s] = struct{}{}
+		for id := range int64(3) {
+			w := &watcher{id: id, stream: s, key: []byte("k"), end: []byte("l"), live: true, next: 2}
+			s.watchers[id] = w
+			h.live.add(w)
+			watchers = append(watchers, w)
+		}
+	}
+	relieved := false
+	for rev := uint64(2); rev < 200; rev++ {
+		e := kv.Event{KV: kv.KeyValue{Key: []byte("k"), Value: make([]byte, 64<<10), Mod: rev}}
+		h.changes(&site.Changes{Revisions: []kv.Revision{{Revision: rev, Events: []kv.Event{e}}}, Revision: rev})
+		sum := 0
+		for s := range h.all {
+			n := 0
+			for _, w := range s.watchers {
+				for _, e := range w.pending {
+					n += eventBytes(e)
+				}
+			}
+			if n != s.queued || n > queueBytes+3*eventBytes(&e) {
+				t.Fatalf("revision %d: a stream counts %d bytes and has %d", rev, s.queued, n)
+			}
+			sum += n
+		}
+		if sum != h.queued || sum > hubBytes {
+			t.Fatalf("revision %d: the hub counts %d bytes and has %d", rev, h.queued, sum)
+		}
+		for _, w := range watchers {
+			switch {
+			case w.live && w.next != rev+1:
+				t.Fatalf("a live watcher waits for %d after %d", w.next, rev)
+			case !w.live && len(w.pending) == 0:
+				relieved = true
+				if w.next != 2 {
+					t.Fatalf("a watcher that was given nothing reads on from %d", w.next)
+				}
+			case !w.live && w.next != w.pending[len(w.pending)-1].KV.Mod+1:
+				t.Fatalf("a gap after %d", w.pending[len(w.pending)-1].KV.Mod)
+			}
+		}
+	}
+	if !relieved {
+		t.Fatal("the bound of all streams was never reached")
+	}
+}
