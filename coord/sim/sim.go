@@ -62,6 +62,7 @@ type Sim struct {
 	now      int64
 	n, f     int
 	members  *coord.Members
+	etcd     *kvClient // in a third of the trials
 	nodes    []*machine
 	honest   []*machine
 	plan     *Plan

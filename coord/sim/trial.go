@@ -75,6 +75,10 @@ func Trial(o Options) Report {
 			s.call(s.now, func() { s.pump(c, gap) })
 		})
 	}
+	if o.Seed%3 == 2 {
+		s.etcd = newKVClient(s)
+		s.call(0, func() { s.etcd.pump(int64(40 * time.Millisecond)) })
+	}
 	for _, m := range s.nodes {
 		if m.liar != liar.Dead {
 			s.boot(m)
@@ -151,9 +155,17 @@ func (s *Sim) finalStates() {
 	if m, at := s.rest(); !at && s.fail == "" {
 		s.bad("RESTLESS: box %d, %v after everything is done: %v", m.idx, RestMax, m.box.Core())
 	}
+	if s.etcd != nil { // what nobody waited for may have granted a lease late
+		s.run(s.now+int64(leasesEnd), func() bool { return s.etcd.leasesEnded() })
+		s.run(s.now+int64(2*time.Second), nil)
+		s.run(s.now+int64(RestMax), func() bool { _, at := s.rest(); return at })
+	}
 	at := map[uint64]coord.Digest{}
 	for _, m := range s.honest {
 		s.check.ended(m)
+		if s.etcd != nil {
+			s.etcd.ended(m)
+		}
 		f := m.disk.back.Committed()
 		if f == nil {
 			continue
