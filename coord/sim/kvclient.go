@@ -42,6 +42,9 @@ func (c *kvClient) pump(gap int64) {
 // leasesEnd is how long after everything else the last lease may end: TTLs of 2 s, and time-outs of bad leaders between its ticks.
 const leasesEnd = 30 * time.Second
 
+// leaseRounds bounds how often another batch that a liar held back may grant a lease after that.
+const leaseRounds = 5
+
 func (c *kvClient) leasesEnded() bool {
 	for _, m := range c.s.honest {
 		if m.box == nil || len(m.box.State().Leases()) > 0 {

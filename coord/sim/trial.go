@@ -155,7 +155,10 @@ func (s *Sim) finalStates() {
 	if m, at := s.rest(); !at && s.fail == "" {
 		s.bad("RESTLESS: box %d, %v after everything is done: %v", m.idx, RestMax, m.box.Core())
 	}
-	if s.etcd != nil { // what nobody waited for may have granted a lease late
+	for range leaseRounds { // what nobody waited for may grant a lease late, as long as there is something to order
+		if s.etcd == nil || s.etcd.leasesEnded() {
+			break
+		}
 		s.run(s.now+int64(leasesEnd), func() bool { return s.etcd.leasesEnded() })
 		s.run(s.now+int64(2*time.Second), nil)
 		s.run(s.now+int64(RestMax), func() bool { _, at := s.rest(); return at })
