@@ -199,12 +199,12 @@ func (s *Server) stream(srv any, ss grpc.ServerStream, _ *grpc.StreamServerInfo,
 	if !requiresLeader(ss.Context()) {
 		return next(srv, ss)
 	}
-	if !s.view.Load().Serving {
-		return rpctypes.ErrGRPCNoLeader
-	}
 	ctx, cancel := context.WithCancelCause(ss.Context())
 	defer cancel(nil)
 	defer s.hub.onLoss(func() { cancel(rpctypes.ErrGRPCNoLeader) })()
+	if !s.view.Load().Serving { // after onLoss, which is told of a change only
+		return rpctypes.ErrGRPCNoLeader
+	}
 	err := next(srv, &withContext{ss, ctx})
 	if cause := context.Cause(ctx); errors.Is(cause, rpctypes.ErrGRPCNoLeader) {
 		return cause

@@ -1,7 +1,12 @@
 package etcdapi
 
 import (
+	"errors"
+	"io"
 	"testing"
+
+	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
+	"google.golang.org/grpc"
 
 	"github.com/holdfast-edge/holdfast/coord/kv"
 	"github.com/holdfast-edge/holdfast/coord/site"
@@ -58,5 +63,48 @@ func TestWhatWaitsForClientsThatDoNotReadIsBounded(t *testing.T) {
 	}
 	if !relieved {
 		t.Fatal("the bound of all streams was never reached")
+	}
+}
+
+// asks is a client that has sent its requests and reads nothing.
+type asks struct {
+	grpc.BidiStreamingServer[pb.WatchRequest, pb.WatchResponse]
+	requests []*pb.WatchRequest
+}
+
+func (a *asks) Recv() (*pb.WatchRequest, error) {
+	if len(a.requests) == 0 {
+		return nil, io.EOF
+	}
+	r := a.requests[0]
+	a.requests = a.requests[1:]
+	return r, nil
+}
+
+// The reader of a stream that has ended may still find requests that the client had sent.
+func TestAStreamThatHasEndedMakesNoWatchers(t *testing.T) {
+	s := &Server{cfg: Config{Limits: Limits{}.withDefaults()}, hub: newHub()}
+	s.view.Store(new(site.View))
+	create := &pb.WatchRequest{RequestUnion: &pb.WatchRequest_CreateRequest{CreateRequest: &pb.WatchCreateRequest{Key: []byte("k")}}}
+	for _, ended := range []bool{false, true} {
+		w := &stream{
+			hub: s.hub, s: s, out: &asks{requests: []*pb.WatchRequest{create, create}}, wake: make(chan struct{}, 1), room: make(chan struct{}, 1),
+			watchers: map[int64]*watcher{}, behind: map[*watcher]bool{},
+		}
+		if ended {
+			w.end()
+		}
+		if err := w.read(t.Context()); !errors.Is(err, io.EOF) {
+			t.Fatal(err)
+		}
+		if !ended {
+			if s.hub.n != 2 {
+				t.Fatalf("%d watchers, want 2", s.hub.n)
+			}
+			w.end()
+		}
+		if s.hub.n != 0 || len(s.hub.live.all) != 0 {
+			t.Fatalf("%d watchers are left, %d live", s.hub.n, len(s.hub.live.all))
+		}
 	}
 }

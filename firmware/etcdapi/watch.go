@@ -45,6 +45,7 @@ type stream struct {
 	behind   map[*watcher]bool
 	queued   int  // bytes pending
 	asked    bool // for a progress of all
+	ended    bool // what its reader still takes in is not done
 }
 
 func (t *stream) wakeUp() {
@@ -93,6 +94,7 @@ func (s *Server) Watch(out grpc.BidiStreamingServer[pb.WatchRequest, pb.WatchRes
 func (t *stream) end() {
 	t.hub.mu.Lock()
 	defer t.hub.mu.Unlock()
+	t.ended = true
 	delete(t.hub.all, t)
 	for _, w := range t.watchers {
 		t.drop(w)
@@ -118,6 +120,10 @@ func (t *stream) read(ctx context.Context) error {
 			return err
 		}
 		t.hub.mu.Lock()
+		if t.ended {
+			t.hub.mu.Unlock()
+			return io.EOF
+		}
 		switch q := r.GetRequestUnion().(type) {
 		case *pb.WatchRequest_CreateRequest:
 			if q.CreateRequest != nil {
