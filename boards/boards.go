@@ -155,9 +155,9 @@ const (
 
 // Machine is what a running machine says about itself.
 type Machine struct {
-	Compatible []string // the device tree's, most specific first; empty without one
-	DMI        DMI
-	Arch       string // GOARCH
+	Compatible []string `json:"compatible,omitempty"` // the device tree's, most specific first; empty without one
+	DMI        DMI      `json:"dmi,omitzero"`
+	Arch       string   `json:"arch"` // GOARCH
 }
 
 // All returns the compiled-in profiles in the order of their IDs. The caller owns them.
