@@ -104,6 +104,7 @@ func MakePlan(f *Facts, b *boards.Board, why string, o Options) Plan {
 		p.note("network", "the interfaces are not known: %s", f.NICs.Why)
 		return p
 	}
+	queues := 0 // planned so far: single-queue ports take turns, or all would land on one CPU
 	for i := range f.NICs.Value {
 		n := &f.NICs.Value[i]
 		switch {
@@ -112,7 +113,8 @@ func MakePlan(f *Facts, b *boards.Board, why string, o Options) Plan {
 		case n.Kind != "physical" && !slices.Contains(o.Only, n.Name):
 			p.note(n.Name, "%s: its packets were steered when they came in", n.Kind)
 		default:
-			p.nic(n, b, f.Irqbalance, topo, o)
+			p.nic(n, b, f.Irqbalance, queues, topo, o)
+			queues += max(1, len(n.RX))
 		}
 	}
 	return p
@@ -176,11 +178,17 @@ func assign(t *Topology, b *boards.Board, loops int) Assignment {
 }
 
 // nic plans one interface.
-func (p *Plan) nic(n *NIC, b *boards.Board, irqbalance int, t *Topology, o Options) {
-	profile := b.NIC[b.NICAt(n.Bus, n.Port)]
+func (p *Plan) nic(n *NIC, b *boards.Board, irqbalance, first int, t *Topology, o Options) {
+	name := b.NICAt(n.Bus, n.Port)
+	profile := b.NIC[name]
 	receive := p.Assign.Receive
 	p.channels(n, receive, o)
-	moved := p.irqs(n, profile, irqbalance, receive)
+	stays := ""
+	if profile.IRQsMove == "no" {
+		source, note := b.Source("nic." + name + ".irqs_move")
+		stays = fmt.Sprintf("the profile says that this board's do not move (%s: %s)", source, note)
+	}
+	moved := p.irqs(n, stays, irqbalance, first)
 	if len(t.Online()) <= fewCPUs {
 		p.note(n.Name+" rps", "with %d CPUs a second hop costs what it spreads: nothing to gain", len(t.Online()))
 	} else {
@@ -210,15 +218,17 @@ func (p *Plan) channels(n *NIC, receive CPUs, o Options) {
 	}
 }
 
-// irqs plans the interrupts of receive queues and says whether they can be moved.
-func (p *Plan) irqs(n *NIC, profile boards.NIC, irqbalance int, receive CPUs) bool {
+// irqs plans the interrupts of receive queues and says whether they can be moved. stays is why
+// they cannot, if that is known before; first is the number of queues planned before these.
+func (p *Plan) irqs(n *NIC, stays string, irqbalance, first int) bool {
+	receive := p.Assign.Receive
 	about := n.Name + " irqs"
 	switch {
 	case len(n.IRQs) == 0:
 		p.note(about, "%s", cmp.Or(n.IRQsWhy, "it has none of its own"))
 		return false
-	case profile.IRQsMove == "no":
-		p.note(about, "the profile says that this board's do not move")
+	case stays != "":
+		p.note(about, "%s", stays)
 		return false
 	case irqbalance != 0:
 		p.note(about, "irqbalance (process %d) would move them back: stop it, or ban them there (IRQBALANCE_BANNED_CPULIST)", irqbalance)
@@ -236,8 +246,8 @@ func (p *Plan) irqs(n *NIC, profile boards.NIC, irqbalance int, receive CPUs) bo
 		default:
 			moves = true
 			if len(n.RX) > 1 || !slices.Equal(receive, p.Assign.Loop) {
-				cpu := receive[queue%len(receive)]
-				p.change(target, irq.Affinity.List(), strconv.Itoa(cpu), Safe, "%s goes to CPU %d, one of those that receive, and off the loop's %s", irq.Name, cpu, p.Assign.Loop)
+				cpu := receive[(first+queue)%len(receive)]
+				p.change(target, irq.Affinity.List(), strconv.Itoa(cpu), Safe, "%s goes to CPU %d, one of those that receive, and off the loop's CPU %s", irq.Name, cpu, p.Assign.Loop)
 			} else {
 				p.note(target.String(), "one queue and %d CPUs: nothing to gain", len(receive))
 			}

@@ -115,6 +115,23 @@ func TestAPinnedInterruptIsExplainedAndSoftwareStepsIn(t *testing.T) {
 	}
 }
 
+func TestPortsWithOneQueueTakeTurns(t *testing.T) {
+	f := machine([]int{0xd08, 0xd08, 0xd08, 0xd08}, []int{0, 0, 0, 0}, 1)
+	second := f.NICs.Value[0]
+	second.Name, second.Bus = "eth1", "0002:01:00.0"
+	second.IRQs = []hal.IRQ{{Number: 50, Name: "eth1", Affinity: hal.CPUs{0}}}
+	f.NICs.Value = append(f.NICs.Value, second)
+	got := map[string]bool{}
+	for _, c := range hal.MakePlan(f, generic, "", hal.Options{}).Changes {
+		if c.Target.Kind == hal.IRQAffinity {
+			got[c.Want] = true
+		}
+	}
+	if len(got) != 2 {
+		t.Errorf("both interrupts go to %v", got)
+	}
+}
+
 func TestQueuesAreSetOnlyWhenAskedFor(t *testing.T) {
 	f := machine([]int{0xd08, 0xd08, 0xd08, 0xd08}, []int{0, 0, 0, 0}, 1)
 	for _, asked := range []bool{false, true} {
