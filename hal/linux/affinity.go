@@ -75,7 +75,9 @@ func CurrentCPU() (int, error) {
 }
 
 // Incoming receives up to n datagrams until the deadline and counts the CPUs on which the kernel
-// took them in (SO_INCOMING_CPU, man 7 socket). It may return fewer than n, and none.
+// took them in (SO_INCOMING_CPU, man 7 socket). It may return fewer than n, and none. c is
+// connected: for others the kernel keeps no CPU (net/ipv4/udp.c, __udp_queue_rcv_skb). The CPU is
+// that of the packet that came in last, so c should be new after a change.
 func Incoming(ctx context.Context, c *net.UDPConn, n int, deadline time.Time) (map[int]int, error) {
 	raw, err := c.SyscallConn()
 	if err != nil {
@@ -89,7 +91,7 @@ func Incoming(ctx context.Context, c *net.UDPConn, n int, deadline time.Time) (m
 	seen := map[int]int{}
 	buf := make([]byte, 64<<10)
 	for range n {
-		if _, _, err := c.ReadFromUDPAddrPort(buf); err != nil {
+		if _, err := c.Read(buf); err != nil {
 			var ne net.Error
 			if errors.As(err, &ne) && ne.Timeout() {
 				break
@@ -100,6 +102,9 @@ func Incoming(ctx context.Context, c *net.UDPConn, n int, deadline time.Time) (m
 		var e error
 		if err := raw.Control(func(fd uintptr) { cpu, e = unix.GetsockoptInt(int(fd), unix.SOL_SOCKET, unix.SO_INCOMING_CPU) }); err != nil || e != nil {
 			return seen, fmt.Errorf("linux: incoming: %w", errors.Join(err, e))
+		}
+		if cpu < 0 {
+			return nil, fmt.Errorf("linux: incoming: the socket is not connected: %w", errors.ErrUnsupported)
 		}
 		seen[cpu]++
 	}
