@@ -30,10 +30,8 @@ func (b *Board) Check() error {
 			return bad("match.compatible", "%q is not vendor,board with at most a * at its end", c)
 		}
 	}
-	for _, d := range b.Match.DMI {
-		if d == (DMI{}) {
-			return bad("match.dmi", "an entry with all fields empty")
-		}
+	if slices.Contains(b.Match.DMI, (DMI{})) {
+		return bad("match.dmi", "an entry with all fields empty")
 	}
 	for name, c := range b.CPU {
 		if c.Implementer < 1 || c.Implementer > 0xff || c.Part < 1 || c.Part > 0xfff || c.Count < 1 || c.Count > 1024 || c.Capacity < 0 || c.Capacity > 1024 {

@@ -134,11 +134,12 @@ func (c CPUs) Mask() string {
 		words[n/32] |= 1 << (n % 32)
 	}
 	slices.Reverse(words)
-	w := strconv.FormatUint(uint64(words[0]), 16)
+	var w strings.Builder
+	w.WriteString(strconv.FormatUint(uint64(words[0]), 16))
 	for _, bits := range words[1:] {
-		w += fmt.Sprintf(",%08x", bits)
+		fmt.Fprintf(&w, ",%08x", bits)
 	}
-	return w
+	return w.String()
 }
 
 // Has says whether n is in the set.

@@ -115,11 +115,11 @@ func (t *tree) cpus(b *boards.Board) hal.CPUs {
 
 // ports makes the interfaces and /proc/interrupts.
 func (t *tree) ports(b *boards.Board, cpus hal.CPUs, queues int) {
-	interrupts := ""
+	var interrupts strings.Builder
 	for _, c := range cpus {
-		interrupts += fmt.Sprintf(" CPU%d", c)
+		fmt.Fprintf(&interrupts, " CPU%d", c)
 	}
-	interrupts += "\n"
+	interrupts.WriteString("\n")
 	irq := 40
 	for i, name := range slices.Sorted(maps.Keys(b.NIC)) {
 		n := b.NIC[name]
@@ -161,16 +161,16 @@ func (t *tree) ports(b *boards.Board, cpus hal.CPUs, queues int) {
 				action = fmt.Sprintf("virtio0-input.%d", q)
 				t.files[fmt.Sprintf("%s/msi_irqs/%d", parent, irq)] = "msix"
 			}
-			interrupts += fmt.Sprintf("%3d:", irq)
+			fmt.Fprintf(&interrupts, "%3d:", irq)
 			for range cpus {
-				interrupts += " 0"
+				interrupts.WriteString(" 0")
 			}
-			interrupts += fmt.Sprintf(" GICv3 %d Level %s\n", irq+32, action)
+			fmt.Fprintf(&interrupts, " GICv3 %d Level %s\n", irq+32, action)
 			t.files[fmt.Sprintf("proc/irq/%d/smp_affinity_list", irq)] = cpus.List()
 			t.files[fmt.Sprintf("proc/irq/%d/effective_affinity_list", irq)] = "0"
 			irq++
 		}
 	}
-	t.files["proc/interrupts"] = strings.TrimSuffix(interrupts, "\n")
+	t.files["proc/interrupts"] = strings.TrimSuffix(interrupts.String(), "\n")
 	t.files["sys/class/net/"] = ""
 }

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"strconv"
 	"strings"
+	"syscall"
 	"time"
 
 	"github.com/holdfast-edge/holdfast/hal"
@@ -107,6 +108,10 @@ func (p *Port) Write(_ context.Context, t hal.Target, v string) error {
 		v = c.Mask()
 	}
 	if err := p.root.write(name, v); err != nil {
+		if t.Kind == hal.IRQAffinity && (errors.Is(err, syscall.EPERM) || errors.Is(err, syscall.EIO)) && !errors.Is(err, syscall.EACCES) {
+			// irq_can_set_affinity_usr is false (kernel/irq/manage.c): managed, per-CPU, or a chip that cannot.
+			return cannot{fmt.Errorf("linux: write %s: the kernel keeps this interrupt where it is: %w", t, err)}
+		}
 		return fmt.Errorf("linux: write %s: %w", t, err)
 	}
 	return nil

@@ -293,31 +293,33 @@ func (r *Root) thermal() hal.Answer[[]hal.Thermal] {
 }
 
 func (r *Root) watchdog() hal.Answer[hal.Watchdog] {
-	for _, name := range r.names("sys/class/watchdog") {
-		at := "sys/class/watchdog/" + name + "/"
-		if !r.exists(at + "identity") {
-			return hal.Answer[hal.Watchdog]{Status: hal.Skip("%s: the kernel was built without CONFIG_WATCHDOG_SYSFS, and opening the device would arm it", name)}
-		}
-		return hal.Load(hal.Watchdog{
-			Name:       name,
-			Identity:   r.word(at + "identity"),
-			State:      r.word(at + "state"),
-			TimeoutSec: r.number(at+"timeout", 0),
-			MaxSec:     r.number(at+"max_timeout", 0),
-			NoWayOut:   r.word(at+"nowayout") == "1",
-		})
+	names := r.names("sys/class/watchdog")
+	if len(names) == 0 {
+		return hal.Answer[hal.Watchdog]{Status: hal.Skip("the kernel has no watchdog")}
 	}
-	return hal.Answer[hal.Watchdog]{Status: hal.Skip("the kernel has no watchdog")}
+	at := "sys/class/watchdog/" + names[0] + "/"
+	if !r.exists(at + "identity") {
+		return hal.Answer[hal.Watchdog]{Status: hal.Skip("%s: the kernel was built without CONFIG_WATCHDOG_SYSFS, and opening the device would arm it", names[0])}
+	}
+	return hal.Load(hal.Watchdog{
+		Name:       names[0],
+		Identity:   r.word(at + "identity"),
+		State:      r.word(at + "state"),
+		TimeoutSec: r.number(at+"timeout", 0),
+		MaxSec:     r.number(at+"max_timeout", 0),
+		NoWayOut:   r.word(at+"nowayout") == "1",
+	})
 }
 
 func (r *Root) rtc() hal.Answer[hal.RTC] {
-	for _, name := range r.names("sys/class/rtc") {
-		at := "sys/class/rtc/" + name + "/"
-		c := hal.RTC{Name: name, Driver: r.word(at + "name")}
-		if sec, err := strconv.ParseInt(r.word(at+"since_epoch"), 10, 48); err == nil {
-			c.Time = time.Unix(sec, 0).UTC()
-		}
-		return hal.Load(c)
+	names := r.names("sys/class/rtc")
+	if len(names) == 0 {
+		return hal.Answer[hal.RTC]{Status: hal.Skip("the kernel has no real-time clock")}
 	}
-	return hal.Answer[hal.RTC]{Status: hal.Skip("the kernel has no real-time clock")}
+	at := "sys/class/rtc/" + names[0] + "/"
+	c := hal.RTC{Name: names[0], Driver: r.word(at + "name")}
+	if sec, err := strconv.ParseInt(r.word(at+"since_epoch"), 10, 48); err == nil {
+		c.Time = time.Unix(sec, 0).UTC()
+	}
+	return hal.Load(c)
 }

@@ -23,8 +23,14 @@ const fileBytesMax = 4 << 20
 // entriesMax bounds one directory.
 const entriesMax = 1 << 16
 
+// cannot is an error that is errors.ErrUnsupported and says only why.
+type cannot struct{ error }
+
+func (cannot) Is(target error) bool { return target == errors.ErrUnsupported }
+func (c cannot) Unwrap() error      { return c.error }
+
 // errLive says that a question can be put only to a running kernel.
-var errLive = fmt.Errorf("a tree of files, not a running kernel: %w", errors.ErrUnsupported)
+var errLive = cannot{errors.New("a tree of files, not a running kernel")}
 
 // Root is the machine below a directory. It is safe for use by several goroutines.
 type Root struct {
