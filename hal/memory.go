@@ -3,6 +3,7 @@ package hal
 import (
 	"errors"
 	"fmt"
+	"strconv"
 	"strings"
 	"syscall"
 )
@@ -29,8 +30,8 @@ type Region struct {
 
 // Advice is one step towards a pattern.
 type Advice struct {
-	Call   string // madvise, fadvise, read-ahead
-	Value  string // sequential, random, hugepage, noreuse...; KiB for read-ahead
+	Call   string // madvise, fadvise
+	Value  string // sequential, random, hugepage, noreuse...
 	Reason string
 }
 
@@ -38,10 +39,9 @@ type Advice struct {
 // 16 KiB pages it is 32 MiB, and then the kernel's answer decides.
 const hugePageBytes = 2 << 20
 
-// Advices says which steps a pattern means for a region, and what it cannot mean.
-func Advices(p Pattern, r Region, m *Memory) ([]Advice, []Note) {
-	var steps []Advice
-	var notes []Note
+// Advices says which steps a pattern means for a region, which changes of the whole machine it
+// would take (they belong into a plan, which can be undone), and what it cannot mean.
+func Advices(p Pattern, r Region, m *Memory) (steps []Advice, changes []Change, notes []Note) {
 	type step struct{ mem, file, why string }
 	does := map[Pattern]step{
 		Sequential: {"sequential", "sequential", "the kernel reads ahead twice as far and drops pages behind"},
@@ -51,7 +51,7 @@ func Advices(p Pattern, r Region, m *Memory) ([]Advice, []Note) {
 	}
 	s, ok := does[p]
 	if !ok {
-		return nil, []Note{{string(p), "is no pattern"}}
+		return nil, nil, []Note{{string(p), "is no pattern"}}
 	}
 	if len(r.Mem) > 0 {
 		steps = append(steps, Advice{"madvise", s.mem, s.why})
@@ -60,18 +60,24 @@ func Advices(p Pattern, r Region, m *Memory) ([]Advice, []Note) {
 			notes = append(notes, Note{"huge pages", "memory used once pays for clearing them and does not get it back"})
 		case len(r.Mem) < hugePageBytes:
 			notes = append(notes, Note{"huge pages", fmt.Sprintf("%d bytes are less than one", len(r.Mem))})
-		case m.THP == "never" || m.THP == "":
-			notes = append(notes, Note{"huge pages", "the kernel has transparent huge pages off"})
+		case m.THP == "":
+			notes = append(notes, Note{"huge pages", "the kernel has no transparent ones"})
 		default:
-			steps = append(steps, Advice{"madvise", "hugepage", "a large table misses the TLB less: random gather took half the time"})
+			const why = "a large table misses the TLB less: random gather took half the time"
+			steps = append(steps, Advice{"madvise", "hugepage", why})
+			if m.THP == "never" {
+				changes = append(changes, Change{Target{Kind: THP}, m.THP, "madvise", why, Safe})
+			}
 		}
 	}
 	if r.File != 0 {
 		steps = append(steps, Advice{"fadvise", s.file, s.why})
 	}
-	if r.Block != "" {
+	for _, b := range m.Blocks {
 		kib := map[Pattern]string{Sequential: "1024", Once: "1024", Random: "16", Strided: "16"}[p]
-		steps = append(steps, Advice{"read-ahead", kib, s.why})
+		if old := strconv.Itoa(b.ReadAheadKiB); b.Name == r.Block && old != kib {
+			changes = append(changes, Change{Target{Kind: ReadAhead, Name: b.Name}, old, kib, s.why, Safe})
+		}
 	}
 	notes = append(notes, Note{"layout", map[Pattern]string{
 		Sequential: "keep records in columns: the prefetcher follows a column",
@@ -79,7 +85,7 @@ func Advices(p Pattern, r Region, m *Memory) ([]Advice, []Note) {
 		Strided:    "turn the stride into a column: no prefetcher follows steps over a page's end",
 		Once:       "stream it in blocks that fit the second cache",
 	}[p]})
-	return steps, notes
+	return steps, changes, notes
 }
 
 // AdviseOutcome is what became of one step.
@@ -95,10 +101,11 @@ type Adviser interface {
 	Advise(r Region, a Advice) error
 }
 
-// Advise carries out a pattern for a region and answers for every step. The kernel gives no way
-// to see what became of a hint, so what it took is AcceptedUnverified.
-func Advise(port Adviser, p Pattern, r Region, m *Memory, cpu *CPU) ([]AdviseOutcome, []Note) {
-	steps, notes := Advices(p, r, m)
+// Advise carries out a pattern's steps for a region and answers for each; the changes that
+// Advices names are the caller's to plan. The kernel gives no way to see what became of a hint,
+// so what it took is AcceptedUnverified. The hardware prefetcher's switch is answered for too.
+func Advise(port Adviser, p Pattern, r Region, m *Memory, cpu *CPU) []AdviseOutcome {
+	steps, _, _ := Advices(p, r, m)
 	out := make([]AdviseOutcome, 0, len(steps)+1)
 	for _, a := range steps {
 		o := AdviseOutcome{Advice: a, Result: AcceptedUnverified, Why: "a hint: the kernel does not say what it made of it"}
@@ -111,7 +118,7 @@ func Advise(port Adviser, p Pattern, r Region, m *Memory, cpu *CPU) ([]AdviseOut
 		}
 		out = append(out, o)
 	}
-	return append(out, AdviseOutcome{Advice: Advice{Call: "hardware prefetcher", Value: string(p)}, Result: Unsupported, Why: PrefetcherWhy(cpu)}), notes
+	return append(out, AdviseOutcome{Advice: Advice{Call: "hardware prefetcher", Value: string(p)}, Result: Unsupported, Why: PrefetcherWhy(cpu)})
 }
 
 // PrefetcherWhy says why user space cannot switch this core's hardware prefetcher.

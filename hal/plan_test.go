@@ -195,26 +195,29 @@ type adviser map[string]error
 func (a adviser) Advise(_ hal.Region, s hal.Advice) error { return a[s.Value] }
 
 func TestAPatternBecomesAdviceAndTheHardwareSwitchIsRefusedWithAReason(t *testing.T) {
-	mem := &hal.Memory{THP: "madvise"}
+	mem := &hal.Memory{THP: "never", Blocks: []hal.Block{{Name: "sda", ReadAheadKiB: 128}, {Name: "mmcblk0", ReadAheadKiB: 128}}}
 	region := hal.Region{Mem: make([]byte, 4<<20), File: 3, Block: "mmcblk0"}
 	for p, want := range map[hal.Pattern]string{
-		hal.Sequential: "madvise sequential, madvise hugepage, fadvise sequential, read-ahead 1024",
-		hal.Random:     "madvise random, madvise hugepage, fadvise random, read-ahead 16",
-		hal.Strided:    "madvise normal, madvise hugepage, fadvise random, read-ahead 16",
-		hal.Once:       "madvise sequential, fadvise noreuse, read-ahead 1024",
+		hal.Sequential: "madvise sequential, madvise hugepage, fadvise sequential, thp never -> madvise, mmcblk0 read-ahead 128 -> 1024",
+		hal.Random:     "madvise random, madvise hugepage, fadvise random, thp never -> madvise, mmcblk0 read-ahead 128 -> 16",
+		hal.Strided:    "madvise normal, madvise hugepage, fadvise random, thp never -> madvise, mmcblk0 read-ahead 128 -> 16",
+		hal.Once:       "madvise sequential, fadvise noreuse, mmcblk0 read-ahead 128 -> 1024",
 		"sideways":     "",
 	} {
-		steps, notes := hal.Advices(p, region, mem)
+		steps, changes, notes := hal.Advices(p, region, mem)
 		var got []string
 		for _, s := range steps {
 			got = append(got, s.Call+" "+s.Value)
+		}
+		for _, c := range changes {
+			got = append(got, c.Target.String()+" "+c.Old+" -> "+c.Want)
 		}
 		if strings.Join(got, ", ") != want || len(notes) == 0 {
 			t.Errorf("%s: %v (%v), want %s", p, got, notes, want)
 		}
 	}
-	out, _ := hal.Advise(adviser{"hugepage": syscall.EINVAL, "random": errors.New("broken")}, hal.Random, region, mem, &hal.CPU{MIDR: hal.NewMIDR(0x41, 0xd08)})
-	want := []hal.Result{hal.FailedTo, hal.Unsupported, hal.FailedTo, hal.AcceptedUnverified, hal.Unsupported}
+	out := hal.Advise(adviser{"hugepage": syscall.EINVAL, "random": errors.New("broken")}, hal.Random, region, mem, &hal.CPU{MIDR: hal.NewMIDR(0x41, 0xd08)})
+	want := []hal.Result{hal.FailedTo, hal.Unsupported, hal.FailedTo, hal.Unsupported}
 	for i, o := range out {
 		if o.Result != want[i] || o.Why == "" {
 			t.Errorf("%+v, want %s", o, want[i])

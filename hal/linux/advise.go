@@ -1,7 +1,6 @@
 package linux
 
 import (
-	"context"
 	"errors"
 	"fmt"
 	"unsafe"
@@ -22,8 +21,7 @@ var fadvice = map[string]int{
 
 var _ hal.Adviser = (*Port)(nil)
 
-// Advise is hal.Adviser's: madvise(2), posix_fadvise(2), or the device's read_ahead_kb. The last
-// is the machine's: who wants it undone puts it into a plan.
+// Advise is hal.Adviser's: madvise(2) or posix_fadvise(2).
 func (p *Port) Advise(r hal.Region, a hal.Advice) error {
 	var err error
 	switch a.Call {
@@ -39,8 +37,6 @@ func (p *Port) Advise(r hal.Region, a hal.Advice) error {
 			return fmt.Errorf("linux: fadvise %s: %w", a.Value, errors.ErrUnsupported)
 		}
 		err = unix.Fadvise(int(r.File), 0, r.Length, advice)
-	case "read-ahead":
-		return p.Write(context.Background(), hal.Target{Kind: hal.ReadAhead, Name: r.Block}, a.Value)
 	default:
 		return fmt.Errorf("linux: %s: %w", a.Call, errors.ErrUnsupported)
 	}

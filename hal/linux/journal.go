@@ -8,6 +8,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"strings"
 
 	"github.com/holdfast-edge/holdfast/hal"
 )
@@ -18,7 +19,16 @@ const journalBytesMax = 1 << 20
 // Journal is hal.Journal in a directory: open.json while a plan is open, committed.json after.
 // Each file is written whole under another name, synced, renamed, and the directory synced, so
 // that a power cut leaves the old one or the new one.
-type Journal struct{ dir string }
+//
+// What the kernel was told ends with it, and after a start an interrupt's number may be another
+// device's. So a file says for which start of the machine it holds, and one of another is empty.
+type Journal struct{ dir, boot string }
+
+// page is a journal's file.
+type page struct {
+	Boot    string      `json:"boot"` // /proc/sys/kernel/random/boot_id
+	Entries []hal.Entry `json:"entries"`
+}
 
 var _ hal.Journal = Journal{}
 
@@ -27,7 +37,11 @@ func NewJournal(dir string) (Journal, error) {
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return Journal{}, fmt.Errorf("linux: journal: %w", err)
 	}
-	return Journal{dir}, nil
+	boot, err := os.ReadFile("/proc/sys/kernel/random/boot_id")
+	if err != nil {
+		return Journal{}, fmt.Errorf("linux: journal: %w", err)
+	}
+	return Journal{dir, strings.TrimSpace(string(boot))}, nil
 }
 
 func (j Journal) open() string      { return filepath.Join(j.dir, "open.json") }
@@ -37,10 +51,10 @@ func (j Journal) committed() string { return filepath.Join(j.dir, "committed.jso
 func (j Journal) Begin(old []hal.Entry) error { return j.save(j.open(), old) }
 
 // Pending is hal.Journal's.
-func (j Journal) Pending() ([]hal.Entry, error) { return load(j.open()) }
+func (j Journal) Pending() ([]hal.Entry, error) { return j.load(j.open()) }
 
 // Committed is hal.Journal's.
-func (j Journal) Committed() ([]hal.Entry, error) { return load(j.committed()) }
+func (j Journal) Committed() ([]hal.Entry, error) { return j.load(j.committed()) }
 
 // Commit is hal.Journal's. A crash between its two steps leaves the plan open, and Recover then
 // puts back what was about to be committed.
@@ -81,7 +95,7 @@ func (j Journal) Clear() error {
 }
 
 func (j Journal) save(name string, entries []hal.Entry) error {
-	b, err := json.Marshal(entries)
+	b, err := json.Marshal(page{j.boot, entries})
 	if err != nil {
 		return fmt.Errorf("linux: journal: %w", err)
 	}
@@ -117,8 +131,8 @@ func (j Journal) sync() error {
 	return nil
 }
 
-// load reads a file of entries; nil when there is none.
-func load(name string) ([]hal.Entry, error) {
+// load reads a file's entries; nil when there is none, or none of this start of the machine.
+func (j Journal) load(name string) ([]hal.Entry, error) {
 	f, err := os.Open(name)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, nil
@@ -131,12 +145,18 @@ func load(name string) ([]hal.Entry, error) {
 	if err != nil {
 		return nil, fmt.Errorf("linux: journal: %w", err)
 	}
-	entries := []hal.Entry{}
+	p := page{Entries: []hal.Entry{}}
 	if len(b) > journalBytesMax {
 		return nil, fmt.Errorf("linux: journal: %s: %w: over %d bytes", filepath.Base(name), hal.ErrFormat, journalBytesMax)
 	}
-	if err := json.Unmarshal(b, &entries); err != nil {
+	if err := json.Unmarshal(b, &p); err != nil {
 		return nil, fmt.Errorf("linux: journal: %s: %w: %w", filepath.Base(name), hal.ErrFormat, err)
 	}
-	return entries, nil
+	if p.Boot == "" {
+		return nil, fmt.Errorf("linux: journal: %s: %w: no boot", filepath.Base(name), hal.ErrFormat)
+	}
+	if p.Boot != j.boot {
+		return nil, nil
+	}
+	return p.Entries, nil
 }

@@ -444,6 +444,38 @@ func TestALinkThatGoesAndComesIsTold(t *testing.T) {
 	expect(hal.Event{Kind: "link-down", Name: "hf0"})
 	ip(t, "link", "set", "hf0", "up")
 	expect(hal.Event{Kind: "link-up", Name: "hf0"})
+
+	// What a plan set is lost with the link; the event says when to apply it again.
+	r := open(t, "/")
+	port := linux.NewPort(r)
+	port.Settle = time.Millisecond
+	plan := &hal.Plan{Changes: []hal.Change{{Target: hal.Target{Kind: hal.RPSCPUs, Name: "hf0"}, Want: "0"}}}
+	j, err := linux.NewJournal(t.TempDir())
+	if err != nil {
+		t.Fatal(err)
+	}
+	apply := func(changes []hal.Change) {
+		t.Helper()
+		if report, err := hal.Apply(ctx, port, &hal.Plan{Changes: changes}, j, nil); err != nil || !report.Committed {
+			t.Fatalf("%+v, %v", report, err)
+		}
+	}
+	apply(plan.Changes)
+	ip(t, "link", "del", "hf0")
+	expect(hal.Event{Kind: "link-gone", Name: "hf0"})
+	if d := plan.Drift(ctx, port); d != nil {
+		t.Errorf("with the link gone: %v", d)
+	}
+	veth(t, 1)
+	expect(hal.Event{Kind: "link-up", Name: "hf0"})
+	d := plan.Drift(ctx, port)
+	if len(d) != 1 {
+		t.Fatalf("after it came back: %v", d)
+	}
+	apply(d)
+	if d := plan.Drift(ctx, port); d != nil {
+		t.Errorf("applied again: %v", d)
+	}
 	ip(t, "link", "del", "hf0")
 	expect(hal.Event{Kind: "link-gone", Name: "hf0"})
 	expect(hal.Event{Kind: "device-remove", Name: "hf0"})
@@ -539,7 +571,7 @@ func TestTheKernelTakesAdvice(t *testing.T) {
 	r := open(t, "/")
 	facts := r.Probe()
 	for _, p := range []hal.Pattern{hal.Sequential, hal.Random, hal.Strided, hal.Once} {
-		out, notes := hal.Advise(linux.NewPort(r), p, hal.Region{Mem: mem, File: f.Fd()}, &facts.Memory.Value, &facts.Topology.Value.CPUs[0])
+		out := hal.Advise(linux.NewPort(r), p, hal.Region{Mem: mem, File: f.Fd()}, &facts.Memory.Value, &facts.Topology.Value.CPUs[0])
 		for _, o := range out[:len(out)-1] {
 			if o.Result != hal.AcceptedUnverified && o.Result != hal.Unsupported {
 				t.Errorf("%s: %+v", p, o)
@@ -548,10 +580,10 @@ func TestTheKernelTakesAdvice(t *testing.T) {
 		if last := out[len(out)-1]; last.Result != hal.Unsupported || last.Why == "" {
 			t.Errorf("%s: the hardware's switch: %+v", p, last)
 		}
-		t.Logf("%s: %+v %v", p, out, notes)
+		t.Logf("%s: %+v", p, out)
 	}
 	// Advice about memory that is not there is refused with the kernel's errno.
-	out, _ := hal.Advise(linux.NewPort(r), hal.Random, hal.Region{File: 1 << 20}, &facts.Memory.Value, &facts.Topology.Value.CPUs[0])
+	out := hal.Advise(linux.NewPort(r), hal.Random, hal.Region{File: 1 << 20}, &facts.Memory.Value, &facts.Topology.Value.CPUs[0])
 	if out[0].Result != hal.FailedTo || out[0].Errno != unix.EBADF {
 		t.Errorf("a file that is not open: %+v", out[0])
 	}

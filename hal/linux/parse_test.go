@@ -193,7 +193,7 @@ func TestTheJournalSurvivesAndRefusesDamage(t *testing.T) {
 	if c, err := j.Committed(); c != nil || err != nil {
 		t.Errorf("cleared: %v, %v", c, err)
 	}
-	for _, damage := range []string{"", "[", "{}", "[{\"target\":1}]", strings.Repeat(" ", 2<<20)} {
+	for _, damage := range []string{"", "[", "{}", "{\"boot\":\"x\",\"entries\":[{\"target\":1}]}", strings.Repeat(" ", 2<<20)} {
 		if err := os.WriteFile(filepath.Join(dir, "open.json"), []byte(damage), 0o600); err != nil {
 			t.Fatal(err)
 		}
@@ -203,6 +203,36 @@ func TestTheJournalSurvivesAndRefusesDamage(t *testing.T) {
 		if _, err := hal.Apply(t.Context(), &haltest.Port{}, &hal.Plan{}, j, nil); err == nil {
 			t.Errorf("%.10q: a plan was applied over it", damage)
 		}
+	}
+}
+
+// After a restart of the machine its interrupts may have other numbers: old values would go to
+// other devices.
+func TestAJournalOfAnotherBootIsEmpty(t *testing.T) {
+	dir := t.TempDir()
+	j, err := linux.NewJournal(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := j.Begin([]hal.Entry{{Target: hal.Target{Kind: hal.THP}, Old: "always"}}); err != nil {
+		t.Fatal(err)
+	}
+	name := filepath.Join(dir, "open.json")
+	text, err := os.ReadFile(name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	boot, err := os.ReadFile("/proc/sys/kernel/random/boot_id")
+	if err != nil || !strings.Contains(string(text), strings.TrimSpace(string(boot))) {
+		t.Fatalf("the file does not name this boot: %s, %v", text, err)
+	}
+	other := strings.ReplaceAll(string(text), strings.TrimSpace(string(boot)), "00000000-0000-4000-8000-000000000000")
+	if err := os.WriteFile(name, []byte(other), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	port := &haltest.Port{Values: map[hal.Target]string{{Kind: hal.THP}: "never"}}
+	if old, err := hal.Recover(t.Context(), port, j); old != nil || err != nil || len(port.Written) != 0 {
+		t.Errorf("recovered %v, %v, written %v", old, err, port.Written)
 	}
 }
 

@@ -247,6 +247,61 @@ func TestTheTopologyIsWhatLscpuSees(t *testing.T) {
 	}
 }
 
+// The oracle is hwloc's lstopo, run on the same trees: which CPUs make up each cluster.
+func TestTheClustersAreWhatLstopoSees(t *testing.T) {
+	archives := machines(t)
+	files, err := filepath.Glob("testdata/machines/*.lstopo")
+	if err != nil || len(files) == 0 {
+		t.Fatal(files, err)
+	}
+	for _, file := range files {
+		text, err := os.ReadFile(file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		name := strings.TrimSuffix(filepath.Base(file), ".lstopo")
+		var want []string
+		var cluster hal.CPUs
+		pus := 0
+		for line := range strings.Lines(string(text) + "(Cluster)") {
+			if strings.Contains(line, "(Cluster)") && cluster != nil {
+				want = append(want, hal.NewCPUs(cluster...).List())
+				cluster = nil
+			}
+			if strings.Contains(line, "(Cluster)") {
+				cluster = hal.CPUs{}
+			}
+			if _, number, ok := strings.Cut(line, "PU L#"); ok {
+				_, number, _ = strings.Cut(number, "(P#")
+				id, err := strconv.Atoi(strings.TrimRight(number, ")\n"))
+				if err != nil {
+					t.Fatal(line, err)
+				}
+				if pus++; cluster != nil {
+					cluster = append(cluster, id)
+				}
+			}
+		}
+		topo := open(t, play(t, archives[name])).Probe().Topology.Value
+		sets := map[[2]int]hal.CPUs{}
+		for _, c := range topo.CPUs {
+			if c.Cluster >= 0 {
+				sets[[2]int{c.Package, c.Cluster}] = append(sets[[2]int{c.Package, c.Cluster}], c.ID)
+			}
+		}
+		var got []string
+		for _, cpus := range sets {
+			got = append(got, cpus.List())
+		}
+		slices.Sort(got)
+		slices.Sort(want)
+		if !slices.Equal(got, want) || pus != len(topo.Online()) || topo.Clusters != len(want) {
+			t.Errorf("%s: %d CPUs in clusters %v, lstopo has %d in %v", name, len(topo.Online()), got, pus, want)
+		}
+		t.Logf("%s: %d CPUs, %d clusters", name, pus, len(want))
+	}
+}
+
 func TestARecordedMachineAnswersAsItDidAndKeepsItsSecrets(t *testing.T) {
 	b := profiles(t)[0]
 	for _, p := range profiles(t) {
