@@ -100,6 +100,11 @@ func MakePlan(f *Facts, b *boards.Board, why string, o Options) Plan {
 	}
 	topo := &f.Topology.Value
 	p.Assign = assign(topo, b, max(1, o.Loops))
+	for _, cpu := range p.Assign.Loop {
+		if others := topo.CPU(cpu).Threads.Without(p.Assign.Loop); len(others) > 0 && len(p.Assign.Loop) < len(topo.Online()) {
+			p.note(fmt.Sprintf("loop on CPU %d", cpu), "it shares its core with CPU %s: whatever runs there slows it", others)
+		}
+	}
 	if f.NICs.State != Loaded {
 		p.note("network", "the interfaces are not known: %s", f.NICs.Why)
 		return p
@@ -157,15 +162,29 @@ func assign(t *Topology, b *boards.Board, loops int) Assignment {
 	loops = min(loops, max(1, len(candidates)/2))
 	loop := NewCPUs(candidates[:loops]...)
 
-	keep := keepFrom.Without(loop)
+	// What the operator isolated and no loop took stays idle, as ordered.
+	var idle CPUs
+	for _, c := range t.CPUs {
+		if c.Isolated && !loop.Has(c.ID) {
+			idle = append(idle, c.ID)
+		}
+	}
+	if shared := online.Without(loop).Without(idle); len(shared) == 0 {
+		idle = nil
+	}
+	keep := keepFrom.Without(loop).Without(idle)
 	if slices.Equal(keepFrom, receiveFrom) { // alike cores: a quarter, at least one, keeps house
-		keep = keep[:max(1, len(keepFrom)/4)]
+		keep = keep[:min(len(keep), max(1, len(keepFrom)/4))]
 	}
-	receive := receiveFrom.Without(loop).Without(keep)
+	receive := receiveFrom.Without(loop).Without(idle).Without(keep)
+	rest := online.Without(loop).Without(idle).Without(receive)
 	if len(receive) == 0 {
-		receive = keep
+		receive = rest
 	}
-	keep = NewCPUs(append(slices.Clone(keep), online.Without(loop).Without(receive)...)...)
+	keep = rest
+	if len(keep) == 0 {
+		keep = receive
+	}
 	var says []string
 	for _, c := range classes {
 		what := fmt.Sprintf("%d %s", len(c.CPUs), c.Name)
@@ -214,7 +233,7 @@ func (p *Plan) channels(n *NIC, receive CPUs, o Options) {
 		} else {
 			w.RX, w.TX = min(want, c.RXMax), min(want, c.TXMax)
 		}
-		p.change(about, c.String(), w.String(), Risky, "one queue for each of the %d receive CPUs", want)
+		p.change(about, c.String(), w.String(), Risky, "one queue for each of the %d receive CPUs; plan again after it, the new queues bring interrupts", want)
 	}
 }
 

@@ -88,6 +88,23 @@ func TestAnIsolatedCPUIsTheLoops(t *testing.T) {
 	if a := hal.MakePlan(f, generic, "", hal.Options{}).Assign; a.Loop.List() != "1" || a.Receive.Has(3) || a.Housekeeping.Has(3) {
 		t.Errorf("%+v", a)
 	}
+	f = machine([]int{0xd08, 0xd08, 0xd08, 0xd08}, []int{0, 0, 0, 0}, 1)
+	for i := range f.Topology.Value.CPUs {
+		f.Topology.Value.CPUs[i].Isolated = i >= 2
+	}
+	if a := hal.MakePlan(f, generic, "", hal.Options{}).Assign; a.Loop.List() != "3" || a.Receive.Has(2) || a.Housekeeping.Has(2) || len(a.Receive) == 0 || len(a.Housekeeping) == 0 {
+		t.Errorf("an isolated CPU that no loop took was given work: %+v", a)
+	}
+}
+
+func TestALoopThatSharesItsCoreIsTold(t *testing.T) {
+	f := machine([]int{0, 0, 0, 0}, []int{0, 0, 0, 0}, 1)
+	for i := range f.Topology.Value.CPUs {
+		f.Topology.Value.CPUs[i].Threads = hal.NewCPUs(i%2, i%2+2)
+	}
+	if p := hal.MakePlan(f, generic, "", hal.Options{}); !strings.Contains(p.String(), "loop on CPU 3: it shares its core with CPU 1") {
+		t.Error(p.String())
+	}
 }
 
 func TestIrqbalanceIsNamedAndItsInterruptsAreLeftAlone(t *testing.T) {

@@ -79,6 +79,7 @@ func (r *Root) nic(name string) hal.NIC {
 	}
 	for _, q := range r.names(at + "queues") {
 		dir := at + "queues/" + q + "/"
+		r.trace(dir) // it counts although nothing may be readable in it
 		switch {
 		case strings.HasPrefix(q, "rx-"):
 			var rx hal.RX

@@ -116,6 +116,8 @@ func FuzzProbe(f *testing.F) {
 		f.Fatal(err)
 	}
 	f.Add("0-1", "0x00000000410fd083", interrupts, []byte("a,b\x00"), "1", "[x]")
+	f.Add("0-8191", "0x0", " CPU8191\n1: 1", []byte{0}, "9223372036854775807", "vendor_id : x\nMemTotal: 1 kB")
+	f.Add("0", "", "", []byte(nil), "-1", "MemTotal: 1 kB\nprocessor : 99999999\nCPU implementer : 0x41")
 	dir := f.TempDir()
 	if err := haltest.Play(haltest.Tree(&bs[0], 1), dir); err != nil {
 		f.Fatal(err)

@@ -234,7 +234,7 @@ func (r *Root) memory() hal.Answer[hal.Memory] {
 		m.PageBytes = os.Getpagesize()
 	} else if pmd := r.number(thp+"hpage_pmd_size", 0); pmd > 0 {
 		// One page of entries of 8 bytes: a huge page is page * page/8.
-		for m.PageBytes = 4096; m.PageBytes*m.PageBytes/8 < pmd; {
+		for m.PageBytes = 4096; m.PageBytes*m.PageBytes/8 < pmd && m.PageBytes < 64<<10; { // arm64 knows 4, 16 and 64 KiB
 			m.PageBytes *= 2
 		}
 	}
