@@ -75,8 +75,13 @@ func ip(t *testing.T, args ...string) {
 // pid is a process there.
 func veth(t *testing.T, queues int) (pid int) {
 	t.Helper()
-	other := exec.CommandContext(t.Context(), "sleep", "60")
-	other.SysProcAttr = &syscall.SysProcAttr{Cloneflags: unix.CLONE_NEWNET, Pdeathsig: syscall.SIGKILL}
+	// cat ends when this process does. Pdeathsig would end it earlier: with the thread that
+	// started it, and threads end here (see there).
+	other := exec.CommandContext(t.Context(), "cat")
+	other.SysProcAttr = &syscall.SysProcAttr{Cloneflags: unix.CLONE_NEWNET}
+	if _, err := other.StdinPipe(); err != nil {
+		t.Fatal(err)
+	}
 	if err := other.Start(); err != nil {
 		t.Fatal(err)
 	}
@@ -376,7 +381,6 @@ func TestAfterKill9EverythingIsPutBack(t *testing.T) {
 		dir := filepath.Join(t.TempDir(), "journal")
 		cmd := exec.CommandContext(t.Context(), "/proc/self/exe", "-test.run", "^"+t.Name()+"$", "-test.v")
 		cmd.Env = append(os.Environ(), victimEnv+"="+dir, haltEnv+"="+halt)
-		cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
 		out, err := cmd.StdoutPipe()
 		if err != nil {
 			t.Fatal(err)

@@ -160,7 +160,9 @@ func (p *Port) irqEffect(ctx context.Context, irq int, want hal.CPUs) (hal.Resul
 	if err != nil {
 		return hal.FailedTo, err.Error()
 	}
-	moved, elsewhere := uint64(0), ""
+	// The interrupt that was on its way when the value was written may still be served on the old
+	// CPU, and moves the rest (irq_move_pending): one look with strays proves nothing, two do.
+	strays, elsewhere := 0, ""
 	for range p.looks(ctx) {
 		now, err := p.counts(irq)
 		if err != nil {
@@ -177,15 +179,18 @@ func (p *Port) irqEffect(ctx context.Context, irq int, want hal.CPUs) (hal.Resul
 		if here > 0 && len(there) == 0 {
 			return hal.Applied, fmt.Sprintf("%d interrupt(s) came, all on CPU %s", here, want)
 		}
-		if moved += here; len(there) > 0 {
+		if len(there) > 0 {
+			strays++
 			elsewhere = hal.NewCPUs(there...).String()
 		}
 		before = now
 	}
 	effective, err := p.root.cpus(fmt.Sprintf("proc/irq/%d/effective_affinity_list", irq))
 	switch {
-	case elsewhere != "":
+	case strays > 1:
 		return hal.FailedTo, fmt.Sprintf("interrupts still come on CPU %s", elsewhere)
+	case strays == 1 && err == nil && effective.Within(want) && len(effective) > 0:
+		return hal.AcceptedUnverified, fmt.Sprintf("one more came on CPU %s and none since; the kernel says the next goes to CPU %s", elsewhere, effective)
 	case err != nil:
 		return hal.AcceptedUnverified, fmt.Sprintf("no interrupt came in %v, and the kernel does not say where it would go", p.Settle)
 	case len(effective) == 0:

@@ -442,6 +442,45 @@ func TestAStoppedInterruptAndAnEmptyMaskAreNotTakenForDone(t *testing.T) {
 	}
 }
 
+func TestOneStrayInterruptProvesNothing(t *testing.T) {
+	for _, b := range profiles(t) {
+		if b.ID != "raspberry-pi-4" {
+			continue
+		}
+		dir := play(t, haltest.Tree(&b, 1))
+		// The first look after the write sees what was on its way, all later ones nothing new.
+		looks := 0
+		r, err := linux.Open(dir, func(p string) {
+			if p != "proc/interrupts" {
+				return
+			}
+			if looks++; looks == 2 {
+				text := " CPU0 CPU1 CPU2 CPU3\n40: 1 0 0 0 GICv3 72 Level wan\n"
+				if err := os.WriteFile(filepath.Join(dir, p), []byte(text), 0o644); err != nil {
+					t.Error(err)
+				}
+			}
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer r.Close()
+		port := linux.NewPort(r)
+		port.Settle = 100 * time.Millisecond
+		target := hal.Target{Kind: hal.IRQAffinity, Name: "wan", Index: 40}
+		if err := port.Write(t.Context(), target, "2"); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(filepath.Join(dir, "proc/irq/40/effective_affinity_list"), []byte("2\n"), 0o644); err != nil {
+			t.Fatal(err)
+		}
+		result, why := port.Effect(t.Context(), target, "2")
+		if result != hal.AcceptedUnverified || !strings.Contains(why, "one more came on CPU 0") {
+			t.Errorf("%s: %s (%d looks)", result, why, looks)
+		}
+	}
+}
+
 func TestInterruptsThatMoveAreSeenAndThoseThatStayToo(t *testing.T) {
 	for _, b := range profiles(t) {
 		if b.ID != "raspberry-pi-4" {
