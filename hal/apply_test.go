@@ -105,6 +105,21 @@ func TestARiskyFailurePutsEverythingBack(t *testing.T) {
 	}
 }
 
+// A later value may stand on an earlier one: a queue's steering on the number of queues.
+func TestTheLastWriteIsPutBackFirst(t *testing.T) {
+	p := plan()
+	port, j := haltest.NewPort(p), &haltest.Journal{}
+	port.Refuse[ch] = syscall.EINVAL
+	if _, err := hal.Apply(t.Context(), port, p, j, nil); !errors.Is(err, hal.ErrRolledBack) {
+		t.Fatal(err)
+	}
+	got := strings.Join(port.Written, "; ")
+	want := "eth0 irq 41 affinity = 2; eth0 rx-0 rps_cpus = 1-2; eth0 rx-0 rps_cpus = ; eth0 irq 41 affinity = 0-3"
+	if got != want {
+		t.Errorf("written %s, want %s", got, want)
+	}
+}
+
 func TestWhatNobodyConfirmsIsPutBack(t *testing.T) {
 	p := plan()
 	for name, wait := range map[string]func(context.Context) error{
