@@ -49,6 +49,7 @@ var only = map[string]string{
 	"github.com/vmihailenco/msgpack/": "coord/wire",
 	"github.com/golang/snappy":        "coord/wire",
 	"go.etcd.io/bbolt":                "store",
+	"github.com/mdlayher/":            "hal/linux",
 }
 
 type pkg struct {
@@ -122,7 +123,7 @@ func TestPackagesSayWhatTheyAreFor(t *testing.T) {
 
 // What decides takes its input, time and chance from outside.
 func TestWhatDecidesDoesNoIO(t *testing.T) {
-	pure := []string{"coord", "coord/wire", "coord/batch", "coord/bft", "coord/state"}
+	pure := []string{"hal", "coord", "coord/wire", "coord/batch", "coord/bft", "coord/state"}
 	for _, p := range packages(t) {
 		folder := strings.TrimPrefix(p.ImportPath, module)
 		if !slices.Contains(pure, folder) {
