@@ -38,7 +38,7 @@ var allowed = map[string][]string{
 	"coord/client":  {"coord", "coord/wire"},
 	"coord/site":    {"coord", "coord/kv", "coord/wire", "coord/batch", "coord/bft", "coord/link", "coord/state", "coord/trust"},
 	"coord/liar":    {"coord"},
-	"coord/sim":     {"coord", "coord/liar", "coord/wire", "coord/batch", "coord/bft", "coord/state", "coord/trust", "coord/site"},
+	"coord/sim":     {"coord", "coord/kv", "coord/liar", "coord/wire", "coord/batch", "coord/bft", "coord/state", "coord/trust", "coord/site"},
 	"store":         {"coord", "coord/wire"},
 	"firmware":      {"*"},
 	"tools":         {"*"},
