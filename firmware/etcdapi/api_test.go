@@ -25,6 +25,7 @@ import (
 	"go.etcd.io/etcd/api/v3/mvccpb"
 	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
 	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/credentials"
 	"google.golang.org/grpc/credentials/insecure"
 	"google.golang.org/grpc/status"
@@ -480,5 +481,75 @@ func TestASnapshotIsADatabaseOfEtcd(t *testing.T) {
 	left := must[[]string](t)(filepath.Glob(filepath.Join(c.DataDir, "snapshot-*")))
 	if len(left) > 0 {
 		t.Errorf("left behind: %v", left)
+	}
+}
+
+// A client renews all its leases over one stream, without waiting for answers; they come in turn.
+func TestManyLeasesAreKeptAliveOverOneStream(t *testing.T) {
+	c := start(t, nil)
+	conn, ctx := dial(t, c.Client.Listen), within(t)
+	l := pb.NewLeaseClient(conn)
+	const n = 600 // more than are ordered at a time
+	for id := int64(1); id <= n; id++ {
+		must[*pb.LeaseGrantResponse](t)(l.LeaseGrant(ctx, &pb.LeaseGrantRequest{ID: id, TTL: 100 + id}))
+	}
+	k := must[pb.Lease_LeaseKeepAliveClient](t)(l.LeaseKeepAlive(ctx))
+	go func() {
+		for id := int64(0); id <= n+1; id++ { // none has 0 and n+1
+			if err := k.Send(&pb.LeaseKeepAliveRequest{ID: id}); err != nil {
+				t.Error(err)
+			}
+		}
+		if err := k.CloseSend(); err != nil {
+			t.Error(err)
+		}
+	}()
+	for id := int64(0); id <= n+1; id++ {
+		r := must[*pb.LeaseKeepAliveResponse](t)(k.Recv())
+		want := 100 + id
+		if id == 0 || id > n {
+			want = 0
+		}
+		if r.ID != id || r.TTL != want || r.Header == nil {
+			t.Fatalf("%v, want lease %d with %d s", r, id, want)
+		}
+	}
+	if r, err := k.Recv(); !errors.Is(err, io.EOF) {
+		t.Fatalf("%v %v after the client has ended", r, err)
+	}
+}
+
+func TestSnapshotsAtATimeAreBounded(t *testing.T) {
+	c := start(t, nil)
+	conn, ctx := dial(t, c.Client.Listen), within(t)
+	k := pb.NewKVClient(conn)
+	for i := range 64 { // more than a stream has room for unread
+		must[*pb.PutResponse](t)(k.Put(ctx, &pb.PutRequest{Key: fmt.Appendf(nil, "k%d", i), Value: bytes.Repeat([]byte{1}, 64<<10)}))
+	}
+	var unread []pb.Maintenance_SnapshotClient
+	for range 2 {
+		s := must[pb.Maintenance_SnapshotClient](t)(pb.NewMaintenanceClient(conn).Snapshot(ctx, new(pb.SnapshotRequest)))
+		must[*pb.SnapshotResponse](t)(s.Recv())
+		unread = append(unread, s)
+	}
+	another := func() error {
+		s, err := pb.NewMaintenanceClient(conn).Snapshot(ctx, new(pb.SnapshotRequest))
+		if err == nil {
+			_, err = s.Recv()
+		}
+		return err
+	}
+	if err := another(); status.Code(err) != codes.ResourceExhausted {
+		t.Fatalf("a third snapshot: %v", err)
+	}
+	for { // the first is read to its end
+		if _, err := unread[0].Recv(); err != nil {
+			break
+		}
+	}
+	for err := another(); err != nil; err = another() {
+		if status.Code(err) != codes.ResourceExhausted || ctx.Err() != nil {
+			t.Fatalf("when one has ended: %v", err)
+		}
 	}
 }

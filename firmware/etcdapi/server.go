@@ -114,6 +114,8 @@ type Server struct {
 	gate *gateway
 
 	view     atomic.Pointer[site.View]
+	conns    sync.Map      // by the client's address: its net.Conn
+	snaps    chan struct{} // places for snapshots
 	barriers barriers
 
 	ctx  context.Context // ends when the server stops
@@ -141,6 +143,7 @@ func New(cfg Config) *Server {
 	s := &Server{cfg: cfg, hub: newHub()}
 	s.ctx, s.stop = context.WithCancel(context.Background())
 	s.barriers.waiting = make(chan chan uint64)
+	s.snaps = make(chan struct{}, snapshotsMax)
 	s.grpc = grpc.NewServer(
 		grpc.MaxRecvMsgSize(recvBytesMax),
 		grpc.MaxConcurrentStreams(uint32(cfg.Limits.Streams)),
@@ -191,7 +194,7 @@ func (s *Server) Serve(l net.Listener) error {
 	if s.ctx.Err() != nil {
 		return ErrStopped
 	}
-	m := newMux(l, s.cfg.Limits.Connections, s.cfg.Logger)
+	m := newMux(l, s.cfg.Limits.Connections, s.cfg.Logger, &s.conns)
 	defer m.close()
 	errs := make(chan error, 3)
 	go func() { errs <- s.grpc.Serve(m.grpc) }()
