@@ -82,16 +82,16 @@ func checkProof(p *coord.ReadProof, members *coord.Members) error {
 	return v.VerifyReadProof(p)
 }
 
-func verifyProof(out io.Writer, file, trusted string, asJSON bool) error {
-	f := os.Stdin
+func verifyProof(in io.Reader, out io.Writer, file, trusted string, asJSON bool) error {
 	if file != "-" {
-		var err error
-		if f, err = os.Open(file); err != nil {
+		f, err := os.Open(file)
+		if err != nil {
 			return err
 		}
 		defer f.Close()
+		in = f
 	}
-	p, err := coord.ReadReadProof(f)
+	p, err := coord.ReadReadProof(in)
 	if err != nil {
 		return err
 	}

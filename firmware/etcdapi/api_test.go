@@ -6,6 +6,7 @@ import (
 	"context"
 	"crypto/sha256"
 	"crypto/tls"
+	"crypto/x509"
 	"encoding/json"
 	"encoding/pem"
 	"errors"
@@ -551,5 +552,55 @@ func TestSnapshotsAtATimeAreBounded(t *testing.T) {
 		if status.Code(err) != codes.ResourceExhausted || ctx.Err() != nil {
 			t.Fatalf("when one has ended: %v", err)
 		}
+	}
+}
+
+// Without a certificate of the operator's the box shows one of its own, for the names by which it is called.
+func TestAClientThatTrustsTheBoxesCertificateIsServed(t *testing.T) {
+	c := start(t, func(c *config.Config) { c.Client.TLS = "on" })
+	first := must[*tls.Conn](t)(tls.Dial("tcp", c.Client.Listen, &tls.Config{InsecureSkipVerify: true, NextProtos: []string{"h2"}}))
+	defer first.Close()
+	pool := x509.NewCertPool()
+	pool.AddCert(first.ConnectionState().PeerCertificates[0])
+	for server, good := range map[string]bool{"127.0.0.1": true, "localhost": true, "10.9.8.7": false, "elsewhere": false} {
+		conn := must[*grpc.ClientConn](t)(grpc.NewClient(c.Client.Listen, grpc.WithTransportCredentials(credentials.NewTLS(&tls.Config{RootCAs: pool, ServerName: server}))))
+		_, err := pb.NewKVClient(conn).Put(within(t), &pb.PutRequest{Key: []byte("k")})
+		if (err == nil) != good {
+			t.Errorf("as %s: %v", server, err)
+		}
+		if err := conn.Close(); err != nil {
+			t.Error(err)
+		}
+	}
+}
+
+// A key that is too long is refused wherever it stands: the state relies on it.
+func TestKeysAreBoundedEverywhere(t *testing.T) {
+	c := start(t, nil)
+	conn, ctx := dial(t, c.Client.Listen), within(t)
+	k := pb.NewKVClient(conn)
+	long := bytes.Repeat([]byte{'k'}, coord.KeyBytesMax+1)
+	put := &pb.RequestOp{Request: &pb.RequestOp_RequestPut{RequestPut: &pb.PutRequest{Key: long}}}
+	for name, call := range map[string]func() error{
+		"put":    func() error { _, err := k.Put(ctx, &pb.PutRequest{Key: long}); return err },
+		"range":  func() error { _, err := k.Range(ctx, &pb.RangeRequest{Key: long}); return err },
+		"delete": func() error { _, err := k.DeleteRange(ctx, &pb.DeleteRangeRequest{Key: long}); return err },
+		"txn":    func() error { _, err := k.Txn(ctx, &pb.TxnRequest{Success: []*pb.RequestOp{put}}); return err },
+		"nested": func() error {
+			inner := &pb.RequestOp{Request: &pb.RequestOp_RequestTxn{RequestTxn: &pb.TxnRequest{Failure: []*pb.RequestOp{put}}}}
+			_, err := k.Txn(ctx, &pb.TxnRequest{Success: []*pb.RequestOp{inner}})
+			return err
+		},
+		"compare": func() error { _, err := k.Txn(ctx, &pb.TxnRequest{Compare: []*pb.Compare{{Key: long}}}); return err },
+	} {
+		if err := call(); !errors.Is(err, rpctypes.ErrGRPCRequestTooLarge) {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+	longest := long[1:]
+	must[*pb.TxnResponse](t)(k.Txn(ctx, &pb.TxnRequest{Success: []*pb.RequestOp{{Request: &pb.RequestOp_RequestPut{RequestPut: &pb.PutRequest{Key: longest}}}}}))
+	r := must[*pb.RangeResponse](t)(k.Range(ctx, &pb.RangeRequest{Key: longest, RangeEnd: append(bytes.Clone(longest), 0), Revision: 1}))
+	if r.Count != 0 {
+		t.Errorf("%d keys before it was put", r.Count)
 	}
 }

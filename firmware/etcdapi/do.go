@@ -109,6 +109,7 @@ var kvErrors = map[error]error{
 	kv.ErrValueProvided:  rpctypes.ErrGRPCValueProvided,
 	kv.ErrLeaseProvided:  rpctypes.ErrGRPCLeaseProvided,
 	kv.ErrSort:           rpctypes.ErrGRPCInvalidSortOption,
+	kv.ErrKeyTooLarge:    rpctypes.ErrGRPCRequestTooLarge,
 }
 
 func kvError(err error) error {

@@ -74,7 +74,17 @@ func (s *Server) LeaseKeepAlive(out grpc.BidiStreamingServer[pb.LeaseKeepAliveRe
 		defer close(asked)
 		ended <- s.takeKeepAlives(ctx, out, asked)
 	}()
-	for k := range asked {
+	for {
+		var k kept
+		select {
+		case <-s.ctx.Done():
+			return rpctypes.ErrGRPCStopped
+		case next, more := <-asked:
+			if !more {
+				return <-ended
+			}
+			k = next
+		}
 		ans := &pb.LeaseKeepAliveResponse{ID: k.id}
 		if k.done != nil {
 			r, err := s.ordered(ctx, k.done)
@@ -89,7 +99,6 @@ func (s *Server) LeaseKeepAlive(out grpc.BidiStreamingServer[pb.LeaseKeepAliveRe
 			return err
 		}
 	}
-	return <-ended
 }
 
 func (s *Server) takeKeepAlives(ctx context.Context, in grpc.BidiStreamingServer[pb.LeaseKeepAliveRequest, pb.LeaseKeepAliveResponse], asked chan<- kept) error {

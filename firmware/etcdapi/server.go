@@ -50,7 +50,7 @@ type Site interface {
 
 // Limits bound what clients may use; zero: the default.
 type Limits struct {
-	// Connections at one time (256), streams of one connection (1024) and watchers of the box (16384).
+	// Connections at one time (1024), streams of one connection (1024) and watchers of the box (16384).
 	Connections, Streams, Watchers int
 	// RequestTime is how long a write or a linearizable read may take (7 s, as etcd's); on a site that
 	// does not order it ends after NoQuorumTime (1.5 s).
@@ -70,7 +70,7 @@ func (l Limits) withDefaults() Limits {
 			*v = d
 		}
 	}
-	def(&l.Connections, 256)
+	def(&l.Connections, 1024)
 	def(&l.Streams, 1024)
 	def(&l.Watchers, 16<<10)
 	defTime(&l.RequestTime, 7*time.Second)
