@@ -1,5 +1,7 @@
 package coord
 
+import "github.com/holdfast-edge/holdfast/coord/kv"
+
 // Limits. A frame from outside is compared with these before anything is allocated.
 const (
 	// MembersMax bounds a site. The design is for 4 to 16 boxes; a change of
@@ -14,7 +16,7 @@ const (
 	// messages take at most 30 bytes of numbers each beside keys and values.
 	BatchBodyBytesMax = BatchBytesMax + 32*BatchMessagesMax
 	// KeyBytesMax and ValueBytesMax bound one message; the latter is etcd's limit of a request.
-	KeyBytesMax   = 4 << 10
+	KeyBytesMax   = kv.KeyBytesMax
 	ValueBytesMax = 3 << 19
 
 	// BlockRefsMax bounds the batches of one block: 4 boxes x 32 batches leaves room for

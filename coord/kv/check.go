@@ -16,10 +16,7 @@ func (o *Op) check(opsMax int) error {
 	case o.Put != nil:
 		return o.Put.check()
 	case o.Delete != nil:
-		if len(o.Delete.Key) == 0 {
-			return ErrEmptyKey
-		}
-		return nil
+		return checkSpan(o.Delete.Key, o.Delete.End)
 	case o.Range != nil:
 		return o.Range.check()
 	case o.Txn != nil:
@@ -39,10 +36,24 @@ func (o *Op) check(opsMax int) error {
 	return ErrKeyNotFound // etcd's answer to an empty operation
 }
 
-func (p *Put) check() error {
+// KeyBytesMax bounds a key, wherever it stands: what keeps and sends keys relies on it.
+const KeyBytesMax = 4 << 10
+
+func checkSpan(key, end []byte) error {
 	switch {
-	case len(p.Key) == 0:
+	case len(key) == 0:
 		return ErrEmptyKey
+	case len(key) > KeyBytesMax || len(end) > KeyBytesMax+1: // the end behind a key has one byte more
+		return ErrKeyTooLarge
+	}
+	return nil
+}
+
+func (p *Put) check() error {
+	if err := checkSpan(p.Key, nil); err != nil {
+		return err
+	}
+	switch {
 	case p.IgnoreValue && len(p.Value) != 0:
 		return ErrValueProvided
 	case p.IgnoreLease && p.Lease != 0:
@@ -52,9 +63,10 @@ func (p *Put) check() error {
 }
 
 func (r *Range) check() error {
+	if err := checkSpan(r.Key, r.End); err != nil {
+		return err
+	}
 	switch {
-	case len(r.Key) == 0:
-		return ErrEmptyKey
 	case r.Order > SortDescending || r.Target > SortValue:
 		return ErrSort
 	}
@@ -67,8 +79,8 @@ func (t *Txn) check(opsMax int) error {
 		return ErrTooManyOps
 	}
 	for i := range t.Compares {
-		if len(t.Compares[i].Key) == 0 {
-			return ErrEmptyKey
+		if err := checkSpan(t.Compares[i].Key, t.Compares[i].End); err != nil {
+			return err
 		}
 	}
 	for _, ops := range [2][]Op{t.Then, t.Else} {

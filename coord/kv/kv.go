@@ -175,6 +175,7 @@ var (
 	ErrValueProvided  = errors.New("kv: value is provided and ignored")
 	ErrLeaseProvided  = errors.New("kv: lease is provided and ignored")
 	ErrSort           = errors.New("kv: invalid sort option")
+	ErrKeyTooLarge    = errors.New("kv: key is too large")
 	// ErrMalformed: the bytes are not an operation.
 	ErrMalformed = errors.New("kv: malformed operation")
 )

@@ -142,7 +142,7 @@ func TestEveryRevisionReadsAsItWas(t *testing.T) {
 
 // Batches of hundreds of revisions fill pages; they are read, watched and compacted at every place.
 func TestPagesOfManyRevisions(t *testing.T) {
-	for seed := range uint64(20) {
+	for seed := range uint64(8) {
 		t.Run(fmt.Sprint(seed), func(t *testing.T) {
 			rng := rand.New(rand.NewPCG(seed, 5))
 			r, h := newRig(t), newHistory()

@@ -13,6 +13,7 @@ import (
 	"fmt"
 	"io/fs"
 	"math/big"
+	"net"
 	"path/filepath"
 	"time"
 
@@ -111,13 +112,19 @@ func newIdentity(key *ecdsa.PrivateKey) (*Identity, error) {
 	if !verify(&key.PublicKey, probe[:], &sig) {
 		return nil, errors.New("the key does not verify its own signature")
 	}
-	if id.cert, err = selfIssue(key, id.id); err != nil {
+	if id.cert, err = selfIssue(key, id.id, nil); err != nil {
 		return nil, err
 	}
 	return id, nil
 }
 
-func selfIssue(key *ecdsa.PrivateKey, id coord.BoxID) (tls.Certificate, error) {
+// ClientCertificate is a certificate for these names and addresses, issued by the box to itself: the same at each start, so that
+// programs can be given it as what they trust.
+func (i *Identity) ClientCertificate(hosts []string) (tls.Certificate, error) {
+	return selfIssue(i.key, i.id, hosts)
+}
+
+func selfIssue(key *ecdsa.PrivateKey, id coord.BoxID, hosts []string) (tls.Certificate, error) {
 	name := pkix.Name{CommonName: "holdfast " + id.String()}
 	// The leading one makes a positive serial number of any id (RFC 5280, 4.1.2.2).
 	serial := new(big.Int).SetBytes(append([]byte{1}, id[:]...))
@@ -131,7 +138,14 @@ func selfIssue(key *ecdsa.PrivateKey, id coord.BoxID) (tls.Certificate, error) {
 		ExtKeyUsage:           []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth, x509.ExtKeyUsageClientAuth},
 		BasicConstraintsValid: true,
 	}
-	der, err := x509.CreateCertificate(rand.Reader, template, template, &key.PublicKey, key)
+	for _, h := range hosts {
+		if ip := net.ParseIP(h); ip != nil {
+			template.IPAddresses = append(template.IPAddresses, ip)
+		} else {
+			template.DNSNames = append(template.DNSNames, h)
+		}
+	}
+	der, err := x509.CreateCertificate(nil, template, template, &key.PublicKey, key) // no randomness: RFC 6979
 	if err != nil {
 		return tls.Certificate{}, err
 	}

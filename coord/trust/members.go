@@ -32,7 +32,11 @@ const (
 //
 // Errors: ErrSiteFile, ErrMembers, or what the file system says.
 func LoadMembers(dir string) (*coord.Members, error) {
-	path := filepath.Join(dir, SiteFile)
+	return LoadMembersFile(filepath.Join(dir, SiteFile))
+}
+
+// LoadMembersFile is LoadMembers for a copy of the file, whatever its name.
+func LoadMembersFile(path string) (*coord.Members, error) {
 	data, _, err := readBounded(path, siteFileBytesMax)
 	if errors.Is(err, errTooLong) || errors.Is(err, errNotRegular) {
 		return nil, fmt.Errorf("trust: read site: %w: %s: %w; copy %s from another box of the site", ErrSiteFile, path, err, SiteFile)

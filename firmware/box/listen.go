@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"net"
 	"os"
+	"slices"
 	"syscall"
 
 	"github.com/holdfast-edge/holdfast/firmware/config"
@@ -66,8 +67,14 @@ func openPorts(ctx context.Context, c *config.Config, who *identity) (*ports, er
 
 // clientTLS is the TLS of the etcd API: the certificate that is configured, or the box's own.
 func clientTLS(c *config.Client, who *identity) (*tls.Config, error) {
-	t := &tls.Config{Certificates: []tls.Certificate{who.key.Certificate()}}
-	if c.CertFile != "" {
+	t := new(tls.Config)
+	if c.CertFile == "" {
+		cert, err := who.key.ClientCertificate(names(c.Listen, who.member.Client))
+		if err != nil {
+			return nil, fmt.Errorf("box: a certificate for the etcd API: %w", err)
+		}
+		t.Certificates = []tls.Certificate{cert}
+	} else {
 		cert, err := tls.LoadX509KeyPair(c.CertFile, c.KeyFile)
 		if err != nil {
 			return nil, fmt.Errorf("box: client.cert_file: %w", err)
@@ -85,6 +92,33 @@ func clientTLS(c *config.Client, who *identity) (*tls.Config, error) {
 		}
 	}
 	return etcdapi.TLSConfig(t), nil
+}
+
+// names are what programs may call this box: where it listens, as the site knows it, its host name, and loopback; where it
+// listens everywhere, all its addresses.
+func names(addresses ...string) []string {
+	list := []string{"localhost", "127.0.0.1", "::1"}
+	if h, err := os.Hostname(); err == nil && h != "" {
+		list = append(list, h)
+	}
+	for _, a := range addresses {
+		h, _, err := net.SplitHostPort(a)
+		if err != nil {
+			continue
+		}
+		if ip := net.ParseIP(h); h != "" && (ip == nil || !ip.IsUnspecified()) {
+			list = append(list, h)
+			continue
+		}
+		all, _ := net.InterfaceAddrs() // none is a certificate for fewer names
+		for _, x := range all {
+			if n, ok := x.(*net.IPNet); ok && !n.IP.IsLinkLocalUnicast() {
+				list = append(list, n.IP.String())
+			}
+		}
+	}
+	slices.Sort(list)
+	return slices.Compact(list)
 }
 
 func listenError(key, address string, err error) error {

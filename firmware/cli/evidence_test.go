@@ -58,7 +58,7 @@ func TestAnExportedLieIsVerifiedOffline(t *testing.T) {
 		"another term length": {[]coord.Finding{lie(9*site.TermRounds, 5, 3*site.TermRounds)}, nil, exitFailed, "terms of 9000 rounds"},
 		"two terms":           {[]coord.Finding{lie(site.TermRounds, 5, 3*site.TermRounds)}, nil, exitFailed, "an honest box may send both"},
 		"none":                {nil, nil, exitFailed, "proves nothing"},
-		"not a site.json":     {[]coord.Finding{proven}, []string{"--site", "members"}, exitUsage, "it is a site.json"},
+		"not a site.json":     {[]coord.Finding{proven}, []string{"--site", "members"}, exitFailed, "no such file"},
 	} {
 		data, err := json.Marshal(coord.Exhibit{Site: m.Site, Findings: c.findings})
 		if err != nil {

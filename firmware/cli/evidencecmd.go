@@ -153,7 +153,7 @@ func verifyEvidence(w io.Writer, file, trusted string, asJSON bool) error {
 	}
 	var members *coord.Members
 	if trusted != "" {
-		if members, err = loadSite(trusted); err != nil {
+		if members, err = trust.LoadMembersFile(trusted); err != nil {
 			return err
 		}
 	}

@@ -8,7 +8,6 @@ import (
 	"fmt"
 	"io"
 	"os"
-	"path/filepath"
 	"time"
 
 	"github.com/holdfast-edge/holdfast/coord"
@@ -22,11 +21,14 @@ func kvGetFlags(f *flag.FlagSet) func(context.Context, *streams, []string) error
 	trusted := f.String("site", "", "with --proof: the site.json that you trust, a `file`; default: what the box says")
 	plain := kvVerb(1, kvGet)(f)
 	return func(ctx context.Context, s *streams, args []string) error {
-		if !*proof {
+		switch {
+		case !*proof && *trusted != "":
+			return fmt.Errorf("%w: --site is for --proof", errUsage)
+		case !*proof:
 			return plain(ctx, s, args)
 		}
-		if len(args) != 1 {
-			return fmt.Errorf("%w: %d arguments where a key is needed", errUsage, len(args))
+		if len(args) != 1 || args[0] == "" {
+			return fmt.Errorf("%w: one key is needed", errUsage)
 		}
 		timeout, err := time.ParseDuration(f.Lookup("timeout").Value.String())
 		if err != nil {
@@ -50,7 +52,7 @@ func getProof(ctx context.Context, b *remote.Box, out io.Writer, key, trusted st
 	}
 	var members *coord.Members
 	if trusted != "" {
-		if members, err = loadSite(trusted); err != nil {
+		if members, err = trust.LoadMembersFile(trusted); err != nil {
 			return err
 		}
 	} else {
@@ -72,14 +74,6 @@ func getProof(ctx context.Context, b *remote.Box, out io.Writer, key, trusted st
 	return printJSON(out, p)
 }
 
-// loadSite reads a site.json by its own name.
-func loadSite(file string) (*coord.Members, error) {
-	if filepath.Base(file) != trust.SiteFile {
-		return nil, fmt.Errorf("%w: --site %s; it is a %s", errUsage, file, trust.SiteFile)
-	}
-	return trust.LoadMembers(filepath.Dir(file))
-}
-
 func checkProof(p *coord.ReadProof, members *coord.Members) error {
 	v, err := trust.NewVerifier(members)
 	if err != nil {
@@ -88,17 +82,20 @@ func checkProof(p *coord.ReadProof, members *coord.Members) error {
 	return v.VerifyReadProof(p)
 }
 
-func verifyProof(out io.Writer, file, trusted string, asJSON bool) error {
-	f, err := os.Open(file)
+func verifyProof(in io.Reader, out io.Writer, file, trusted string, asJSON bool) error {
+	if file != "-" {
+		f, err := os.Open(file)
+		if err != nil {
+			return err
+		}
+		defer f.Close()
+		in = f
+	}
+	p, err := coord.ReadReadProof(in)
 	if err != nil {
 		return err
 	}
-	defer f.Close()
-	p, err := coord.ReadReadProof(f)
-	if err != nil {
-		return err
-	}
-	members, err := loadSite(trusted)
+	members, err := trust.LoadMembersFile(trusted)
 	if err != nil {
 		return err
 	}

@@ -109,19 +109,30 @@ func membersCommand() command {
 	return command{
 		name: "members", about: "list the boxes of a site as one box sees them",
 		more: addrHelp + `
+With --pem: the certificates of the etcd API of all boxes that answer, checked against the keys that the site has of
+them; what clients take as their CA file where no certificates of your own are configured.
+
 Examples:
   holdfast members
   holdfast members --addr 127.0.0.1:8081 --json
+  holdfast members --pem > site.pem && etcdctl --cacert site.pem --endpoints https://10.0.0.1:2379 member list
 `,
 		flags: func(f *flag.FlagSet) func(context.Context, *streams, []string) error {
 			addr, asJSON := asking(f)
+			pem := f.Bool("pem", false, "print the certificates of the boxes' etcd API")
 			return func(ctx context.Context, s *streams, args []string) error {
 				if err := noArgs(args); err != nil {
 					return err
 				}
+				if *pem && *asJSON {
+					return fmt.Errorf("%w: --pem or --json", errUsage)
+				}
 				return ask(*addr, func(b *remote.Box) error {
 					if *asJSON {
 						return b.Raw(ctx, "/api/v1/members", s.out)
+					}
+					if *pem {
+						return printCertificates(ctx, s, b)
 					}
 					st, err := b.Status(ctx)
 					if err != nil {

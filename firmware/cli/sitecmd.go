@@ -88,7 +88,7 @@ Example:
 						if len(args) != 1 || *trusted == "" {
 							return fmt.Errorf("%w: a file and --site are needed", errUsage)
 						}
-						return verifyProof(s.out, args[0], *trusted, *asJSON)
+						return verifyProof(s.in, s.out, args[0], *trusted, *asJSON)
 					}
 				},
 			},

@@ -6,6 +6,7 @@ import (
 	"context"
 	"crypto/sha256"
 	"crypto/tls"
+	"crypto/x509"
 	"encoding/json"
 	"encoding/pem"
 	"errors"
@@ -25,6 +26,7 @@ import (
 	"go.etcd.io/etcd/api/v3/mvccpb"
 	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
 	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/credentials"
 	"google.golang.org/grpc/credentials/insecure"
 	"google.golang.org/grpc/status"
@@ -480,5 +482,125 @@ func TestASnapshotIsADatabaseOfEtcd(t *testing.T) {
 	left := must[[]string](t)(filepath.Glob(filepath.Join(c.DataDir, "snapshot-*")))
 	if len(left) > 0 {
 		t.Errorf("left behind: %v", left)
+	}
+}
+
+// A client renews all its leases over one stream, without waiting for answers; they come in turn.
+func TestManyLeasesAreKeptAliveOverOneStream(t *testing.T) {
+	c := start(t, nil)
+	conn, ctx := dial(t, c.Client.Listen), within(t)
+	l := pb.NewLeaseClient(conn)
+	const n = 600 // more than are ordered at a time
+	for id := int64(1); id <= n; id++ {
+		must[*pb.LeaseGrantResponse](t)(l.LeaseGrant(ctx, &pb.LeaseGrantRequest{ID: id, TTL: 100 + id}))
+	}
+	k := must[pb.Lease_LeaseKeepAliveClient](t)(l.LeaseKeepAlive(ctx))
+	go func() {
+		for id := int64(0); id <= n+1; id++ { // none has 0 and n+1
+			if err := k.Send(&pb.LeaseKeepAliveRequest{ID: id}); err != nil {
+				t.Error(err)
+			}
+		}
+		if err := k.CloseSend(); err != nil {
+			t.Error(err)
+		}
+	}()
+	for id := int64(0); id <= n+1; id++ {
+		r := must[*pb.LeaseKeepAliveResponse](t)(k.Recv())
+		want := 100 + id
+		if id == 0 || id > n {
+			want = 0
+		}
+		if r.ID != id || r.TTL != want || r.Header == nil {
+			t.Fatalf("%v, want lease %d with %d s", r, id, want)
+		}
+	}
+	if r, err := k.Recv(); !errors.Is(err, io.EOF) {
+		t.Fatalf("%v %v after the client has ended", r, err)
+	}
+}
+
+func TestSnapshotsAtATimeAreBounded(t *testing.T) {
+	c := start(t, nil)
+	conn, ctx := dial(t, c.Client.Listen), within(t)
+	k := pb.NewKVClient(conn)
+	for i := range 64 { // more than a stream has room for unread
+		must[*pb.PutResponse](t)(k.Put(ctx, &pb.PutRequest{Key: fmt.Appendf(nil, "k%d", i), Value: bytes.Repeat([]byte{1}, 64<<10)}))
+	}
+	var unread []pb.Maintenance_SnapshotClient
+	for range 2 {
+		s := must[pb.Maintenance_SnapshotClient](t)(pb.NewMaintenanceClient(conn).Snapshot(ctx, new(pb.SnapshotRequest)))
+		must[*pb.SnapshotResponse](t)(s.Recv())
+		unread = append(unread, s)
+	}
+	another := func() error {
+		s, err := pb.NewMaintenanceClient(conn).Snapshot(ctx, new(pb.SnapshotRequest))
+		if err == nil {
+			_, err = s.Recv()
+		}
+		return err
+	}
+	if err := another(); status.Code(err) != codes.ResourceExhausted {
+		t.Fatalf("a third snapshot: %v", err)
+	}
+	for { // the first is read to its end
+		if _, err := unread[0].Recv(); err != nil {
+			break
+		}
+	}
+	for err := another(); err != nil; err = another() {
+		if status.Code(err) != codes.ResourceExhausted || ctx.Err() != nil {
+			t.Fatalf("when one has ended: %v", err)
+		}
+	}
+}
+
+// Without a certificate of the operator's the box shows one of its own, for the names by which it is called.
+func TestAClientThatTrustsTheBoxesCertificateIsServed(t *testing.T) {
+	c := start(t, func(c *config.Config) { c.Client.TLS = "on" })
+	first := must[*tls.Conn](t)(tls.Dial("tcp", c.Client.Listen, &tls.Config{InsecureSkipVerify: true, NextProtos: []string{"h2"}}))
+	defer first.Close()
+	pool := x509.NewCertPool()
+	pool.AddCert(first.ConnectionState().PeerCertificates[0])
+	for server, good := range map[string]bool{"127.0.0.1": true, "localhost": true, "10.9.8.7": false, "elsewhere": false} {
+		conn := must[*grpc.ClientConn](t)(grpc.NewClient(c.Client.Listen, grpc.WithTransportCredentials(credentials.NewTLS(&tls.Config{RootCAs: pool, ServerName: server}))))
+		_, err := pb.NewKVClient(conn).Put(within(t), &pb.PutRequest{Key: []byte("k")})
+		if (err == nil) != good {
+			t.Errorf("as %s: %v", server, err)
+		}
+		if err := conn.Close(); err != nil {
+			t.Error(err)
+		}
+	}
+}
+
+// A key that is too long is refused wherever it stands: the state relies on it.
+func TestKeysAreBoundedEverywhere(t *testing.T) {
+	c := start(t, nil)
+	conn, ctx := dial(t, c.Client.Listen), within(t)
+	k := pb.NewKVClient(conn)
+	long := bytes.Repeat([]byte{'k'}, coord.KeyBytesMax+1)
+	put := &pb.RequestOp{Request: &pb.RequestOp_RequestPut{RequestPut: &pb.PutRequest{Key: long}}}
+	for name, call := range map[string]func() error{
+		"put":    func() error { _, err := k.Put(ctx, &pb.PutRequest{Key: long}); return err },
+		"range":  func() error { _, err := k.Range(ctx, &pb.RangeRequest{Key: long}); return err },
+		"delete": func() error { _, err := k.DeleteRange(ctx, &pb.DeleteRangeRequest{Key: long}); return err },
+		"txn":    func() error { _, err := k.Txn(ctx, &pb.TxnRequest{Success: []*pb.RequestOp{put}}); return err },
+		"nested": func() error {
+			inner := &pb.RequestOp{Request: &pb.RequestOp_RequestTxn{RequestTxn: &pb.TxnRequest{Failure: []*pb.RequestOp{put}}}}
+			_, err := k.Txn(ctx, &pb.TxnRequest{Success: []*pb.RequestOp{inner}})
+			return err
+		},
+		"compare": func() error { _, err := k.Txn(ctx, &pb.TxnRequest{Compare: []*pb.Compare{{Key: long}}}); return err },
+	} {
+		if err := call(); !errors.Is(err, rpctypes.ErrGRPCRequestTooLarge) {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+	longest := long[1:]
+	must[*pb.TxnResponse](t)(k.Txn(ctx, &pb.TxnRequest{Success: []*pb.RequestOp{{Request: &pb.RequestOp_RequestPut{RequestPut: &pb.PutRequest{Key: longest}}}}}))
+	r := must[*pb.RangeResponse](t)(k.Range(ctx, &pb.RangeRequest{Key: longest, RangeEnd: append(bytes.Clone(longest), 0), Revision: 1}))
+	if r.Count != 0 {
+		t.Errorf("%d keys before it was put", r.Count)
 	}
 }

@@ -20,13 +20,27 @@ import (
 // order has a message ordered and gives its result. Errors are gRPC's, as etcd has them; after one that is
 // codes.Unavailable or codes.DeadlineExceeded the message may still take effect.
 func (s *Server) order(ctx context.Context, kind coord.Kind, key, value []byte) (coord.Result, error) {
+	done, err := s.submit(kind, key, value)
+	if err != nil {
+		return coord.Result{}, err
+	}
+	return s.ordered(ctx, done)
+}
+
+// submit has a message ordered; its reply comes over done.
+func (s *Server) submit(kind coord.Kind, key, value []byte) (done chan coord.Reply, err error) {
 	if len(key) > coord.KeyBytesMax || len(value) > coord.ValueBytesMax {
-		return coord.Result{}, rpctypes.ErrGRPCRequestTooLarge
+		return nil, rpctypes.ErrGRPCRequestTooLarge
 	}
 	cols := new(coord.Columns)
 	cols.Add(kind, 0, 0, time.Now().UnixMilli(), key, value)
-	done := make(chan coord.Reply, 1)
+	done = make(chan coord.Reply, 1)
 	s.cfg.Site.Submit(&site.Request{Cols: cols, Done: func(r coord.Reply) { done <- r }})
+	return done, nil
+}
+
+// ordered waits for what was submitted.
+func (s *Server) ordered(ctx context.Context, done chan coord.Reply) (coord.Result, error) {
 	select {
 	case r := <-done:
 		return answered(r)
@@ -95,6 +109,7 @@ var kvErrors = map[error]error{
 	kv.ErrValueProvided:  rpctypes.ErrGRPCValueProvided,
 	kv.ErrLeaseProvided:  rpctypes.ErrGRPCLeaseProvided,
 	kv.ErrSort:           rpctypes.ErrGRPCInvalidSortOption,
+	kv.ErrKeyTooLarge:    rpctypes.ErrGRPCRequestTooLarge,
 }
 
 func kvError(err error) error {

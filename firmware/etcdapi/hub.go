@@ -28,7 +28,9 @@ type hub struct {
 	live table
 	n    int // watchers of all streams
 
-	queued int // bytes pending, of all streams
+	queued  int           // bytes pending, of all streams
+	flights chan struct{} // places for those that send
+	stalls  []*stream     // those that cannot, longest first
 
 	up     bool // the site orders
 	losses map[*func()]struct{}
@@ -37,7 +39,7 @@ type hub struct {
 }
 
 func newHub() *hub {
-	return &hub{live: newTable(), up: true, losses: map[*func()]struct{}{}, all: map[*stream]struct{}{}}
+	return &hub{live: newTable(), up: true, losses: map[*func()]struct{}{}, all: map[*stream]struct{}{}, flights: make(chan struct{}, flights)}
 }
 
 func (h *hub) begin(rev uint64) {

@@ -1,12 +1,18 @@
 package etcdapi
 
 import (
+	"context"
 	"errors"
 	"io"
+	"log/slog"
+	"net"
 	"testing"
+	"testing/synctest"
+	"time"
 
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
 	"google.golang.org/grpc"
+	"google.golang.org/grpc/peer"
 
 	"github.com/holdfast-edge/holdfast/coord/kv"
 	"github.com/holdfast-edge/holdfast/coord/site"
@@ -107,4 +113,59 @@ func TestAStreamThatHasEndedMakesNoWatchers(t *testing.T) {
 			t.Fatalf("%d watchers are left, %d live", s.hub.n, len(s.hub.live.all))
 		}
 	}
+}
+
+// at is a client at an address.
+type at struct {
+	grpc.BidiStreamingServer[pb.WatchRequest, pb.WatchResponse]
+	ctx context.Context
+}
+
+func (a *at) Context() context.Context { return a.ctx }
+
+type closed chan struct{}
+
+func (c closed) Close() error {
+	close(c)
+	return nil
+}
+
+// Streams that cannot send give their places to others; of too many, those that have been stuck longest are disconnected.
+func TestStreamsThatCannotSendHoldUpNobody(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := &Server{cfg: Config{Logger: slog.New(slog.DiscardHandler)}, hub: newHub()}
+		var conns []closed
+		var streams []*stream
+		for i := range 2*flights + stallsMax {
+			addr := &net.TCPAddr{IP: net.IPv4(127, 0, 0, 1), Port: i + 1}
+			c := make(closed)
+			conns = append(conns, c)
+			s.conns.Store(addr.String(), c)
+			w := &stream{hub: s.hub, s: s, out: &at{ctx: peer.NewContext(t.Context(), &peer.Peer{Addr: addr})}}
+			streams = append(streams, w)
+			if !s.hub.takeOff(t.Context(), w) { // waits for the places of those before
+				t.Fatal("no place")
+			}
+		}
+		time.Sleep(2 * stallTime)
+		synctest.Wait()
+		for i, c := range conns {
+			select {
+			case <-c:
+				if i >= 2*flights {
+					t.Errorf("stream %d is disconnected", i)
+				}
+			default:
+				if i < 2*flights {
+					t.Errorf("stream %d, stuck longest, is not disconnected", i)
+				}
+			}
+		}
+		for _, w := range streams {
+			s.hub.land(w)
+		}
+		if len(s.hub.flights) != 0 || len(s.hub.stalls) != 0 {
+			t.Fatalf("%d places are taken and %d streams stalled after all have landed", len(s.hub.flights), len(s.hub.stalls))
+		}
+	})
 }

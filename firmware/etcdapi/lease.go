@@ -55,28 +55,71 @@ func (s *Server) LeaseRevoke(ctx context.Context, r *pb.LeaseRevokeRequest) (*pb
 	return &pb.LeaseRevokeResponse{Header: s.header(a.Revision)}, nil
 }
 
-// LeaseKeepAlive implements etcdserverpb.LeaseServer. TTL 0 says that there is no such lease.
+// keptMax is how many keep-alives of a stream are ordered at a time.
+const keptMax = 256
+
+// kept is a keep-alive under way; done is nil for one of no lease.
+type kept struct {
+	id   int64
+	done chan coord.Reply
+}
+
+// LeaseKeepAlive implements etcdserverpb.LeaseServer. TTL 0 says that there is no such lease. A client renews all its leases over one
+// stream: they are ordered together, and answered in turn.
 func (s *Server) LeaseKeepAlive(out grpc.BidiStreamingServer[pb.LeaseKeepAliveRequest, pb.LeaseKeepAliveResponse]) error {
+	ctx, cancel := context.WithCancel(out.Context())
+	defer cancel()
+	asked, ended := make(chan kept, keptMax), make(chan error, 1)
+	go func() {
+		defer close(asked)
+		ended <- s.takeKeepAlives(ctx, out, asked)
+	}()
 	for {
-		r, err := out.Recv()
+		var k kept
+		select {
+		case <-s.ctx.Done():
+			return rpctypes.ErrGRPCStopped
+		case next, more := <-asked:
+			if !more {
+				return <-ended
+			}
+			k = next
+		}
+		ans := &pb.LeaseKeepAliveResponse{ID: k.id}
+		if k.done != nil {
+			r, err := s.ordered(ctx, k.done)
+			if err != nil {
+				return err
+			}
+			ans.TTL, ans.Header = r.KV.TTL, s.header(r.KV.Revision)
+		} else {
+			ans.Header = s.header(s.cfg.Site.State().Revision())
+		}
+		if err := out.Send(ans); err != nil {
+			return err
+		}
+	}
+}
+
+func (s *Server) takeKeepAlives(ctx context.Context, in grpc.BidiStreamingServer[pb.LeaseKeepAliveRequest, pb.LeaseKeepAliveResponse], asked chan<- kept) error {
+	for {
+		r, err := in.Recv()
 		if errors.Is(err, io.EOF) {
 			return nil
 		}
 		if err != nil {
 			return err
 		}
-		ans := &pb.LeaseKeepAliveResponse{ID: r.ID}
+		k := kept{id: r.ID}
 		if r.ID != 0 {
-			a, err := s.lease(out.Context(), kv.LeaseKeepAlive, r.ID, 0)
-			if err != nil {
+			if k.done, err = s.submit(coord.KindLease, nil, kv.AppendLease(nil, kv.LeaseKeepAlive, r.ID, 0)); err != nil {
 				return err
 			}
-			ans.TTL, ans.Header = a.TTL, s.header(a.Revision)
-		} else {
-			ans.Header = s.header(s.cfg.Site.State().Revision())
 		}
-		if err := out.Send(ans); err != nil {
-			return err
+		select {
+		case asked <- k:
+		case <-ctx.Done():
+			return nil
 		}
 	}
 }

@@ -24,6 +24,7 @@ type mux struct {
 	log        *slog.Logger
 	grpc, http *sublistener
 	slots      chan struct{}
+	conns      *sync.Map // those that are open, by the client's address
 }
 
 // sublistener is a listener of the connections that speak one protocol.
@@ -34,11 +35,11 @@ type sublistener struct {
 	once  sync.Once
 }
 
-func newMux(l net.Listener, connections int, log *slog.Logger) *mux {
+func newMux(l net.Listener, connections int, log *slog.Logger, conns *sync.Map) *mux {
 	sub := func() *sublistener {
 		return &sublistener{addr: l.Addr(), conns: make(chan net.Conn), done: make(chan struct{})}
 	}
-	return &mux{l: l, log: log, grpc: sub(), http: sub(), slots: make(chan struct{}, connections)}
+	return &mux{l: l, log: log, grpc: sub(), http: sub(), slots: make(chan struct{}, connections), conns: conns}
 }
 
 func (s *sublistener) Accept() (net.Conn, error) {
@@ -86,7 +87,13 @@ func (m *mux) run() error {
 		pause = 0
 		select {
 		case m.slots <- struct{}{}:
-			go m.sort(&counted{Conn: c, free: func() { <-m.slots }})
+			at := c.RemoteAddr().String()
+			n := &counted{Conn: c, free: func() {
+				m.conns.Delete(at)
+				<-m.slots
+			}}
+			m.conns.Store(at, n)
+			go m.sort(n)
 		default:
 			_ = c.Close()
 		}

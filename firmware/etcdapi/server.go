@@ -50,7 +50,7 @@ type Site interface {
 
 // Limits bound what clients may use; zero: the default.
 type Limits struct {
-	// Connections at one time (256), streams of one connection (1024) and watchers of the box (16384).
+	// Connections at one time (1024), streams of one connection (1024) and watchers of the box (16384).
 	Connections, Streams, Watchers int
 	// RequestTime is how long a write or a linearizable read may take (7 s, as etcd's); on a site that
 	// does not order it ends after NoQuorumTime (1.5 s).
@@ -70,7 +70,7 @@ func (l Limits) withDefaults() Limits {
 			*v = d
 		}
 	}
-	def(&l.Connections, 256)
+	def(&l.Connections, 1024)
 	def(&l.Streams, 1024)
 	def(&l.Watchers, 16<<10)
 	defTime(&l.RequestTime, 7*time.Second)
@@ -114,6 +114,8 @@ type Server struct {
 	gate *gateway
 
 	view     atomic.Pointer[site.View]
+	conns    sync.Map      // by the client's address: its net.Conn
+	snaps    chan struct{} // places for snapshots
 	barriers barriers
 
 	ctx  context.Context // ends when the server stops
@@ -141,6 +143,7 @@ func New(cfg Config) *Server {
 	s := &Server{cfg: cfg, hub: newHub()}
 	s.ctx, s.stop = context.WithCancel(context.Background())
 	s.barriers.waiting = make(chan chan uint64)
+	s.snaps = make(chan struct{}, snapshotsMax)
 	s.grpc = grpc.NewServer(
 		grpc.MaxRecvMsgSize(recvBytesMax),
 		grpc.MaxConcurrentStreams(uint32(cfg.Limits.Streams)),
@@ -191,7 +194,7 @@ func (s *Server) Serve(l net.Listener) error {
 	if s.ctx.Err() != nil {
 		return ErrStopped
 	}
-	m := newMux(l, s.cfg.Limits.Connections, s.cfg.Logger)
+	m := newMux(l, s.cfg.Limits.Connections, s.cfg.Logger, &s.conns)
 	defer m.close()
 	errs := make(chan error, 3)
 	go func() { errs <- s.grpc.Serve(m.grpc) }()

@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
+	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
 	"google.golang.org/grpc"
 	"google.golang.org/protobuf/encoding/protowire"
 	"google.golang.org/protobuf/proto"
@@ -24,6 +25,8 @@ const (
 	snapshotPage = 500
 	// snapshotDir begins the name of the directory in which one is made.
 	snapshotDir = "snapshot-"
+	// snapshotsMax is how many are made at a time: each reads all keys and fills a file.
+	snapshotsMax = 2
 )
 
 // tidySnapshots removes what a crash left.
@@ -40,6 +43,12 @@ func (s *Server) tidySnapshots() {
 // as if compacted there, which etcdutl restores to an etcd cluster. (A Holdfast site is not restored from it: a box that lost its
 // disk fetches the state from the others.)
 func (s *Server) Snapshot(_ *pb.SnapshotRequest, out grpc.ServerStreamingServer[pb.SnapshotResponse]) error {
+	select {
+	case s.snaps <- struct{}{}:
+		defer func() { <-s.snaps }()
+	default:
+		return rpctypes.ErrGRPCRequestTooManyRequests
+	}
 	if err := s.fresh(out.Context()); err != nil {
 		return err
 	}

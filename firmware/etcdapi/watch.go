@@ -20,8 +20,8 @@ import (
 const (
 	// answerBytes is where the answers for one watcher are cut, between revisions, and with fragments within one.
 	answerBytes = 1 << 20
-	// historyBytes is about how much of the history a stream reads at a time.
-	historyBytes = 256 << 10
+	// pieceBytes is about how much a stream takes at a time, from what waits and from the history.
+	pieceBytes = 256 << 10
 	// progressAgain is how often a stream looks whether it can give the progress that it was asked for.
 	progressAgain = 500 * time.Millisecond
 	// noWatch is the id in answers that are about no watch, or about all.
@@ -46,6 +46,7 @@ type stream struct {
 	queued   int  // bytes pending
 	asked    bool // for a progress of all
 	ended    bool // what its reader still takes in is not done
+	flight   flight
 }
 
 func (t *stream) wakeUp() {
@@ -237,14 +238,22 @@ func (t *stream) send(ctx context.Context) error {
 			case <-again:
 			}
 		}
-		more, err := t.sendOnce(tick)
-		if err != nil || !more {
-			return err
-		}
-		if err := t.catchUp(); err != nil {
+		if more, err := t.piece(ctx, tick); err != nil || !more {
 			return err
 		}
 	}
+}
+
+// piece sends what waits, up to pieceBytes, and as much of the history.
+func (t *stream) piece(ctx context.Context, tick bool) (more bool, err error) {
+	if !t.hub.takeOff(ctx, t) {
+		return false, nil
+	}
+	defer t.hub.land(t)
+	if more, err = t.sendOnce(tick); err != nil || !more {
+		return more, err
+	}
+	return true, t.catchUp()
 }
 
 // idle says whether nothing but a wake-up can bring work, and whether a progress is still to be given.
@@ -258,7 +267,7 @@ func (t *stream) idle() (idle, asked bool) {
 // more than this box, which perhaps has just started. hub.mu is held.
 func (t *stream) caughtUp() bool {
 	for _, w := range t.watchers {
-		if !w.live || w.next > t.hub.rev+1 {
+		if !w.live || w.next > t.hub.rev+1 || len(w.pending) > 0 {
 			return false
 		}
 	}
@@ -269,24 +278,42 @@ func (t *stream) caughtUp() bool {
 type batch struct {
 	w      *watcher
 	events []*kv.Event
-	rev    uint64
+}
+
+// takePiece takes whole revisions of what waits, up to about pieceBytes; hub.mu is held.
+func (t *stream) takePiece() (batches []batch) {
+	size := 0
+	for len(t.changed) > 0 && size < pieceBytes {
+		w := t.changed[0]
+		n := 0
+		for n < len(w.pending) && (size < pieceBytes || w.pending[n].KV.Mod == w.pending[n-1].KV.Mod) {
+			size += eventBytes(w.pending[n])
+			n++
+		}
+		if n > 0 {
+			batches = append(batches, batch{w, w.pending[:n:n]})
+			t.taken(w.pending[:n])
+			w.pending, w.quiet = w.pending[n:], false
+		}
+		if len(w.pending) > 0 {
+			break
+		}
+		w.pending, w.listed = nil, false
+		t.changed = t.changed[1:]
+	}
+	if len(t.changed) == 0 {
+		t.changed = nil
+	}
+	return batches
 }
 
 // sendOnce sends what waits. more is false when the server stops.
 func (t *stream) sendOnce(tick bool) (more bool, err error) {
 	h := t.hub
 	h.mu.Lock()
-	controls, changed, ended := t.controls, t.changed, h.ended
-	t.controls, t.changed = nil, nil
-	batches := make([]batch, 0, len(changed))
-	for _, w := range changed {
-		w.listed = false
-		if len(w.pending) > 0 {
-			batches = append(batches, batch{w, w.pending, w.last})
-			t.taken(w.pending)
-			w.pending, w.quiet = nil, false
-		}
-	}
+	controls, ended := t.controls, h.ended
+	t.controls = nil
+	batches := t.takePiece()
 	var progress []*pb.WatchResponse
 	head := t.s.header(h.rev)
 	if t.asked && t.caughtUp() {
@@ -295,7 +322,7 @@ func (t *stream) sendOnce(tick bool) (more bool, err error) {
 	}
 	if tick {
 		for _, w := range t.watchers {
-			if w.progress && w.live && w.quiet && w.next <= h.rev+1 {
+			if w.progress && w.live && w.quiet && w.next <= h.rev+1 && len(w.pending) == 0 {
 				progress = append(progress, &pb.WatchResponse{Header: head, WatchId: w.id})
 			}
 			w.quiet = true
@@ -394,7 +421,7 @@ func (t *stream) catchUp() error {
 		return nil
 	}
 	st := t.s.cfg.Site.State()
-	revs, next, err := st.Events(from, historyBytes)
+	revs, next, err := st.Events(from, pieceBytes)
 	if errors.Is(err, kv.ErrCompacted) {
 		return t.compacted(int64(st.Compacted()))
 	}
