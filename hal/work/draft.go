@@ -100,8 +100,8 @@ func (d *draft) cpus() {
 	var names []string
 	for _, c := range t.Classes(&boards.Board{}) {
 		m := t.CPU(c.CPUs[0]).MIDR
-		if m == 0 {
-			return // without MIDR a class cannot be recognised
+		if m.Implementer() == 0 || m.Part() == 0 {
+			continue // without MIDR a class cannot be recognised
 		}
 		name := c.Name
 		for i := 2; d.b.CPU[name].Count > 0; i++ {
