@@ -64,6 +64,9 @@ func (p *probed) topology(m *work.Machine) {
 		}
 		p.line("  "+c.Name, p.f.Topology.Status, fmt.Sprintf("CPU %s: %s, capacity %s", c.CPUs, orElse(what, "unknown core"), amount(c.Capacity, "of 1024")))
 	}
+	if online := t.Online(); len(online) > 0 {
+		p.line("prefetcher", hal.Skip("it cannot be switched from here: %s", hal.PrefetcherWhy(t.CPU(online[0]))), "")
+	}
 }
 
 // amount is a number that is 0 where nobody says.
