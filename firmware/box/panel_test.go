@@ -11,6 +11,7 @@ import (
 	"regexp"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -146,13 +147,14 @@ func TestTheLightIsSetWhenTheSiteChangesAndNotElse(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		l := &fakeLight{}
 		p := &panel{log: slog.New(slog.DiscardHandler), light: l}
-		now := view(4, nil)
+		var now atomic.Pointer[site.View]
+		now.Store(view(4, nil))
 		ctx, cancel := context.WithCancel(t.Context())
 		var parts sync.WaitGroup
-		parts.Go(func() { p.run(ctx, func() *site.View { return now }) })
+		parts.Go(func() { p.run(ctx, now.Load) })
 		after := func(v *site.View) {
 			synctest.Wait()
-			now = v
+			now.Store(v)
 			time.Sleep(10 * lookEvery)
 			synctest.Wait()
 		}
