@@ -54,6 +54,9 @@ type Options struct {
 	Version string
 	// Changes, if not nil, is called with what blocks changed, in order and when it is visible. It must not block.
 	Changes func(*Changes)
+	// Loop, if not nil, runs the owner's loop: it calls the function it is given, once, and returns after it. A box
+	// uses it to choose the thread.
+	Loop func(loop func())
 }
 
 // Site is one box's running coordinator.
@@ -174,7 +177,10 @@ func (s *Site) Run(ctx context.Context) error {
 	for _, w := range []func(context.Context){s.write, s.keep, s.verify, s.serve} {
 		work.Go(func() { w(workCtx) })
 	}
-	s.own(ctx)
+	if s.o.Loop == nil {
+		s.o.Loop = func(loop func()) { loop() }
+	}
+	s.o.Loop(func() { s.own(ctx) })
 	stopLinks()
 	stopWork()
 	work.Wait()

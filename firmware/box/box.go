@@ -1,5 +1,5 @@
 // Package box is one box's program: `holdfast run`. It opens what a box consists of in a fixed
-// order (directory, identity, member set, ports, storage, ordering, native stream, console),
+// order (directory, identity, member set, hardware, ports, storage, ordering, native stream, console),
 // runs it until it is told to stop, and closes in the reverse order, so that what was
 // accepted is answered and what was answered is durable.
 //
@@ -86,6 +86,12 @@ func Run(ctx context.Context, o Options) (err error) {
 		return err
 	}
 	log = log.With("box", who.member.Name)
+	// The machine's settings, before anything depends on them.
+	hw, err := openHardware(ctx, o.Config, who.member.Name, log)
+	if err != nil {
+		return err
+	}
+	opened(hw.close)
 	// 2. The ports, before anything slow: one in use is the commonest reason not to start.
 	ports, err := openPorts(ctx, o.Config, who)
 	if err != nil {
@@ -111,7 +117,7 @@ func Run(ctx context.Context, o Options) (err error) {
 		KeepRevisions: uint64(o.Config.History.KeepRevisions), KeepTime: time.Duration(o.Config.History.KeepTime),
 		KeepBytes: uint64(o.Config.History.KeepBytes),
 	})
-	s, err := openSite(&o, who, disk, ports.peer, api.Changes, log)
+	s, err := openSite(&o, who, disk, ports.peer, api.Changes, hw.loop(), log)
 	if err != nil {
 		return err
 	}
@@ -128,7 +134,7 @@ func Run(ctx context.Context, o Options) (err error) {
 		return fmt.Errorf("box: open console: %w", err)
 	}
 	r := &running{
-		o: o, log: log, site: s, streams: streams, pages: pages, api: api, client: ports.client,
+		o: o, log: log, hardware: hw, site: s, streams: streams, pages: pages, api: api, client: ports.client,
 		native:  present(ports.native, sockets.native),
 		console: present(ports.console, sockets.console),
 	}
@@ -141,6 +147,7 @@ func Run(ctx context.Context, o Options) (err error) {
 type running struct {
 	o               Options
 	log             *slog.Logger
+	hardware        *hardware
 	site            *site.Site
 	streams         *native.Server
 	pages           *console.Console
@@ -159,6 +166,7 @@ func (r *running) run(ctx context.Context) error {
 	pages := start(never, stop, "console", func(ctx context.Context) error {
 		return r.pages.Serve(ctx, consoleDrain, r.o.Config.Limits.ConsoleConnections, r.console...)
 	})
+	machine := start(never, stop, "hardware", func(ctx context.Context) error { return r.hardware.run(ctx, r.site.View) })
 	var streams []*part
 	for _, l := range r.native {
 		streams = append(streams, start(never, stop, "native stream", func(context.Context) error {
@@ -199,7 +207,7 @@ func (r *running) run(ctx context.Context) error {
 	if ctx.Err() == nil {
 		err = context.Cause(alive)
 	}
-	for _, p := range append(streams, ordering, pages) {
+	for _, p := range append(streams, machine, ordering, pages) {
 		if e := p.stop(); e != nil && !errors.Is(err, e) {
 			err = errors.Join(err, fmt.Errorf("box: %s: %w", p.name, e))
 		}

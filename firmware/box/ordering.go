@@ -13,7 +13,7 @@ import (
 )
 
 // openSite makes the ordering from the parts that it declares as ports.
-func openSite(o *Options, who *identity, disk *storage, peer net.Listener, changes func(*site.Changes), log *slog.Logger) (*site.Site, error) {
+func openSite(o *Options, who *identity, disk *storage, peer net.Listener, changes func(*site.Changes), loop func(func()), log *slog.Logger) (*site.Site, error) {
 	verifier, err := trust.NewVerifier(who.members)
 	if err != nil {
 		return nil, fmt.Errorf("box: open ordering: %w", err)
@@ -44,7 +44,7 @@ func openSite(o *Options, who *identity, disk *storage, peer net.Listener, chang
 				SegmentBytes: int(c.Log.SegmentSize),
 			},
 		},
-		Log: disk.log, Base: disk.base, Logger: log, Version: o.Version, Connect: connect, Changes: changes,
+		Log: disk.log, Base: disk.base, Logger: log, Version: o.Version, Connect: connect, Changes: changes, Loop: loop,
 	})
 	if err != nil {
 		return nil, fmt.Errorf("box: open ordering: %w", err)

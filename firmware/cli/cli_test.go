@@ -10,6 +10,8 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/holdfast-edge/holdfast/hal/haltest"
+	"github.com/holdfast-edge/holdfast/hal/work"
 	"github.com/rogpeppe/go-internal/testscript"
 )
 
@@ -46,7 +48,7 @@ func TestCommandLine(t *testing.T) {
 			return err
 		},
 		Cmds: map[string]func(ts *testscript.TestScript, neg bool, args []string){
-			"exits": exits, "oneline": oneline, "truncate": truncate,
+			"exits": exits, "oneline": oneline, "truncate": truncate, "tree": tree,
 		},
 	})
 }
@@ -83,6 +85,14 @@ func truncate(ts *testscript.TestScript, _ bool, args []string) {
 	data, err := os.ReadFile(ts.MkAbs(args[0]))
 	ts.Check(err)
 	ts.Check(os.WriteFile(ts.MkAbs(args[1]), data[:n], 0o600))
+}
+
+// tree BOARD DIR makes a machine that looks as the board's profile says, below DIR.
+func tree(ts *testscript.TestScript, _ bool, args []string) {
+	b, err := work.Board(args[0])
+	ts.Check(err)
+	ts.Check(os.Mkdir(ts.MkAbs(args[1]), 0o700))
+	ts.Check(haltest.Play(haltest.Tree(&b, 1), ts.MkAbs(args[1])))
 }
 
 // TestEveryCommandHasHelpWithFlagsThatSayWhatTheyDo walks all commands.

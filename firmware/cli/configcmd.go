@@ -5,6 +5,7 @@ import (
 	"flag"
 	"fmt"
 	"runtime"
+	"strings"
 	"time"
 
 	"github.com/holdfast-edge/holdfast/firmware/config"
@@ -71,11 +72,34 @@ func configCheck(f *flag.FlagSet) func(context.Context, *streams, []string) erro
 		fmt.Fprintf(t, "console\t%s and %s\n", orElse(c.Console.Listen, "not on the network"), orElse(c.Console.Socket, "no socket"))
 		fmt.Fprintf(t, "leader\tgiven up after %v without a block while there is work\n", time.Duration(c.Timeouts.Round))
 		fmt.Fprintf(t, "memory\tabout %v\n", c.Limits.MemorySoft)
+		fmt.Fprintf(t, "hardware\t%s\n", explainHAL(&c.HAL))
 		if c.Console.InsecureNetwork && !config.Loopback(c.Console.Listen) {
 			fmt.Fprintf(t, "warning\tthe console is plain text on the network\n")
 		}
 		return t.Flush()
 	}
+}
+
+// explainHAL says what the box will do to the machine.
+func explainHAL(h *config.HAL) string {
+	does := []string{"the machine's settings are left alone"}
+	if h.Apply == "plan" {
+		does[0] = "the plan is applied at the start and after every event (`holdfast hal plan` shows it)"
+	}
+	switch h.Loop {
+	case "off":
+	case "plan":
+		does = append(does, "the ordering's loop runs where the plan wants it")
+	default:
+		does = append(does, "the ordering's loop runs on CPU "+h.Loop)
+	}
+	if h.Panel {
+		does = append(does, "the status light shows the site, the setup button prints the setup code to "+h.Console)
+	}
+	if h.Board != "" {
+		does = append(does, "profile "+h.Board)
+	}
+	return strings.Join(does, "; ")
 }
 
 func orElse(s, other string) string {

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/BurntSushi/toml"
+	"github.com/holdfast-edge/holdfast/hal"
 )
 
 // Bounds of values. Outside of them a box does not work, or works against its site.
@@ -66,7 +67,26 @@ func (c *Config) check() error {
 	if len(c.Console.Hosts) > hostsMax {
 		return fmt.Errorf("%w: console.hosts has more than %d names", ErrValue, hostsMax)
 	}
+	if err := c.HAL.check(); err != nil {
+		return err
+	}
 	return c.checkRanges()
+}
+
+func (h *HAL) check() error {
+	if h.Apply != "off" && h.Apply != "plan" {
+		return fmt.Errorf("%w: hal.apply = %q; it is off or plan", ErrValue, h.Apply)
+	}
+	if h.Panel && h.Console == "" {
+		return fmt.Errorf("%w: hal.console is empty and hal.panel needs it for the setup code; name it, such as /dev/ttyS0", ErrValue)
+	}
+	if h.Loop == "off" || h.Loop == "plan" {
+		return nil
+	}
+	if cpus, err := hal.ParseList(h.Loop); err != nil || len(cpus) == 0 {
+		return fmt.Errorf("%w: hal.loop = %q; it is off, plan, or CPUs such as 3 or 2-3", ErrValue, h.Loop)
+	}
+	return nil
 }
 
 func (c *Config) checkRanges() error {

@@ -17,6 +17,7 @@ import (
 	"path/filepath"
 	"reflect"
 	"strconv"
+	"strings"
 
 	"github.com/BurntSushi/toml"
 )
@@ -49,6 +50,7 @@ type Config struct {
 	Log      Log      `toml:"log" json:"log"`
 	Timeouts Timeouts `toml:"timeouts" json:"timeouts"`
 	Limits   Limits   `toml:"limits" json:"limits"`
+	HAL      HAL      `toml:"hal" json:"hal"`
 }
 
 // Peer is about the links between boxes.
@@ -113,6 +115,15 @@ type Limits struct {
 	ConsoleConnections int  `toml:"console_connections" json:"console_connections"`
 }
 
+// HAL is about the machine below.
+type HAL struct {
+	Apply   string `toml:"apply" json:"apply"`
+	Board   string `toml:"board" json:"board"`
+	Loop    string `toml:"loop" json:"loop"`
+	Panel   bool   `toml:"panel" json:"panel"`
+	Console string `toml:"console" json:"console"`
+}
+
 // DefaultText is the commented default configuration; the caller owns the copy.
 func DefaultText() []byte { return bytes.Clone(defaultText) }
 
@@ -152,6 +163,9 @@ func Load(path string) (*Config, error) {
 	c.DataDir = under(dir, c.DataDir)
 	c.Native.Socket = under(c.DataDir, c.Native.Socket)
 	c.Console.Socket = under(c.DataDir, c.Console.Socket)
+	if strings.HasSuffix(c.HAL.Board, ".toml") {
+		c.HAL.Board = under(dir, c.HAL.Board)
+	}
 	return c, nil
 }
 

@@ -19,6 +19,7 @@ var allowed = map[string][]string{
 	"hal":           {"boards"},
 	"hal/linux":     {"hal", "boards"},
 	"hal/haltest":   {"hal", "boards"},
+	"hal/work":      {"hal", "hal/linux", "boards"},
 	"coord":         {"coord/kv"},
 	"coord/kv":      {},
 	"coord/wire":    {"coord"},
