@@ -140,21 +140,24 @@ func again(ctx context.Context) error {
 
 func summary(all []outcome) error {
 	t := tabwriter.NewWriter(os.Stdout, 0, 0, 2, ' ', 0)
-	failed := 0
-	fmt.Fprintln(t, "\nmachine\tcheck\tresult\t")
+	var failed []outcome
+	fmt.Fprintln(t, "\nmachine\tcheck\tresult")
 	for _, o := range all {
 		result := "pass"
 		if !o.pass {
-			result = "FAIL: " + o.detail
-			failed++
+			result = "FAIL"
+			failed = append(failed, o)
 		}
-		fmt.Fprintf(t, "%s\t%s\t%s\t\n", o.machine, o.name, result)
+		fmt.Fprintf(t, "%s\t%s\t%s\n", o.machine, o.name, result)
 	}
 	if err := t.Flush(); err != nil {
 		return err
 	}
-	fmt.Printf("\n%d checks, %d failed\n", len(all), failed)
-	if failed > 0 || len(all) == 0 {
+	fmt.Printf("\n%d checks, %d failed\n", len(all), len(failed))
+	for _, o := range failed {
+		fmt.Printf("%s %s: %s\n", o.machine, o.name, o.detail)
+	}
+	if len(failed) > 0 || len(all) == 0 {
 		return errors.New("some checks failed")
 	}
 	return nil

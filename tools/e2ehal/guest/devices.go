@@ -143,7 +143,7 @@ func (s *suite) unarmed(context.Context) (string, error) {
 		want(w.State == "inactive" && sysfs(dogAt+"state") == "inactive", "the watchdog is %s after probing", sysfs(dogAt+"state")))
 }
 
-func (s *suite) watchdog(ctx context.Context) (string, error) {
+func (s *suite) watchdog(context.Context) (string, error) {
 	w := s.facts.Watchdog.Value
 	d, got, err := s.root.Arm(w, 10*time.Second)
 	if err != nil {
@@ -157,20 +157,19 @@ func (s *suite) watchdog(ctx context.Context) (string, error) {
 	armed = errors.Join(armed,
 		want(errors.Is(second, unix.EBUSY), "armed twice: %v", second),
 		want(errors.Is(third, unix.EBUSY) && strings.Contains(third.Error(), "somebody else"), "an active one was armed: %v", third))
-	left := func() int { n, _ := strconv.Atoi(sysfs(dogAt + "timeleft")); return n }
-	low := left()
-	for ; ctx.Err() == nil && low > 7; low = left() {
-		time.Sleep(100 * time.Millisecond)
+	// The software watchdog does not say how much is left. If a kick had no effect, the machine
+	// would not live through this; if disarming had none, not through the checks behind this one.
+	start := time.Now()
+	for range 3 {
+		time.Sleep(got / 2)
+		armed = errors.Join(armed, d.Kick())
 	}
-	kicked := d.Kick()
-	high := left()
-	if err := errors.Join(armed, kicked,
-		want(high > low, "%d s were left, and after a kick %d s", low, high),
-		d.Disarm(),
+	if err := errors.Join(armed, d.Disarm(),
 		want(sysfs(dogAt+"state") == "inactive", "disarmed, and the kernel says %s", sysfs(dogAt+"state"))); err != nil {
 		return "", err
 	}
-	return fmt.Sprintf("%s: armed for %v, a second hand refused, %d s left, kicked, %d s left, disarmed", w.Identity, got, low, high), nil
+	lived := time.Since(start).Round(100 * time.Millisecond)
+	return fmt.Sprintf("%s: armed for %v, a second hand refused, alive after %v of kicks, disarmed", w.Identity, got, lived), nil
 }
 
 // bite arms the watchdog and lets it be. The other side sees what happens.
@@ -263,7 +262,7 @@ func (s *suite) irqbalance(ctx context.Context) (string, error) {
 		_ = cmd.Wait()
 	}()
 	f := s.root.Probe()
-	p := hal.MakePlan(f, &s.board, s.why, hal.Options{})
+	p := hal.MakePlan(f, &s.board, s.why, hal.Options{Only: []string{nic}})
 	said := ""
 	for _, n := range p.Notes {
 		if strings.Contains(n.Why, "irqbalance") {
