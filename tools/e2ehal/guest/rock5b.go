@@ -43,9 +43,10 @@ func (s *suite) rock5B() []check {
 		{"rps", s.rps},
 		{"queues", s.queues},
 		{"risky", s.risky},
+		{"unconfirmed", s.unconfirmed},
 		{"crash-unconfirmed", func(ctx context.Context) (string, error) { return s.crash(ctx, 1<<30) }},
 		{"crash-in-writes", func(ctx context.Context) (string, error) { return s.crash(ctx, 3) }},
-		{"gpio", s.pin},
+		{"gpio", func(context.Context) (string, error) { return s.pin("OUT") }},
 		{"button", s.button},
 		{"led", s.led},
 	}
@@ -352,6 +353,34 @@ func (s *suite) risky(ctx context.Context) (string, error) {
 		want(errors.Is(err, hal.ErrRolledBack), "not rolled back: %v", err),
 		want(len(r.Outcomes) == 2 && r.Outcomes[0].Result == hal.PutBack, "%v", r.Outcomes),
 		want(perr == nil && pending == nil, "the journal is open: %v %v", pending, perr),
+		s.same(ctx, before))
+}
+
+// unconfirmed applies the plan, and nobody says that the machine can still be reached.
+func (s *suite) unconfirmed(ctx context.Context) (string, error) {
+	before, err := s.values(ctx, s.plan.Changes)
+	if err != nil {
+		return "", err
+	}
+	j, err := s.journal("unconfirmed")
+	if err != nil {
+		return "", err
+	}
+	s.port.Settle = 50 * time.Millisecond
+	defer func() { s.port.Settle = settle }()
+	changed := 0
+	r, err := hal.Apply(ctx, s.port, &s.plan, j, &hal.Confirm{Within: 300 * time.Millisecond, Wait: func(wait context.Context) error {
+		for t, was := range before {
+			if now, err := s.port.Read(ctx, t); err == nil && now != was {
+				changed++
+			}
+		}
+		<-wait.Done()
+		return wait.Err()
+	}})
+	return fmt.Sprintf("%d of %d values changed, then: %v", changed, len(before), err), errors.Join(
+		want(errors.Is(err, hal.ErrRolledBack) && !r.Committed, "it stayed: %v", err),
+		want(changed == len(before), "only %d values were changed", changed),
 		s.same(ctx, before))
 }
 
