@@ -44,7 +44,7 @@ func main() {
 	case os.Getenv(victimEnv) != "":
 		victim()
 	case filepath.Base(os.Args[0]) == "irqbalance":
-		select {} // a process of that name
+		forever() // a process of that name
 	case os.Getpid() != 1:
 		fmt.Fprintln(os.Stderr, "guest is the init of a machine of its own")
 		os.Exit(1)
@@ -64,7 +64,14 @@ func main() {
 	}
 	fmt.Println("DONE")
 	_ = unix.Reboot(unix.LINUX_REBOOT_CMD_POWER_OFF)
-	select {} // where nothing can switch it off, the other side does
+	forever() // where nothing can switch it off, the other side does
+}
+
+// forever does not end, nor is it a deadlock to the runtime, as a bare select is.
+func forever() {
+	for {
+		time.Sleep(time.Hour)
+	}
 }
 
 // setUp does what an init has to: file systems, modules, the network.

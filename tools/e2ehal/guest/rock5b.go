@@ -403,7 +403,7 @@ func (p *stopping) Write(ctx context.Context, t hal.Target, v string) error {
 
 func halt() {
 	fmt.Println("halted")
-	select {}
+	forever()
 }
 
 // victim applies the plan that it is given, and waits for its end: in the middle of the writes, or
