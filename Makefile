@@ -14,7 +14,7 @@ FUZZTIME   ?= 10s
 TRACE      := testdata/traces/web07.trace.xz
 RUN_DIR    ?= .holdfast
 
-.PHONY: bench-layout etcd-diff etcd-clients etcd-clients-short etcd-hist etcd-bench mutants mutants-long chaos chaos-short model model-long build arm64 deps run test check unit race sim fuzz bench e2e arm64-smoke image clean help
+.PHONY: e2e-hal e2e-hal-short bench-layout etcd-diff etcd-clients etcd-clients-short etcd-hist etcd-bench mutants mutants-long chaos chaos-short model model-long build arm64 deps run test check unit race sim fuzz bench e2e arm64-smoke image clean help
 
 help: ## list the targets
 	@grep -hE '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/ -/'
@@ -94,6 +94,16 @@ etcd-bench: build ## a site's figures beside those of etcd with 3 and 5 nodes: t
 	go build -C tools/etcd -o $(CURDIR)/bin/ ./bench && mv bin/bench bin/etcd-bench
 	go build -C tools/etcd -o $(CURDIR)/bin/etcd-node ./node
 	bin/etcd-bench -holdfast bin/holdfast -node bin/etcd-node -out docs/bench-etcd.md
+
+e2e-hal: ## the hardware layer on an arm64 kernel in QEMU, as a ROCK 5B and a Raspberry Pi 3 (root or user namespaces)
+	./tools/deps.sh e2e-hal
+	go build -o bin/e2ehal/ ./tools/e2ehal
+	bin/e2ehal/e2ehal
+
+e2e-hal-short: ## one of the machines, below four minutes
+	./tools/deps.sh e2e-hal
+	go build -o bin/e2ehal/ ./tools/e2ehal
+	bin/e2ehal/e2ehal -short
 
 fuzz: ## FUZZTIME=10s for each fuzz target
 	./tools/fuzz.sh $(FUZZTIME)

@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # Installs what the build and the tests need on a bare Debian 12 machine that has Go, make and git.
-# Safe to repeat; does nothing when everything is there.
+# Safe to repeat; does nothing when everything is there. "deps.sh e2e-hal" installs what that target
+# needs beside it.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -14,8 +15,15 @@ command -v curl >/dev/null || want+=(curl)
 command -v strace >/dev/null || want+=(strace)     # tools/chaos
 command -v ip >/dev/null || want+=(iproute2)       # tools/chaos
 command -v mkfs.ext4 >/dev/null || want+=(e2fsprogs) # tools/chaos
+command -v cpio >/dev/null || want+=(cpio)           # tools/e2ehal
 command -v spin >/dev/null || want+=(spin)
 command -v z3 >/dev/null || want+=(z3)
+if [ "${1:-}" = e2e-hal ]; then
+	command -v qemu-system-aarch64 >/dev/null || want+=(qemu-system-arm)
+	command -v dtc >/dev/null || want+=(device-tree-compiler)
+	command -v aarch64-linux-gnu-as >/dev/null || want+=(binutils-aarch64-linux-gnu)
+	[ -x /sbin/depmod ] || want+=(kmod)
+fi
 if [ ${#want[@]} -gt 0 ]; then
 	sudo=''
 	[ "$(id -u)" = 0 ] || sudo=sudo

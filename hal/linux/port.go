@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
+	"slices"
 	"strconv"
 	"strings"
 	"syscall"
@@ -144,7 +146,7 @@ func (p *Port) Effect(ctx context.Context, t hal.Target, v string) (hal.Result, 
 		return p.irqEffect(ctx, t.Index, want)
 	case hal.RPSCPUs:
 		want, _ := hal.ParseList(v)
-		return p.rpsEffect(ctx, t.Name, want)
+		return p.rpsEffect(ctx, t, want)
 	case hal.XPSCPUs:
 		return hal.AcceptedUnverified, "no counter says which CPU sent on which queue"
 	case hal.ChannelsOf:
@@ -245,12 +247,12 @@ func (p *Port) looks(ctx context.Context) func(func() bool) {
 }
 
 // rpsEffect asks the witness, or else looks whether packets are handed over between CPUs at all.
-func (p *Port) rpsEffect(ctx context.Context, nic string, want hal.CPUs) (hal.Result, string) {
+func (p *Port) rpsEffect(ctx context.Context, t hal.Target, want hal.CPUs) (hal.Result, string) {
 	if len(want) == 0 {
 		return hal.AcceptedUnverified, "off: packets stay on the CPU of the interrupt"
 	}
 	if p.Witness != nil {
-		seen, err := p.Witness(ctx, nic)
+		seen, err := p.Witness(ctx, t.Name)
 		if err != nil {
 			return hal.AcceptedUnverified, "the witness failed: " + err.Error()
 		}
@@ -264,6 +266,8 @@ func (p *Port) rpsEffect(ctx context.Context, nic string, want hal.CPUs) (hal.Re
 		switch {
 		case total == 0:
 			return hal.AcceptedUnverified, "no packet came to the witness"
+		case p.steersElsewhere(t, want):
+			return hal.AcceptedUnverified, fmt.Sprintf("%d packets came in on CPU %s, but nobody sees on which queue, and another queue goes elsewhere", total, hal.NewCPUs(slices.Collect(maps.Keys(seen))...))
 		case len(wrong) > 0:
 			return hal.FailedTo, fmt.Sprintf("of %d packets some came in on CPU %s", total, hal.NewCPUs(wrong...))
 		}
@@ -278,6 +282,17 @@ func (p *Port) rpsEffect(ctx context.Context, nic string, want hal.CPUs) (hal.Re
 		}
 	}
 	return hal.AcceptedUnverified, fmt.Sprintf("no packet was handed over in %v", p.Settle)
+}
+
+// steersElsewhere says whether another receive queue of the interface may bring packets to other
+// CPUs: then where packets come in says nothing about this queue.
+func (p *Port) steersElsewhere(t hal.Target, want hal.CPUs) bool {
+	for q, rx := range p.root.nic(t.Name).RX {
+		if q != t.Index && (len(rx.RPS) == 0 || !rx.RPS.Within(want)) {
+			return true
+		}
+	}
+	return false
 }
 
 // steered is how many times each CPU was handed packets: received_rps, column 10 of

@@ -516,3 +516,30 @@ func TestInterruptsThatMoveAreSeenAndThoseThatStayToo(t *testing.T) {
 		}
 	}
 }
+
+// A witness sees where packets come in, and not by which queue: with a queue that goes elsewhere it
+// proves nothing, and its word must not undo the change.
+func TestTheWitnessIsBelievedWhenAllQueuesAreSteered(t *testing.T) {
+	all := profiles(t)
+	with := slices.IndexFunc(all, func(b boards.Board) bool { return len(b.NIC) > 0 })
+	r := open(t, play(t, haltest.Tree(&all[with], 2)))
+	port := linux.NewPort(r)
+	nics := r.Probe().NICs.Value
+	target := hal.Target{Kind: hal.RPSCPUs, Name: nics[0].Name}
+	hears := map[int]int{1: 64}
+	port.Witness = func(context.Context, string) (map[int]int, error) { return hears, nil }
+	judge := func(queue int, want hal.Result) {
+		t.Helper()
+		target.Index = queue
+		if err := port.Write(t.Context(), target, "0"); err != nil {
+			t.Fatal(err)
+		}
+		if got, why := port.Effect(t.Context(), target, "0"); got != want {
+			t.Errorf("queue %d, heard on %v: %s: %s", queue, hears, got, why)
+		}
+	}
+	judge(0, hal.AcceptedUnverified)
+	judge(1, hal.FailedTo)
+	hears = map[int]int{0: 64}
+	judge(1, hal.Applied)
+}
