@@ -225,11 +225,12 @@ func (m *Machine) deleteSpan(d *kv.Delete, a *kv.Answer) {
 	var keys [][]byte
 	if len(d.End) == 0 {
 		keys = append(keys, d.Key)
-	} else {
-		m.walkKeys(d.Key, d.End, func(k []byte, _ *record, _ []byte, _ bool) bool {
-			keys = append(keys, bytes.Clone(k))
-			return true
-		})
+	} else if err := m.eachStored(d.Key, d.End, func(k, _ []byte, _ bool) (bool, error) {
+		keys = append(keys, bytes.Clone(k))
+		return true, nil
+	}); err != nil {
+		m.fail(err)
+		return
 	}
 	for _, k := range keys {
 		prev := m.remove(k)
@@ -252,6 +253,17 @@ func (m *Machine) walkKeys(from, end []byte, fn func(k []byte, rec *record, v []
 }
 
 func (m *Machine) eachKey(from, end []byte, fn func(k []byte, rec *record, v []byte, own bool) bool) error {
+	return m.eachStored(from, end, func(k, v []byte, own bool) (bool, error) {
+		rec, err := decodeRecord(v)
+		if err != nil {
+			return false, damaged(coord.SpaceKeys, k, err)
+		}
+		return fn(k, &rec, rec.value(v), own), nil
+	})
+}
+
+// eachStored calls fn for the keys of a span and their stored records, as eachKey does, until it returns false or an error.
+func (m *Machine) eachStored(from, end []byte, fn func(k, v []byte, own bool) (bool, error)) error {
 	if kv.IsOpenEnded(end) {
 		end = nil
 	} else if len(end) == 0 {
@@ -259,12 +271,9 @@ func (m *Machine) eachKey(from, end []byte, fn func(k []byte, rec *record, v []b
 	}
 	var bad error
 	err := m.walk(coord.SpaceKeys, &m.keys, from, end, func(k, v []byte, own bool) bool {
-		rec, err := decodeRecord(v)
-		if err != nil {
-			bad = damaged(coord.SpaceKeys, k, err)
-			return false
-		}
-		return fn(k, &rec, rec.value(v), own)
+		var more bool
+		more, bad = fn(k, v, own)
+		return more && bad == nil
 	})
 	if err == nil {
 		err = bad
@@ -341,8 +350,20 @@ func (m *Machine) rangeAt(r *kv.Range, a *kv.Answer) error {
 		if rec, stored, found, err = m.lookup(r.Key); found && err == nil {
 			pick(r.Key, &rec, rec.value(stored), true)
 		}
-	} else {
+	} else if filtered {
 		err = m.eachKey(r.Key, r.End, pick)
+	} else {
+		err = m.eachStored(r.Key, r.End, func(k, v []byte, own bool) (bool, error) {
+			if r.CountOnly || need >= 0 && int64(len(a.KVs)) >= need { // the rest is counted, not read
+				a.Count++
+				return !r.Uncounted, nil
+			}
+			rec, err := decodeRecord(v)
+			if err != nil {
+				return false, damaged(coord.SpaceKeys, k, err)
+			}
+			return pick(k, &rec, rec.value(v), own), nil
+		})
 	}
 	if err != nil {
 		return err
