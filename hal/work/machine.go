@@ -173,13 +173,13 @@ func (m *Machine) pins() []Role {
 				break
 			}
 			l := f.Value[at]
-			r.At = fmt.Sprintf("%s %d %s", l.Chip, l.Offset, l.Name)
+			r.At = strings.TrimSpace(fmt.Sprintf("%s %d %s", l.Chip, l.Offset, l.Name))
 			r.Status = hal.Status{State: hal.Loaded}
 			switch {
 			case p.Input:
 				r.At += ", read through its key events"
 			case l.User != "":
-				r.Status = hal.Status{State: hal.Failed, Why: fmt.Sprintf("%s is held by %q", strings.TrimSpace(r.At), l.User)}
+				r.Status = hal.Status{State: hal.Failed, Why: fmt.Sprintf("%s is held by %q", r.At, l.User)}
 			}
 		}
 		all = append(all, r)
