@@ -82,6 +82,7 @@ type Effects struct {
 	Changes   *Changes // what the blocks of this Step changed, when BoxConfig.Watch
 	Wake      int64
 	Fault     string
+	seq       uint64 // the shell's: which Step it was
 }
 
 // Changes is what final blocks changed, for watchers: it becomes visible with the answers.

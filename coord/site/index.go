@@ -28,7 +28,6 @@ type indexer struct {
 	mu      sync.Mutex
 	nonce   uint64
 	asks    map[uint64]*indexAsk
-	waits   []indexWait
 	claimed []claimed   // by member: the oldest claim that has not come
 	doubted []time.Time // by member: until when its claims do not count
 }
@@ -43,11 +42,6 @@ type indexAsk struct {
 type claimed struct {
 	round uint64
 	at    time.Time
-}
-
-type indexWait struct {
-	round uint64
-	done  chan struct{}
 }
 
 // Index asks the site for a round: when this box has applied it (Reached), it has all that anybody was told before Index was
@@ -98,7 +92,7 @@ func (s *Site) onIndex(from int, i *coord.Index) {
 	x := &s.index
 	x.mu.Lock()
 	defer x.mu.Unlock()
-	if x.claimed[from].round <= s.seen.Load() {
+	if x.claimed[from].round <= s.seen.at.Load() {
 		x.claimed[from] = claimed{i.Round, time.Now()}
 	}
 	if a := x.asks[i.Nonce]; a != nil && time.Now().After(x.doubted[from]) {
@@ -121,40 +115,26 @@ func (x *indexer) count(a *indexAsk, from int, round uint64, n int) {
 
 // Reached waits until this box has applied a round, or one after it. Errors: ErrStopped, ctx's.
 func (s *Site) Reached(ctx context.Context, round uint64) error {
-	if s.seen.Load() >= round {
-		return nil
+	if err := s.seen.wait(ctx, round, s.stopped); err != nil {
+		return fmt.Errorf("site: round %d is not here yet: %w", round, err)
 	}
-	x := &s.index
-	w := indexWait{round, make(chan struct{})}
-	x.mu.Lock()
-	if s.seen.Load() >= round { // the owner looks at waits after it has set seen
-		x.mu.Unlock()
-		return nil
-	}
-	x.waits = append(x.waits, w)
-	s.waiters.Add(1)
-	x.mu.Unlock()
-	if s.seen.Load() >= round { // before the owner could see that somebody waits
-		s.wakeReaders()
-	}
-	select {
-	case <-w.done:
-		return nil
-	case <-s.stopped:
-		return fmt.Errorf("site: %w", ErrStopped)
-	case <-ctx.Done():
-	}
-	x.mu.Lock()
-	defer x.mu.Unlock()
-	for i := range x.waits {
-		if x.waits[i].done == w.done {
-			x.waits[i] = x.waits[len(x.waits)-1]
-			x.waits = x.waits[:len(x.waits)-1]
-			s.waiters.Add(-1)
-			break
+	return nil
+}
+
+// Settled waits until all that State may show now is durable here: a state is applied before the log has it, and what a read
+// gave must not be lost. Errors: ErrStopped, ErrLog, ctx's, and its deadline's after limit.
+func (s *Site) Settled(ctx context.Context, limit time.Duration) error {
+	if at := s.begun.Load(); s.shown.at.Load() < at {
+		ctx, cancel := context.WithTimeout(ctx, limit)
+		defer cancel()
+		if err := s.shown.wait(ctx, at, s.stopped); err != nil {
+			return fmt.Errorf("site: what was read is not durable yet: %w", err)
 		}
 	}
-	return fmt.Errorf("site: round %d is not here yet: %w", round, ctx.Err())
+	if f := s.fault.Load(); f != nil {
+		return fmt.Errorf("%w: %s", ErrLog, *f)
+	}
+	return nil
 }
 
 // Doubt says that the site goes on and a claim was waited for in vain: who claimed, long enough ago, more than there is is
@@ -164,7 +144,7 @@ func (s *Site) Doubt() {
 	x.mu.Lock()
 	defer x.mu.Unlock()
 	for i, c := range x.claimed {
-		if c.round > s.seen.Load() && time.Since(c.at) > claimTime {
+		if c.round > s.seen.at.Load() && time.Since(c.at) > claimTime {
 			x.doubted[i], x.claimed[i] = time.Now().Add(doubtTime), claimed{}
 		}
 	}
@@ -178,27 +158,7 @@ func (s *Site) tellReaders() {
 		claim++
 	}
 	s.claim.Store(claim)
-	if r := s.box.lastFinal.Header.Round; r != s.seen.Load() {
-		s.seen.Store(r)
-		if s.waiters.Load() > 0 {
-			s.wakeReaders()
-		}
+	if r := s.box.lastFinal.Header.Round; r != s.seen.at.Load() {
+		s.seen.reach(r)
 	}
-}
-
-func (s *Site) wakeReaders() {
-	x, seen := &s.index, s.seen.Load()
-	x.mu.Lock()
-	defer x.mu.Unlock()
-	keep := x.waits[:0]
-	for _, w := range x.waits {
-		if w.round <= seen {
-			close(w.done)
-			s.waiters.Add(-1)
-		} else {
-			keep = append(keep, w)
-		}
-	}
-	clear(x.waits[len(keep):])
-	x.waits = keep
 }

@@ -99,10 +99,11 @@ type Site struct {
 
 	prover prover
 
-	index   indexer
-	claim   atomic.Uint64 // the round that the box claims, plus one; 0: it does not know
-	seen    atomic.Uint64 // round of the last block applied
-	waiters atomic.Int64  // who waits for seen
+	index indexer
+	claim atomic.Uint64 // the round that the box claims, plus one; 0: it does not know
+	seen  gate          // round of the last block applied
+	begun atomic.Uint64 // Steps: what State shows is of these
+	shown gate          // Steps whose effects are visible
 
 	stopped chan struct{} // closed when the owner has ended
 }
@@ -271,7 +272,9 @@ func (s *Site) own(ctx context.Context) {
 	done := ctx.Done()
 	var giveUp int64
 	step := func(in Input) {
+		seq := s.begun.Add(1)
 		e := s.box.Step(in, s.now())
+		e.seq = seq
 		s.tellReaders()
 		s.tellSilent()
 		if e.Wake > 0 && (wakeAt == 0 || e.Wake < wakeAt) {
@@ -394,12 +397,13 @@ func (s *Site) dispatch(e *Effects) {
 	for i := range e.Evidence {
 		s.onEvidence(&e.Evidence[i])
 	}
-	if !e.Visible() {
-		return
-	}
 	if len(e.Persist) == 0 && e.Roll == nil && s.queued.Load() == 0 {
 		s.release(e) // nothing before it waits for the disk
+		s.shown.reach(e.seq)
 		return
+	}
+	if !e.Visible() {
+		*e = Effects{seq: e.seq} // only its place in the order
 	}
 	for s.queued.Load() >= effectsMax {
 		<-s.written

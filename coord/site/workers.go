@@ -34,6 +34,7 @@ func (s *Site) write(ctx context.Context) {
 		for i := range es {
 			s.release(&es[i])
 		}
+		s.shown.reach(es[len(es)-1].seq) // before the owner may see that nothing waits
 		s.queued.Add(-int64(len(es)))
 		select {
 		case s.written <- struct{}{}:

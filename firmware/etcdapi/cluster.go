@@ -21,7 +21,7 @@ func (s *Server) MemberList(ctx context.Context, r *pb.MemberListRequest) (*pb.M
 			return nil, err
 		}
 	}
-	out := &pb.MemberListResponse{Header: s.header(s.cfg.Site.State().Revision())}
+	out := &pb.MemberListResponse{Header: s.header(s.hub.visible())}
 	scheme := "http://"
 	if s.cfg.TLS {
 		scheme = "https://"
@@ -76,7 +76,7 @@ var errUsers = status.Error(codes.Unimplemented, "holdfast: who may do what is t
 
 // AuthStatus implements etcdserverpb.AuthServer.
 func (s *Server) AuthStatus(context.Context, *pb.AuthStatusRequest) (*pb.AuthStatusResponse, error) {
-	return &pb.AuthStatusResponse{Header: s.header(s.cfg.Site.State().Revision()), AuthRevision: 1}, nil
+	return &pb.AuthStatusResponse{Header: s.header(s.hub.visible()), AuthRevision: 1}, nil
 }
 
 // AuthEnable implements etcdserverpb.AuthServer.
@@ -86,7 +86,7 @@ func (s *Server) AuthEnable(context.Context, *pb.AuthEnableRequest) (*pb.AuthEna
 
 // AuthDisable implements etcdserverpb.AuthServer.
 func (s *Server) AuthDisable(context.Context, *pb.AuthDisableRequest) (*pb.AuthDisableResponse, error) {
-	return &pb.AuthDisableResponse{Header: s.header(s.cfg.Site.State().Revision())}, nil
+	return &pb.AuthDisableResponse{Header: s.header(s.hub.visible())}, nil
 }
 
 // Authenticate implements etcdserverpb.AuthServer.
@@ -109,7 +109,7 @@ func (s *Server) UserGet(context.Context, *pb.AuthUserGetRequest) (*pb.AuthUserG
 
 // UserList implements etcdserverpb.AuthServer.
 func (s *Server) UserList(context.Context, *pb.AuthUserListRequest) (*pb.AuthUserListResponse, error) {
-	return &pb.AuthUserListResponse{Header: s.header(s.cfg.Site.State().Revision())}, nil
+	return &pb.AuthUserListResponse{Header: s.header(s.hub.visible())}, nil
 }
 
 // UserDelete implements etcdserverpb.AuthServer.
@@ -147,7 +147,7 @@ func (s *Server) RoleGet(context.Context, *pb.AuthRoleGetRequest) (*pb.AuthRoleG
 
 // RoleList implements etcdserverpb.AuthServer.
 func (s *Server) RoleList(context.Context, *pb.AuthRoleListRequest) (*pb.AuthRoleListResponse, error) {
-	return &pb.AuthRoleListResponse{Header: s.header(s.cfg.Site.State().Revision())}, nil
+	return &pb.AuthRoleListResponse{Header: s.header(s.hub.visible())}, nil
 }
 
 // RoleDelete implements etcdserverpb.AuthServer.

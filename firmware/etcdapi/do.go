@@ -197,6 +197,22 @@ func (s *Server) fresh(ctx context.Context) error {
 	return err
 }
 
+// settled waits until what was read of the state cannot be lost any more.
+func (s *Server) settled(ctx context.Context) error {
+	err := s.cfg.Site.Settled(ctx, s.cfg.Limits.RequestTime)
+	switch {
+	case err == nil:
+		return nil
+	case ctx.Err() != nil:
+		return ctxError(ctx)
+	case errors.Is(err, site.ErrStopped):
+		return rpctypes.ErrGRPCStopped
+	case errors.Is(err, context.DeadlineExceeded):
+		return rpctypes.ErrGRPCTimeout
+	}
+	return status.Error(codes.Unavailable, err.Error())
+}
+
 // requiresLeader: the client wants an error rather than to wait on a box that is cut off (clientv3.WithRequireLeader).
 func requiresLeader(ctx context.Context) bool {
 	v := metadata.ValueFromIncomingContext(ctx, rpctypes.MetadataRequireLeaderKey)

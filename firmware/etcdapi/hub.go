@@ -48,6 +48,13 @@ func (h *hub) begin(rev uint64) {
 	h.rev = rev
 }
 
+// visible is the newest revision that anybody was told of.
+func (h *hub) visible() uint64 {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return h.rev
+}
+
 // changes hands revisions on. It does not block.
 func (h *hub) changes(c *site.Changes) {
 	h.mu.Lock()

@@ -160,6 +160,9 @@ func (s *Server) Range(ctx context.Context, r *pb.RangeRequest) (*pb.RangeRespon
 	if a.Err != nil {
 		return nil, kvError(a.Err)
 	}
+	if err := s.settled(ctx); err != nil {
+		return nil, err
+	}
 	return rangeAnswer(s.header(a.Revision), &a), nil
 }
 
@@ -228,6 +231,9 @@ func (s *Server) Txn(ctx context.Context, r *pb.TxnRequest) (*pb.TxnResponse, er
 	a := s.cfg.Site.State().Read(o.Txn)
 	if a.Err != nil {
 		return nil, kvError(a.Err)
+	}
+	if err := s.settled(ctx); err != nil {
+		return nil, err
 	}
 	return txnAnswer(s.header(a.Revision), o.Txn, &a), nil
 }

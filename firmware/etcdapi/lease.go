@@ -93,7 +93,7 @@ func (s *Server) LeaseKeepAlive(out grpc.BidiStreamingServer[pb.LeaseKeepAliveRe
 			}
 			ans.TTL, ans.Header = r.KV.TTL, s.header(r.KV.Revision)
 		} else {
-			ans.Header = s.header(s.cfg.Site.State().Revision())
+			ans.Header = s.header(s.hub.visible())
 		}
 		if err := out.Send(ans); err != nil {
 			return err
@@ -133,10 +133,12 @@ func (s *Server) LeaseTimeToLive(ctx context.Context, r *pb.LeaseTimeToLiveReque
 	granted, left, keys, err := st.Lease(r.ID, r.Keys)
 	out := &pb.LeaseTimeToLiveResponse{Header: s.header(st.Revision()), ID: r.ID, TTL: left, GrantedTTL: granted, Keys: keys}
 	if errors.Is(err, kv.ErrLeaseNotFound) {
-		out.TTL = -1
-		return out, nil
+		out.TTL, err = -1, nil
 	}
-	return out, kvError(err)
+	if err != nil {
+		return nil, kvError(err)
+	}
+	return out, s.settled(ctx)
 }
 
 // LeaseLeases implements etcdserverpb.LeaseServer.
@@ -149,5 +151,5 @@ func (s *Server) LeaseLeases(ctx context.Context, _ *pb.LeaseLeasesRequest) (*pb
 	for _, id := range st.Leases() {
 		out.Leases = append(out.Leases, &pb.LeaseStatus{ID: id})
 	}
-	return out, nil
+	return out, s.settled(ctx)
 }

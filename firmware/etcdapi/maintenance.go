@@ -18,7 +18,7 @@ func (s *Server) Status(context.Context, *pb.StatusRequest) (*pb.StatusResponse,
 	v, st := s.cfg.Site.View(), s.cfg.Site.State()
 	s.view.Store(v)
 	out := &pb.StatusResponse{
-		Header: s.header(st.Revision()), Version: Version, StorageVersion: Version, DbSize: s.cfg.DiskBytes(), DbSizeInUse: int64(st.StateBytes()),
+		Header: s.header(s.hub.visible()), Version: Version, StorageVersion: Version, DbSize: s.cfg.DiskBytes(), DbSizeInUse: int64(st.StateBytes()),
 		RaftIndex: v.Height, RaftAppliedIndex: v.Height, RaftTerm: v.Term + 1,
 	}
 	if v.Serving {
@@ -55,17 +55,17 @@ func (s *Server) Defragment(context.Context, *pb.DefragmentRequest) (*pb.Defragm
 }
 
 // Hash implements etcdserverpb.MaintenanceServer: the hash of the newest revision.
-func (s *Server) Hash(context.Context, *pb.HashRequest) (*pb.HashResponse, error) {
+func (s *Server) Hash(ctx context.Context, _ *pb.HashRequest) (*pb.HashResponse, error) {
 	st := s.cfg.Site.State()
 	sum, rev, err := st.Hash(0)
 	if err != nil {
 		return nil, kvError(err)
 	}
-	return &pb.HashResponse{Header: s.header(rev), Hash: sum}, nil
+	return &pb.HashResponse{Header: s.header(rev), Hash: sum}, s.settled(ctx)
 }
 
 // HashKV implements etcdserverpb.MaintenanceServer: the same on every box of the site at one revision.
-func (s *Server) HashKV(_ context.Context, r *pb.HashKVRequest) (*pb.HashKVResponse, error) {
+func (s *Server) HashKV(ctx context.Context, r *pb.HashKVRequest) (*pb.HashKVResponse, error) {
 	st := s.cfg.Site.State()
 	sum, rev, err := st.Hash(r.Revision)
 	if err != nil {
@@ -75,7 +75,7 @@ func (s *Server) HashKV(_ context.Context, r *pb.HashKVRequest) (*pb.HashKVRespo
 	if compact == 0 {
 		compact = -1 // etcd's "never"
 	}
-	return &pb.HashKVResponse{Header: s.header(st.Revision()), Hash: sum, CompactRevision: compact, HashRevision: int64(rev)}, nil
+	return &pb.HashKVResponse{Header: s.header(st.Revision()), Hash: sum, CompactRevision: compact, HashRevision: int64(rev)}, s.settled(ctx)
 }
 
 // moveTime is how long a change of leader may take: at most one term of each box is ended early.
@@ -107,7 +107,7 @@ func (s *Server) MoveLeader(ctx context.Context, r *pb.MoveLeaderRequest) (*pb.M
 			return nil, rpctypes.ErrGRPCTimeoutDueToLeaderFail
 		}
 	}
-	return &pb.MoveLeaderResponse{Header: s.header(s.cfg.Site.State().Revision())}, nil
+	return &pb.MoveLeaderResponse{Header: s.header(s.hub.visible())}, nil
 }
 
 // Downgrade implements etcdserverpb.MaintenanceServer.

@@ -46,6 +46,8 @@ type Site interface {
 	Index(ctx context.Context) (round uint64, err error)
 	Reached(ctx context.Context, round uint64) error
 	Doubt()
+	// Settled waits until what State showed is durable.
+	Settled(ctx context.Context, limit time.Duration) error
 }
 
 // Limits bound what clients may use; zero: the default.

@@ -61,6 +61,9 @@ func (s *Server) Snapshot(_ *pb.SnapshotRequest, out grpc.ServerStreamingServer[
 	if err := s.export(out, name); err != nil {
 		return kvError(err)
 	}
+	if err := s.settled(out.Context()); err != nil {
+		return err
+	}
 	return send(name, out)
 }
 
