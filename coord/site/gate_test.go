@@ -38,7 +38,7 @@ func TestWhatIsReadIsSettledWhenTheLogHasIt(t *testing.T) {
 		if err := <-settled; err != nil {
 			t.Errorf("when the log has it: %v", err)
 		}
-		if err := b.site.Settled(r.t.Context(), 0); err != nil {
+		if err := b.site.Settled(r.t.Context(), time.Second); err != nil {
 			t.Errorf("afterwards: %v", err)
 		}
 	})
