@@ -29,6 +29,12 @@ func New(p Policy) *Batcher {
 	}
 }
 
+// Use gives the open batch other memory, that of c. What it held is lost.
+func (b *Batcher) Use(c coord.Columns) {
+	b.open = c
+	b.open.Reset()
+}
+
 // Add copies the messages of c to the end of the open batch; now is monotonic, in nanoseconds. It takes all or
 // none: false means that they do not fit. When Ready then says true, Take makes room for them; otherwise the box is
 // overloaded. Messages beyond the limits of a batch on their own never fit.

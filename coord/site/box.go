@@ -31,6 +31,10 @@ type BoxConfig struct {
 	Nonce uint64
 	// Watch says that Effects.Changes is wanted.
 	Watch bool
+	// Arena, if not nil, is memory for the two batches that are open or under way at a time, which the box owns from
+	// then on: 2*coord.ArenaBytes hold the largest. LineBytes is the CPUs' cache line. Nil: the heap.
+	Arena     []byte
+	LineBytes int
 }
 
 // Input is one thing that happened to a box; exactly one field is set, or none: time passed.
@@ -163,6 +167,9 @@ func NewBox(cfg BoxConfig, backend state.Backend, final *coord.Final) (*Box, err
 		cfg: cfg, me: cfg.Members.List[cfg.Self].ID, own: map[uint64]*ownBatch{},
 		bat: batch.New(cfg.Tuning.Batch), enc: wire.NewBodyEncoder(), dec: wire.NewBodyDecoder(),
 	}
+	half := len(cfg.Arena) / 2 &^ 7
+	b.bat.Use(coord.ColumnsIn(cfg.Arena[:half:half], cfg.LineBytes))
+	b.cols = coord.ColumnsIn(cfg.Arena[half:], cfg.LineBytes)
 	base, cert := &coord.Block{Epoch: cfg.Members.Epoch}, (*coord.Cert)(nil)
 	if final != nil {
 		base, cert = final.Header, final.Cert
