@@ -93,7 +93,7 @@ func Run(ctx context.Context, o Options) (err error) {
 	}
 	opened(hw.close)
 	// 2. The ports, before anything slow: one in use is the commonest reason not to start.
-	ports, err := openPorts(ctx, o.Config, who)
+	ports, err := openPorts(ctx, o.Config, who, hw)
 	if err != nil {
 		return err
 	}
@@ -117,7 +117,7 @@ func Run(ctx context.Context, o Options) (err error) {
 		KeepRevisions: uint64(o.Config.History.KeepRevisions), KeepTime: time.Duration(o.Config.History.KeepTime),
 		KeepBytes: uint64(o.Config.History.KeepBytes),
 	})
-	s, err := openSite(&o, who, disk, ports.peer, api.Changes, hw.loop(), log)
+	s, err := openSite(&o, who, disk, ports.peer, api.Changes, hw, log)
 	if err != nil {
 		return err
 	}

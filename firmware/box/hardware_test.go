@@ -5,12 +5,16 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"log/slog"
+	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"regexp"
 	"runtime"
+	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"syscall"
@@ -200,5 +204,99 @@ func TestAnUnfinishedChangeIsPutBackAtTheStart(t *testing.T) {
 	defer stop()
 	if strings.Contains(log.String(), "put back") {
 		t.Errorf("again:\n%s", log)
+	}
+}
+
+func TestABoxSaysWhatBecameOfItsHardwareSettings(t *testing.T) {
+	c := newBox(t)
+	c.HAL.ReceiveSockets, c.HAL.HugePages, c.HAL.BusyPoll = "0-1", "on", "50us"
+	log, stop := runLogged(t, c)
+	address, err := c.NativeListen()
+	if err != nil {
+		t.Fatal(err)
+	}
+	const connections = 5
+	for range connections {
+		var d net.Dialer
+		conn, err := d.DialContext(t.Context(), "tcp", address)
+		if err != nil {
+			t.Fatal(err)
+		}
+		// The server speaks first only after a TLS hello; that it closes shows that it took the connection.
+		if _, err := conn.Write([]byte("this is no TLS at all")); err != nil {
+			t.Fatal(err)
+		}
+		_, _ = io.ReadAll(conn)
+		_ = conn.Close()
+	}
+	stop()
+	all, err := work.LoadInUse(c.DataDir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, want := range []work.InUse{
+		{Setting: "hal.receive_sockets", Value: "0-1", Result: hal.AcceptedUnverified},
+		{Setting: "hal.huge_pages", Value: "on", Result: hal.Applied},
+		{Setting: "hal.busy_poll", Value: "50us", Result: hal.AcceptedUnverified},
+	} {
+		if !slices.ContainsFunc(all, func(u work.InUse) bool {
+			return u.Setting == want.Setting && u.Value == want.Value && (u.Result == want.Result || u.Why != "" && u.Result != hal.Applied)
+		}) {
+			t.Errorf("%+v is not among %+v", want, all)
+		}
+	}
+	taken := 0
+	for _, m := range regexp.MustCompile(`msg="receive socket" .*port=native.listen cpu=\d+ connections=(\d+)`).FindAllStringSubmatch(log.String(), -1) {
+		n, err := strconv.Atoi(m[1])
+		if err != nil {
+			t.Fatal(err)
+		}
+		taken += n
+	}
+	if taken != connections {
+		t.Errorf("the log says that %d connections came:\n%s", taken, log)
+	}
+
+	// Without settings the file says so too, and a box that never had any has none.
+	c.HAL.ReceiveSockets, c.HAL.HugePages, c.HAL.BusyPoll = "off", "off", "measured"
+	_, stop = runLogged(t, c)
+	stop()
+	if all, err := work.LoadInUse(c.DataDir); err != nil || len(all) > 0 {
+		t.Errorf("%v: %+v", err, all)
+	}
+	c = newBox(t)
+	_, stop = runLogged(t, c)
+	stop()
+	if _, err := os.Stat(work.LedgerDir(c.DataDir)); !errors.Is(err, os.ErrNotExist) {
+		t.Errorf("a box that uses nothing leaves %v", err)
+	}
+}
+
+func TestABoxUsesWhatWasMeasured(t *testing.T) {
+	m, err := work.Open("/", "")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer m.Close()
+	keep := hal.Verdict{Keep: true, Why: "it was faster"}
+	for _, x := range []struct {
+		mark work.Mark
+		want string
+	}{{m.Mark(), "on"}, {work.Mark{Board: "another"}, ""}} {
+		c := newBox(t)
+		found := work.Calibration{Machine: x.mark, Trials: []hal.Trial{{Setting: "hal.huge_pages", Value: "on", Verdict: keep}}}
+		if err := found.Save(c.DataDir); err != nil {
+			t.Fatal(err)
+		}
+		log, stop := runLogged(t, c)
+		stop()
+		all, err := work.LoadInUse(c.DataDir)
+		got := ""
+		for _, u := range all {
+			got += u.Value
+		}
+		if err != nil || got != x.want {
+			t.Errorf("%+v: it uses %q, %v\n%s", x.mark, got, err, log)
+		}
 	}
 }

@@ -14,12 +14,13 @@ import (
 	"github.com/holdfast-edge/holdfast/firmware/config"
 	"github.com/holdfast-edge/holdfast/firmware/etcdapi"
 	"github.com/holdfast-edge/holdfast/firmware/unixsock"
+	"github.com/holdfast-edge/holdfast/hal/linux"
 )
 
 // ports are the box's TCP listeners; one that is not configured is nil.
 type ports struct{ peer, native, client, console net.Listener }
 
-func openPorts(ctx context.Context, c *config.Config, who *identity) (*ports, error) {
+func openPorts(ctx context.Context, c *config.Config, who *identity, hw *hardware) (*ports, error) {
 	nativeAddress, err := c.NativeListen()
 	if err != nil {
 		return nil, fmt.Errorf("box: %w", err)
@@ -32,21 +33,22 @@ func openPorts(ctx context.Context, c *config.Config, who *identity) (*ports, er
 	for _, l := range []struct {
 		key, address string
 		to           *net.Listener
+		as           linux.Sockets
 	}{
-		{"peer.listen", peer, &p.peer},
-		{"native.listen", nativeAddress, &p.native},
-		{"client.listen", c.Client.Listen, &p.client},
-		{"console.listen", c.Console.Listen, &p.console},
+		{"peer.listen", peer, &p.peer, hw.peers},
+		{"native.listen", nativeAddress, &p.native, hw.clients},
+		{"client.listen", c.Client.Listen, &p.client, hw.clients},
+		{"console.listen", c.Console.Listen, &p.console, linux.Sockets{}},
 	} {
 		if l.address == "" {
 			continue
 		}
-		var lc net.ListenConfig
-		got, err := lc.Listen(ctx, "tcp", l.address)
+		got, err := l.as.Listen(ctx, l.address)
 		if err != nil {
 			return nil, errors.Join(listenError(l.key, l.address, err), p.close())
 		}
 		*l.to = got
+		hw.received(l.key, got)
 	}
 	if p.native != nil {
 		p.native = tls.NewListener(p.native, &tls.Config{

@@ -13,7 +13,7 @@ import (
 )
 
 // openSite makes the ordering from the parts that it declares as ports.
-func openSite(o *Options, who *identity, disk *storage, peer net.Listener, changes func(*site.Changes), loop func(func()), log *slog.Logger) (*site.Site, error) {
+func openSite(o *Options, who *identity, disk *storage, peer net.Listener, changes func(*site.Changes), hw *hardware, log *slog.Logger) (*site.Site, error) {
 	verifier, err := trust.NewVerifier(who.members)
 	if err != nil {
 		return nil, fmt.Errorf("box: open ordering: %w", err)
@@ -26,6 +26,7 @@ func openSite(o *Options, who *identity, disk *storage, peer net.Listener, chang
 			OnMessage: func(from int, m *coord.PeerMsg, _ int) { h.Message(from, m) },
 			OnState:   h.State,
 			Logger:    log,
+			Dial:      hw.dialer(),
 			Heartbeat: time.Duration(c.Timeouts.Heartbeat), Dead: time.Duration(c.Timeouts.PeerDead),
 		})
 		if err != nil {
@@ -39,12 +40,13 @@ func openSite(o *Options, who *identity, disk *storage, peer net.Listener, chang
 	s, err := site.Open(site.Options{
 		Box: site.BoxConfig{
 			Members: who.members, Self: who.self, Keys: signer,
+			Arena: hw.arena, LineBytes: hw.lineBytes(),
 			Tuning: site.Tuning{
 				Timeout: time.Duration(c.Timeouts.Round), LeaderDown: time.Duration(c.Timeouts.LeaderDown),
 				SegmentBytes: int(c.Log.SegmentSize),
 			},
 		},
-		Log: disk.log, Base: disk.base, Logger: log, Version: o.Version, Connect: connect, Changes: changes, Loop: loop,
+		Log: disk.log, Base: disk.base, Logger: log, Version: o.Version, Connect: connect, Changes: changes, Loop: hw.loop(),
 	})
 	if err != nil {
 		return nil, fmt.Errorf("box: open ordering: %w", err)

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/holdfast-edge/holdfast/firmware/config"
+	"github.com/holdfast-edge/holdfast/hal/work"
 )
 
 func configCommand() command {
@@ -82,16 +83,22 @@ func configCheck(f *flag.FlagSet) func(context.Context, *streams, []string) erro
 
 // explainHAL says what the box will do to the machine.
 func explainHAL(h *config.HAL) string {
-	does := []string{"the machine's settings are left alone"}
-	if h.Apply == "plan" {
-		does[0] = "the plan is applied at the start and after every event (`holdfast hal plan` shows it)"
+	var does, measured []string
+	values := h.Settings()
+	for _, s := range work.Settings() {
+		switch v := *values[s.Key]; v {
+		case "off":
+		case work.Measured:
+			measured = append(measured, s.Key)
+		default:
+			does = append(does, fmt.Sprintf("%s = %s: %s", s.Key, v, s.Does))
+		}
 	}
-	switch h.Loop {
-	case "off":
-	case "plan":
-		does = append(does, "the ordering's loop runs where the plan wants it")
-	default:
-		does = append(does, "the ordering's loop runs on CPU "+h.Loop)
+	if len(measured) > 0 {
+		does = append(does, strings.Join(measured, ", ")+" as `holdfast hal calibrate` found, off where it was not run")
+	}
+	if len(does) == 0 {
+		does = append(does, "the machine's settings are left alone")
 	}
 	if h.Panel {
 		does = append(does, "the status light shows the site, the setup button prints the setup code to "+h.Console)

@@ -12,7 +12,7 @@ import (
 	"github.com/holdfast-edge/holdfast/hal/work"
 )
 
-func halCommand() command {
+func halCommand(build Build) command {
 	return command{
 		name: "hal", about: "look at this machine's hardware, plan its settings, apply and undo them",
 		more: `Nothing is changed by probe, plan, verify, board, and by apply and watch with --dry-run. What apply
@@ -46,7 +46,7 @@ Examples:
 `,
 				flags: halVerb(halPlan),
 			},
-			halApplyCommand(), halVerifyCommand(), halRollbackCommand(), halBoardCommand(), halWatchCommand(),
+			halApplyCommand(), halVerifyCommand(), halRollbackCommand(), halCalibrateCommand(build), halBoardCommand(), halWatchCommand(),
 		},
 	}
 }

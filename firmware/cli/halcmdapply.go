@@ -120,7 +120,7 @@ func (a *applying) run(ctx context.Context, yes, dry bool, confirm time.Duration
 	} else {
 		printErr = printOutcomes(a.out, report.Outcomes)
 	}
-	return errors.Join(err, printErr, failures(report.Outcomes))
+	return errors.Join(err, printErr, failures(report.Outcomes, nil))
 }
 
 // applied is the JSON of `hal apply` and of a step of `hal watch`.
@@ -162,18 +162,40 @@ func printOutcomes(w io.Writer, all []hal.Outcome) error {
 	return err
 }
 
-// failures is an error when a change failed.
-func failures(all []hal.Outcome) error {
+// printInUse prints what a box uses of its own settings.
+func printInUse(w io.Writer, all []work.InUse) error {
+	if len(all) == 0 {
+		return nil
+	}
+	var b strings.Builder
+	b.WriteString("\nThe box, as it last started:\n")
+	for _, u := range all {
+		fmt.Fprintf(&b, "%-19s %s: %s\n", u.Result, u.Setting, u.Value)
+		if u.Why != "" {
+			fmt.Fprintf(&b, "%-19s   %s\n", "", u.Why)
+		}
+	}
+	_, err := io.WriteString(w, b.String())
+	return err
+}
+
+// failures is an error when something failed.
+func failures(all []hal.Outcome, box []work.InUse) error {
 	n := 0
 	for _, o := range all {
 		if o.Result == hal.FailedTo {
 			n++
 		}
 	}
+	for _, u := range box {
+		if u.Result == hal.FailedTo {
+			n++
+		}
+	}
 	if n == 0 {
 		return nil
 	}
-	return fmt.Errorf("%d of %s failed; the reasons are above", n, count(len(all), "change"))
+	return fmt.Errorf("%d of %s failed; the reasons are above", n, count(len(all)+len(box), "setting"))
 }
 
 // prompt asks questions and reads the answers' lines. Its reader cannot be woken, so it ends
@@ -226,26 +248,36 @@ func halVerifyCommand() command {
 	return command{
 		name: "verify", about: "look again at what was applied: does it still stand, and does it have its effect",
 		more: `
-A value that somebody else has set since is drift and fails; ` + "`holdfast hal apply`" + ` sets it again.
+A value that somebody else has set since is drift and fails; ` + "`holdfast hal apply`" + ` sets it again. What the
+box with this data directory found of its own settings (sockets, memory, the loop's CPU) when it last started is
+printed too.
 
 Examples:
   holdfast hal verify
   holdfast hal verify --json
 `,
-		flags: ledgerVerb(func(ctx context.Context, w io.Writer, asJSON bool, port hal.Port, l *work.Ledger) error {
+		flags: ledgerVerb(func(ctx context.Context, w io.Writer, asJSON bool, port hal.Port, l *work.Ledger, data string) error {
 			all, err := l.Verify(ctx, port)
 			if err != nil {
 				return err
 			}
-			switch {
-			case asJSON:
-				err = printJSON(w, hal.Report{Outcomes: append([]hal.Outcome{}, all...), Committed: len(all) > 0})
-			case len(all) == 0:
+			box, err := work.LoadInUse(data)
+			if err != nil {
+				return err
+			}
+			if asJSON {
+				err = printJSON(w, struct {
+					hal.Report
+					Box []work.InUse `json:"box,omitempty"`
+				}{hal.Report{Outcomes: append([]hal.Outcome{}, all...), Committed: len(all) > 0}, box})
+				return errors.Join(err, failures(all, box))
+			}
+			if len(all) == 0 {
 				_, err = fmt.Fprintln(w, "Nothing was applied since the machine started.")
-			default:
+			} else {
 				err = printOutcomes(w, all)
 			}
-			return errors.Join(err, failures(all))
+			return errors.Join(err, printInUse(w, box), failures(all, box))
 		}),
 	}
 }
@@ -260,13 +292,8 @@ Examples:
   holdfast hal rollback
   holdfast hal rollback --data-dir /var/lib/holdfast --json
 `,
-		flags: ledgerVerb(func(ctx context.Context, w io.Writer, asJSON bool, port hal.Port, l *work.Ledger) error {
-			back, err := hal.Recover(ctx, port, l)
-			if err == nil {
-				var undone []hal.Entry
-				undone, err = hal.Undo(ctx, port, l)
-				back = append(back, undone...)
-			}
+		flags: ledgerVerb(func(ctx context.Context, w io.Writer, asJSON bool, port hal.Port, l *work.Ledger, _ string) error {
+			back, err := l.PutBack(ctx, port)
 			if err != nil {
 				return err
 			}
@@ -289,7 +316,7 @@ Examples:
 }
 
 // ledgerVerb is a command that works on what was applied.
-func ledgerVerb(run func(ctx context.Context, w io.Writer, asJSON bool, port hal.Port, l *work.Ledger) error) func(f *flag.FlagSet) func(context.Context, *streams, []string) error {
+func ledgerVerb(run func(ctx context.Context, w io.Writer, asJSON bool, port hal.Port, l *work.Ledger, data string) error) func(f *flag.FlagSet) func(context.Context, *streams, []string) error {
 	return func(f *flag.FlagSet) func(context.Context, *streams, []string) error {
 		data := dataFlag(f)
 		asJSON := f.Bool("json", false, "print JSON")
@@ -305,7 +332,7 @@ func ledgerVerb(run func(ctx context.Context, w io.Writer, asJSON bool, port hal
 			if err != nil {
 				return errors.Join(err, root.Close())
 			}
-			return errors.Join(run(ctx, s.out, *asJSON, linux.NewPort(root), l), l.Close(), root.Close())
+			return errors.Join(run(ctx, s.out, *asJSON, linux.NewPort(root), l, *data), l.Close(), root.Close())
 		}
 	}
 }

@@ -29,6 +29,7 @@ const (
 	revisionsMax        = 1 << 40               // more than a card holds
 	keepMax             = 366 * 24 * time.Hour  // beyond, compact by hand
 	hostsMax            = 64                    // names of one console
+	busyPollMax         = time.Millisecond      // longer than an interrupt ever waits
 	suggestEdits        = 2                     // between a misspelt key and the one that was meant
 )
 
@@ -74,19 +75,34 @@ func (c *Config) check() error {
 }
 
 func (h *HAL) check() error {
-	if h.Apply != "off" && h.Apply != "plan" {
-		return fmt.Errorf("%w: hal.apply = %q; it is off or plan", ErrValue, h.Apply)
-	}
 	if h.Panel && h.Console == "" {
 		return fmt.Errorf("%w: hal.console is empty and hal.panel needs it for the setup code; name it, such as /dev/ttyS0", ErrValue)
 	}
-	if h.Loop == "off" || h.Loop == "plan" {
-		return nil
-	}
-	if cpus, err := hal.ParseList(h.Loop); err != nil || len(cpus) == 0 {
-		return fmt.Errorf("%w: hal.loop = %q; it is off, plan, or CPUs such as 3 or 2-3", ErrValue, h.Loop)
+	for _, s := range []struct {
+		key, value string
+		also       string // beside off and measured
+		good       func(string) bool
+	}{
+		{"hal.apply", h.Apply, "plan", func(v string) bool { return v == "plan" }},
+		{"hal.loop", h.Loop, "plan, or CPUs such as 3 or 2-3", planOrCPUs},
+		{"hal.receive_sockets", h.ReceiveSockets, "plan, or CPUs such as 0-1", planOrCPUs},
+		{"hal.busy_poll", h.BusyPoll, fmt.Sprintf("a time such as 50us, up to %v", busyPollMax), func(v string) bool {
+			d, err := time.ParseDuration(v)
+			return err == nil && d >= time.Microsecond && d <= busyPollMax
+		}},
+		{"hal.huge_pages", h.HugePages, "on", func(v string) bool { return v == "on" }},
+		{"hal.lock_memory", h.LockMemory, "on", func(v string) bool { return v == "on" }},
+	} {
+		if s.value != "off" && s.value != "measured" && !s.good(s.value) {
+			return fmt.Errorf("%w: %s = %q; it is off, measured, %s", ErrValue, s.key, s.value, s.also)
+		}
 	}
 	return nil
+}
+
+func planOrCPUs(v string) bool {
+	cpus, err := hal.ParseList(v)
+	return v == "plan" || err == nil && len(cpus) > 0
 }
 
 func (c *Config) checkRanges() error {

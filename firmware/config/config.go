@@ -117,11 +117,23 @@ type Limits struct {
 
 // HAL is about the machine below.
 type HAL struct {
-	Apply   string `toml:"apply" json:"apply"`
-	Board   string `toml:"board" json:"board"`
-	Loop    string `toml:"loop" json:"loop"`
-	Panel   bool   `toml:"panel" json:"panel"`
-	Console string `toml:"console" json:"console"`
+	Apply          string `toml:"apply" json:"apply"`
+	Loop           string `toml:"loop" json:"loop"`
+	ReceiveSockets string `toml:"receive_sockets" json:"receive_sockets"`
+	BusyPoll       string `toml:"busy_poll" json:"busy_poll"`
+	HugePages      string `toml:"huge_pages" json:"huge_pages"`
+	LockMemory     string `toml:"lock_memory" json:"lock_memory"`
+	Board          string `toml:"board" json:"board"`
+	Panel          bool   `toml:"panel" json:"panel"`
+	Console        string `toml:"console" json:"console"`
+}
+
+// Settings are the values of what a calibration can measure, by key; to change them.
+func (h *HAL) Settings() map[string]*string {
+	return map[string]*string{
+		"hal.apply": &h.Apply, "hal.loop": &h.Loop, "hal.receive_sockets": &h.ReceiveSockets,
+		"hal.busy_poll": &h.BusyPoll, "hal.huge_pages": &h.HugePages, "hal.lock_memory": &h.LockMemory,
+	}
 }
 
 // DefaultText is the commented default configuration; the caller owns the copy.

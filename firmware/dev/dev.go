@@ -21,6 +21,7 @@ import (
 	"time"
 
 	"github.com/holdfast-edge/holdfast/coord"
+	"github.com/holdfast-edge/holdfast/firmware/config"
 )
 
 // Errors of this package.
@@ -67,6 +68,8 @@ type Options struct {
 	// Out gets what a person wants to know, Err is the boxes' standard error.
 	Out, Err io.Writer
 	Logger   *slog.Logger
+	// Configure, if not nil, changes each box's configuration before it is written.
+	Configure func(*config.Config)
 	// Serving, if not nil, is called once the site serves, with box 0's console URL, and
 	// waited for when the site stops. Its error is logged.
 	Serving func(ctx context.Context, consoleURL string) error

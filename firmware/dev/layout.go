@@ -105,7 +105,7 @@ func plan(o *Options, n int) ([]*Box, error) {
 // directory of a continued site that is gone is left so: with a new key it would be another box.
 func prepare(o *Options, members *coord.Members, boxes []*Box) error {
 	if members == nil {
-		return found(boxes)
+		return found(o, boxes)
 	}
 	for i, b := range boxes {
 		_, err := os.Stat(filepath.Join(b.Dir, trust.KeyFile))
@@ -123,11 +123,11 @@ func prepare(o *Options, members *coord.Members, boxes []*Box) error {
 				ErrSite, b.Dir, id.ID(), b.ID, trust.KeyFile)
 		}
 	}
-	return writeSite(members, boxes)
+	return writeSite(o, members, boxes)
 }
 
 // found makes a new site.
-func found(boxes []*Box) error {
+func found(o *Options, boxes []*Box) error {
 	m := &coord.Members{Epoch: 1}
 	if _, err := rand.Read(m.Site[:]); err != nil {
 		return fmt.Errorf("dev: new site: %w", err)
@@ -143,11 +143,11 @@ func found(boxes []*Box) error {
 		b.ID = id.ID()
 		m.List = append(m.List, coord.Member{ID: b.ID, Name: b.name, Key: id.PublicKey()})
 	}
-	return writeSite(m, boxes)
+	return writeSite(o, m, boxes)
 }
 
 // writeSite gives every box the member set with today's addresses, and its configuration.
-func writeSite(m *coord.Members, boxes []*Box) error {
+func writeSite(o *Options, m *coord.Members, boxes []*Box) error {
 	for i, b := range boxes {
 		l := &m.List[i]
 		l.Peer, l.Client, l.Native, l.Console = b.listen.peer, b.listen.client, b.listen.native, b.listen.console
@@ -156,7 +156,7 @@ func writeSite(m *coord.Members, boxes []*Box) error {
 		if b.absent {
 			continue
 		}
-		if err := writeConfig(b); err != nil {
+		if err := writeConfig(o, b); err != nil {
 			return err
 		}
 		if old, err := trust.LoadMembers(b.Dir); err == nil && reflect.DeepEqual(old, m) {
@@ -170,7 +170,7 @@ func writeSite(m *coord.Members, boxes []*Box) error {
 }
 
 // writeConfig sets a box's addresses in its configuration and keeps what else it says.
-func writeConfig(b *Box) error {
+func writeConfig(o *Options, b *Box) error {
 	path := filepath.Join(b.Dir, configFile)
 	text, err := os.ReadFile(path)
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
@@ -182,6 +182,9 @@ func writeConfig(b *Box) error {
 	}
 	c.DataDir, c.Name = ".", b.name
 	c.Console.Listen, c.Client.Listen, c.Native.Listen, c.Peer.Listen = b.listen.console, b.listen.client, b.listen.native, b.listen.peer
+	if o.Configure != nil {
+		o.Configure(c)
+	}
 	var out strings.Builder
 	if err := c.Encode(&out); err != nil {
 		return fmt.Errorf("dev: %w", err)

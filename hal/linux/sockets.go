@@ -29,17 +29,28 @@ type Sockets struct {
 	BusyPoll time.Duration
 }
 
+// Try says whether the kernel takes what every socket gets.
+func (s *Sockets) Try() error {
+	fd, err := unix.Socket(unix.AF_INET, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		return fmt.Errorf("linux: socket: %w", err)
+	}
+	return errors.Join(s.set(fd), unix.Close(fd))
+}
+
 // Control sets what every socket gets; it is for net.Dialer and net.ListenConfig.
 func (s *Sockets) Control(_, _ string, c syscall.RawConn) error {
+	return control(c, s.set)
+}
+
+func (s *Sockets) set(fd int) error {
 	if s.BusyPoll <= 0 {
 		return nil
 	}
-	return control(c, func(fd int) error {
-		if err := unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_BUSY_POLL, int(s.BusyPoll.Microseconds())); err != nil {
-			return fmt.Errorf("linux: SO_BUSY_POLL of %v: %w", s.BusyPoll, err)
-		}
-		return nil
-	})
+	if err := unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_BUSY_POLL, int(s.BusyPoll.Microseconds())); err != nil {
+		return fmt.Errorf("linux: SO_BUSY_POLL of %v: %w; more than net.core.busy_read takes CAP_NET_ADMIN", s.BusyPoll, err)
+	}
+	return nil
 }
 
 func control(c syscall.RawConn, do func(fd int) error) error {
@@ -234,4 +245,23 @@ type Taken struct {
 	// Home are those of them whose packets came in on that CPU (SO_INCOMING_CPU), seen right after they were accepted:
 	// the proof that steering has its effect.
 	Home int
+}
+
+// Polled says whether the device that a connection's packets come in on has a queue that can be polled: its NAPI
+// ID (SO_INCOMING_NAPI_ID). Loopback has none, and takes SO_BUSY_POLL all the same.
+func Polled(conn net.Conn) bool {
+	sc, ok := conn.(syscall.Conn)
+	if !ok {
+		return false
+	}
+	raw, err := sc.SyscallConn()
+	if err != nil {
+		return false
+	}
+	id := 0
+	err = control(raw, func(fd int) (err error) {
+		id, err = unix.GetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_INCOMING_NAPI_ID)
+		return err
+	})
+	return err == nil && id > 0
 }

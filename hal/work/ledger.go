@@ -58,6 +58,16 @@ func OpenLedger(dir string) (*Ledger, error) {
 // Close gives the ledger to others.
 func (l *Ledger) Close() error { return l.lock.Close() }
 
+// PutBack undoes what an unfinished change left and what was committed.
+func (l *Ledger) PutBack(ctx context.Context, port hal.Port) ([]hal.Entry, error) {
+	back, err := hal.Recover(ctx, port, l)
+	if err != nil {
+		return back, err
+	}
+	undone, err := hal.Undo(ctx, port, l)
+	return append(back, undone...), err
+}
+
 // Apply is hal.Apply with this journal; what is then in force is remembered.
 func (l *Ledger) Apply(ctx context.Context, port hal.Port, plan *hal.Plan, confirm *hal.Confirm) (hal.Report, error) {
 	r, err := hal.Apply(ctx, port, plan, l, confirm)

@@ -1,6 +1,6 @@
 // Command layout measures on this machine what the layout of the hot loop's data is worth: headers of messages as pointers, as
 // structs in a row, and as columns; a large table that is looked up at random, with and without touching ahead and prefetching;
-// counters that two CPUs share a cache line for; each with and without huge pages where pages can matter.
+// counters that two CPUs share a cache line for; and batches of the product's own columns that are copied message by message; each with and without huge pages where pages can matter.
 //
 //	layout [-n 1048576] [-table 256] [-rounds 7] [-json]
 //
@@ -25,6 +25,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/holdfast-edge/holdfast/coord"
 	"github.com/holdfast-edge/holdfast/hal/linux"
 )
 
@@ -267,6 +268,65 @@ func gatherPrefetched(t *table) (s uint64) {
 	return s
 }
 
+// batchMessages is how many messages are copied at a time from one batch's columns to another's.
+const batchMessages = 4096
+
+// powers are columns whose starts are a power of two apart, so that all of them share sets of the first cache.
+func powers(huge bool) (c coord.Columns, err error) {
+	const apart = 8 * coord.BatchMessagesMax
+	b, err := arena(10*apart, huge)
+	if err != nil {
+		return c, err
+	}
+	at := func(i int) unsafe.Pointer { return unsafe.Pointer(&b[i*apart]) }
+	const n = coord.BatchMessagesMax
+	return coord.Columns{
+		Kinds: unsafe.Slice((*coord.Kind)(at(0)), n)[:0], Sessions: unsafe.Slice((*uint64)(at(1)), n)[:0],
+		Seqs: unsafe.Slice((*uint64)(at(2)), n)[:0], Times: unsafe.Slice((*int64)(at(3)), n)[:0],
+		KeyEnd: unsafe.Slice((*uint32)(at(4)), n)[:0], ValEnd: unsafe.Slice((*uint32)(at(5)), n)[:0],
+		Keys: b[6*apart : 8*apart : 8*apart][:0], Vals: b[8*apart : 10*apart : 10*apart][:0],
+	}, nil
+}
+
+// lines are the product's columns in an arena.
+func lines(huge bool) (c coord.Columns, err error) {
+	b, err := arena(coord.ArenaBytes, huge)
+	if err != nil {
+		return c, err
+	}
+	return coord.ColumnsIn(b, lineBytes()), nil
+}
+
+// copies has messages copied one at a time, as the box does with those that programs send: all columns of both
+// batches are walked at once.
+func copies(make func(bool) (coord.Columns, error), huge bool) (func() uint64, error) {
+	from, err := make(huge)
+	if err != nil {
+		return nil, err
+	}
+	to, err := make(huge)
+	if err != nil {
+		return nil, err
+	}
+	key, value := [16]byte{}, [8]byte{}
+	for i := range batchMessages {
+		key[0], value[0] = byte(i), byte(i>>8)
+		from.Add(coord.KindPut, uint64(i), uint64(i), int64(i), key[:], value[:])
+	}
+	return func() uint64 {
+		to.Reset()
+		copyEach(&to, &from)
+		return uint64(to.Len())
+	}, nil
+}
+
+//go:noinline
+func copyEach(to, from *coord.Columns) {
+	for i := range from.Kinds {
+		to.Add(from.Kinds[i], from.Sessions[i], from.Seqs[i], from.Times[i], from.Key(i), from.Value(i))
+	}
+}
+
 // count has two CPUs add to counters that are stride bytes apart.
 func count(stride int, each uint64) uint64 {
 	cells := make([]byte, 3*max(stride, 8)+256)
@@ -358,6 +418,29 @@ func run(n, mib, rounds int, asJSON bool) error {
 		}{{"plain", gatherPlain}, {"touched ahead", gatherTouched}, {"prefetched", gatherPrefetched}} {
 			trials = append(trials, &trial{what: what, variant: k.variant, huge: huge, elements: len(t.at), want: t.sum, run: func() uint64 { return k.fn(t) }})
 		}
+	}
+	heap := func(bool) (coord.Columns, error) { return coord.Columns{}, nil }
+	for _, k := range []struct {
+		variant string
+		huge    bool
+		columns func(bool) (coord.Columns, error)
+	}{
+		{"columns as append grows them", false, heap},
+		{"a power of two apart", false, powers},
+		{"on lines of their own", false, lines},
+		{"a power of two apart", true, powers},
+		{"on lines of their own", true, lines},
+	} {
+		fn, err := copies(k.columns, k.huge)
+		if err != nil {
+			return err
+		}
+		trials = append(trials, &trial{what: "copy of a batch", variant: k.variant, huge: k.huge, elements: 100 * batchMessages, want: batchMessages, run: func() (n uint64) {
+			for range 100 {
+				n = fn()
+			}
+			return n
+		}})
 	}
 	const each = 1 << 21
 	for _, k := range []struct {
