@@ -291,12 +291,12 @@ func TestABoxUsesWhatWasMeasured(t *testing.T) {
 		log, stop := runLogged(t, c)
 		stop()
 		all, err := work.LoadInUse(c.DataDir)
-		got := ""
+		var got strings.Builder
 		for _, u := range all {
-			got += u.Value
+			got.WriteString(u.Value)
 		}
-		if err != nil || got != x.want {
-			t.Errorf("%+v: it uses %q, %v\n%s", x.mark, got, err, log)
+		if err != nil || got.String() != x.want {
+			t.Errorf("%+v: it uses %q, %v\n%s", x.mark, got.String(), err, log)
 		}
 	}
 }

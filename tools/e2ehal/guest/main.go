@@ -268,7 +268,7 @@ func interrupts() (names map[int]string, counts map[int]map[int]uint64, err erro
 	names, counts = map[int]string{}, map[int]map[int]uint64{}
 	head, rest, _ := bytes.Cut(b, []byte("\n"))
 	var cpus []int
-	for _, w := range strings.Fields(string(head)) {
+	for w := range strings.FieldsSeq(string(head)) {
 		n, err := strconv.Atoi(strings.TrimPrefix(w, "CPU"))
 		if err != nil {
 			return nil, nil, err
