@@ -91,3 +91,19 @@ func TestTheHostRefusesWhatItDoesNotKnow(t *testing.T) {
 		t.Error("done")
 	}
 }
+
+func TestTheKernelIsThePinnedOneOrTheNewestOfItsSeries(t *testing.T) {
+	for _, c := range []struct {
+		packages string
+		want     string
+	}{
+		{"linux-image-6.12.200+deb12-arm64 linux-image-" + kernelRelease + " linux-image-6.12.99+deb12-arm64", kernelRelease},
+		{"linux-image-6.12.99+deb12-arm64 linux-image-6.12.200+deb12-arm64 linux-image-6.12.199+deb12-arm64", "6.12.200+deb12-arm64"},
+		{"linux-image-6.12.300+deb12-arm64-unsigned linux-image-6.12.301+deb12-rt-arm64 linux-image-6.13.1+deb12-arm64 linux-image-6.12.5+deb12-arm64", "6.12.5+deb12-arm64"},
+		{"linux-image-6.1.0-20-arm64", ""},
+	} {
+		if got, err := choose(strings.Fields(c.packages)); got != c.want || (err == nil) != (c.want != "") {
+			t.Errorf("%s: %q %v, want %q", c.packages, got, err, c.want)
+		}
+	}
+}

@@ -3,112 +3,161 @@ package main
 import (
 	"bufio"
 	"context"
-	"crypto/sha256"
-	"encoding/hex"
 	"errors"
 	"fmt"
 	"io"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strings"
 )
 
-// The kernel, pinned. Debian drops old ones from its archive after some months: then apt says that
-// it is not there, and these four lines want the values of a newer one (apt-cache show).
+// The kernel that the figures in the documentation are of. Debian drops old ones from its archive after some months: then
+// the newest of the series is taken, and said.
 const (
 	kernelRelease = "6.12.117+deb12-arm64"
-	kernelVersion = "6.12.117-1~deb12u1"
-	kernelSuite   = "http://deb.debian.org/debian-security bookworm-security"
-	kernelSHA256  = "29593b2ac908b9325be67b2bfb7252310d8500680bc05e89d540a9378abd01a1"
+	kernelSeries  = `^linux-image-(6\.12\.\d+\+deb12-arm64)$`
+	keyring       = "/usr/share/keyrings/debian-archive-keyring.gpg"
 )
 
-const keyring = "/usr/share/keyrings/debian-archive-keyring.gpg"
-
 // kernel is the tree of an unpacked kernel package.
-type kernel struct{ dir string }
+type kernel struct{ dir, release string }
 
-func (k kernel) image() string   { return filepath.Join(k.dir, "boot/vmlinuz-"+kernelRelease) }
-func (k kernel) modules() string { return filepath.Join(k.dir, "lib/modules", kernelRelease) }
+func (k kernel) image() string   { return filepath.Join(k.dir, "boot/vmlinuz-"+k.release) }
+func (k kernel) modules() string { return filepath.Join(k.dir, "lib/modules", k.release) }
 
 // dtb is a device tree of the package: "broadcom/bcm2837-rpi-3-b".
 func (k kernel) dtb(name string) string {
-	return filepath.Join(k.dir, "usr/lib/linux-image-"+kernelRelease, name+".dtb")
+	return filepath.Join(k.dir, "usr/lib/linux-image-"+k.release, name+".dtb")
 }
 
-// getKernel downloads the kernel, checks and unpacks it, without root, below the user's cache; it
-// does nothing when it is there.
+// getKernel downloads the kernel and unpacks it, without root, below the user's cache; it does
+// nothing when it is there.
 func getKernel(ctx context.Context) (kernel, error) {
 	cache, err := os.UserCacheDir()
 	if err != nil {
 		return kernel{}, err
 	}
-	k := kernel{filepath.Join(cache, "holdfast-e2e", kernelSHA256[:16])}
-	if _, err := os.Stat(k.dir); err == nil {
+	cache = filepath.Join(cache, "holdfast-e2e")
+	if err := os.MkdirAll(cache, 0o755); err != nil {
+		return kernel{}, err
+	}
+	if k := (kernel{filepath.Join(cache, kernelRelease), kernelRelease}); k.there() {
 		return k, nil
 	}
-	if err := os.MkdirAll(filepath.Dir(k.dir), 0o755); err != nil {
-		return k, err
-	}
-	work, err := os.MkdirTemp(filepath.Dir(k.dir), "get-")
+	work, err := os.MkdirTemp(cache, "get-")
 	if err != nil {
-		return k, err
+		return kernel{}, err
 	}
 	defer os.RemoveAll(work)
-	deb, err := download(ctx, work)
+	deb, release, err := download(ctx, cache, work)
 	if err != nil {
-		return k, err
+		return kernel{}, err
+	}
+	k := kernel{filepath.Join(cache, release), release}
+	if deb == "" {
+		return k, nil
 	}
 	tree := filepath.Join(work, "tree")
 	if err := run(ctx, work, "dpkg-deb", "-x", deb, tree); err != nil {
 		return k, err
 	}
-	if err := run(ctx, work, "/sbin/depmod", "-b", tree, kernelRelease); err != nil {
+	if err := run(ctx, work, "/sbin/depmod", "-b", tree, release); err != nil {
 		return k, err
 	}
 	return k, os.Rename(tree, k.dir) // whole or not at all
 }
 
-// download gets the package through an apt of its own, for another architecture and another list of
-// sources than the machine's, which stays as it is.
-func download(ctx context.Context, work string) (deb string, err error) {
+func (k kernel) there() bool {
+	_, err := os.Stat(k.dir)
+	return err == nil
+}
+
+// download gets the package through an apt of its own, for another architecture than the machine's,
+// which stays as it is. apt checks the archive's signature and the package's hash. An empty deb means that this release is
+// in the cache.
+func download(ctx context.Context, cache, work string) (deb, release string, err error) {
 	for _, dir := range []string{"etc/apt/apt.conf.d", "etc/apt/preferences.d", "etc/apt/sources.list.d", "etc/apt/trusted.gpg.d", "lists/partial", "archives/partial"} {
 		if err := os.MkdirAll(filepath.Join(work, dir), 0o755); err != nil {
-			return "", err
+			return "", "", err
 		}
 	}
-	source := fmt.Sprintf("deb [arch=arm64 signed-by=%s] %s main\n", keyring, kernelSuite)
+	sources, err := debianSources(ctx, work)
+	if err != nil {
+		return "", "", err
+	}
 	err = errors.Join(
-		os.WriteFile(filepath.Join(work, "etc/apt/sources.list"), []byte(source), 0o644),
+		os.WriteFile(filepath.Join(work, "etc/apt/sources.list"), []byte(sources), 0o644),
 		os.WriteFile(filepath.Join(work, "status"), nil, 0o644))
 	if err != nil {
-		return "", err
+		return "", "", err
 	}
-	apt := []string{"apt-get", "-q", "-o", "Dir=" + work, "-o", "Dir::State::status=" + filepath.Join(work, "status"), "-o", "Dir::State::lists=" + filepath.Join(work, "lists"), "-o", "Dir::Cache=" + work, "-o", "APT::Architecture=arm64", "-o", "APT::Architectures=arm64", "-o", "APT::Sandbox::User="}
-	if err := run(ctx, work, append(slices.Clone(apt), "update")...); err != nil {
-		return "", err
+	own := []string{"-o", "Dir=" + work, "-o", "Dir::State::status=" + filepath.Join(work, "status"), "-o", "Dir::State::lists=" + filepath.Join(work, "lists"), "-o", "Dir::Cache=" + work, "-o", "APT::Architecture=arm64", "-o", "APT::Architectures=arm64", "-o", "APT::Sandbox::User="}
+	if err := run(ctx, work, slices.Concat([]string{"apt-get", "-q"}, own, []string{"update"})...); err != nil {
+		return "", "", err
 	}
-	if err := run(ctx, work, append(slices.Clone(apt), "download", fmt.Sprintf("linux-image-%s=%s", kernelRelease, kernelVersion))...); err != nil {
-		return "", fmt.Errorf("%w\nis %s still in the archive? kernel.go of e2ehal has the pin", err, kernelVersion)
+	names, err := output(ctx, work, slices.Concat([]string{"apt-cache"}, own, []string{"pkgnames", "linux-image-6.12."})...)
+	if err != nil {
+		return "", "", err
+	}
+	if release, err = choose(strings.Fields(names)); err != nil {
+		return "", "", err
+	}
+	if release != kernelRelease {
+		fmt.Printf("Debian's archive has no Linux %s any more: this is %s\n", kernelRelease, release)
+		if (kernel{filepath.Join(cache, release), release}).there() {
+			return "", release, nil
+		}
+	}
+	if err := run(ctx, work, slices.Concat([]string{"apt-get", "-q"}, own, []string{"download", "linux-image-" + release})...); err != nil {
+		return "", "", err
 	}
 	found, err := filepath.Glob(filepath.Join(work, "linux-image-*.deb"))
 	if err != nil || len(found) != 1 {
-		return "", fmt.Errorf("apt-get download left %d packages", len(found))
+		return "", "", fmt.Errorf("apt-get download left %d packages", len(found))
 	}
-	f, err := os.Open(found[0])
+	return found[0], release, nil
+}
+
+// choose takes the release that the documentation is about if it is among the packages, else the newest of its series.
+func choose(packages []string) (release string, err error) {
+	series := regexp.MustCompile(kernelSeries)
+	for _, p := range packages {
+		m := series.FindStringSubmatch(p)
+		switch {
+		case m == nil:
+		case m[1] == kernelRelease:
+			return m[1], nil
+		case len(m[1]) > len(release) || len(m[1]) == len(release) && m[1] > release: // 6.12.99 is older than 6.12.117
+			release = m[1]
+		}
+	}
+	if release == "" {
+		return "", fmt.Errorf("Debian's archive has no package %s; kernel.go of e2ehal names the series", kernelSeries)
+	}
+	return release, nil
+}
+
+// debianSources is Debian's part of this machine's package sources, for arm64.
+func debianSources(ctx context.Context, work string) (string, error) {
+	all, err := output(ctx, work, "apt-get", "indextargets", "--format", "$(SITE) $(RELEASE)", "Created-By: Packages", "Component: main")
 	if err != nil {
 		return "", err
 	}
-	defer f.Close()
-	h := sha256.New()
-	if _, err := io.Copy(h, f); err != nil {
-		return "", err
+	var b strings.Builder
+	lines := strings.Split(all, "\n")
+	slices.Sort(lines)
+	for _, l := range slices.Compact(lines) {
+		if site, _, _ := strings.Cut(l, " "); strings.HasSuffix(strings.TrimSuffix(site, "/"), "/debian") || strings.HasSuffix(strings.TrimSuffix(site, "/"), "/debian-security") {
+			fmt.Fprintf(&b, "deb [arch=arm64 signed-by=%s] %s main\n", keyring, l)
+		}
 	}
-	if got := hex.EncodeToString(h.Sum(nil)); got != kernelSHA256 {
-		return "", fmt.Errorf("%s: hash %s, want %s", filepath.Base(found[0]), got, kernelSHA256)
+	if b.Len() == 0 {
+		return "", errors.New("apt knows no source of Debian's packages (a URI that ends in /debian); the kernel comes from there")
 	}
-	return found[0], nil
+	return b.String(), nil
 }
 
 // loadOrder is the files, below modules(), that have to be loaded for the named modules, each

@@ -147,7 +147,7 @@ func network(ctx context.Context) error {
 //	INFO text                 for people
 //	DONE                      at the end
 func (m *machine) boot(ctx context.Context, k kernel, dir string) []outcome {
-	fmt.Printf("== %s: Debian's Linux %s\n", m.name, kernelRelease)
+	fmt.Printf("== %s: Debian's Linux %s\n", m.name, k.release)
 	ctx, cancel := context.WithTimeout(ctx, m.most)
 	defer cancel()
 	start := time.Now()
