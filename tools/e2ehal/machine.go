@@ -20,7 +20,7 @@ import (
 // Addresses of the network between the machine and this side of it (RFC 5737).
 const (
 	hostAddr  = "192.0.2.1"
-	echoAddr  = hostAddr + ":22000" // answers a datagram with echoCount of them
+	echoAddr  = hostAddr + ":22000" // answers a datagram with echoCount of them, and greets connections
 	floodAddr = "192.0.2.2:22001"   // of the machine: where the traffic goes
 	tap       = "hf0"
 	// tapRSS is the other end of a card that spreads flows by hash, which is only looked at: QEMU
@@ -325,15 +325,30 @@ func (h *host) flood(ctx context.Context) error {
 	return nil
 }
 
-// echo answers every datagram with many.
+// echo answers every datagram with many, and greets every connection.
 func (h *host) echo(ctx context.Context) error {
 	c, err := net.ListenPacket("udp", echoAddr)
 	if err != nil {
 		return err
 	}
+	l, err := net.Listen("tcp", echoAddr)
+	if err != nil {
+		return errors.Join(err, c.Close())
+	}
 	h.wait.Go(func() {
 		<-ctx.Done()
 		c.Close()
+		l.Close()
+	})
+	h.wait.Go(func() {
+		for {
+			conn, err := l.Accept()
+			if err != nil {
+				return
+			}
+			_, _ = conn.Write([]byte("hello")) // the guest says what it got
+			conn.Close()
+		}
 	})
 	h.wait.Go(func() {
 		buf := make([]byte, 2048)
