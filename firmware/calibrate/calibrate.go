@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"slices"
 	"strings"
 	"time"
 
@@ -33,6 +34,8 @@ type Options struct {
 	Round   time.Duration // measured
 	Warm    time.Duration // under load before
 	Version string
+	// Before, if not nil, is what was measured before: what of it is not measured again stays as it is.
+	Before *work.Calibration
 	// Say is told what happens, a line at a time.
 	Say func(text string)
 	// Tried, if not nil, is told of each trial when it is over.
@@ -62,6 +65,12 @@ func Run(ctx context.Context, o Options) (*work.Calibration, error) {
 	}
 	o.Say(c.How)
 	t := trials{o: &o, where: where, kept: off()}
+	c.Trials = o.before(settings)
+	for _, old := range c.Trials {
+		if old.Verdict.Keep {
+			t.kept[old.Setting] = old.Value
+		}
+	}
 
 	// How far apart rounds are without any difference: if that passes for an effect, so would anything.
 	noise := hal.Trial{Setting: noiseTrial, Does: "nothing is switched: how far apart rounds are by themselves"}
@@ -97,6 +106,19 @@ func (o *Options) done(t hal.Trial) {
 	if o.Tried != nil {
 		o.Tried(t)
 	}
+}
+
+// before are the trials of before that are not made again.
+func (o *Options) before(again []work.Setting) (old []hal.Trial) {
+	if o.Before == nil || o.Before.Machine != o.Machine.Mark() {
+		return nil
+	}
+	for _, t := range o.Before.Trials {
+		if !slices.ContainsFunc(again, func(s work.Setting) bool { return s.Key == t.Setting }) {
+			old = append(old, t)
+		}
+	}
+	return old
 }
 
 func (o *Options) settings() ([]work.Setting, error) {

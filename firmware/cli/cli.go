@@ -114,8 +114,12 @@ func (c *command) help(ctx context.Context, s *streams, path string, words []str
 func (c *command) printGroup(w io.Writer, path string) error {
 	var b strings.Builder
 	fmt.Fprintf(&b, "%s: %s\n\nUsage: %s COMMAND [FLAGS]\n\n", path, c.about, path)
+	width := 0
 	for _, sub := range c.sub {
-		fmt.Fprintf(&b, "  %-9s %s\n", sub.name, sub.about)
+		width = max(width, len(sub.name))
+	}
+	for _, sub := range c.sub {
+		fmt.Fprintf(&b, "  %-*s  %s\n", width, sub.name, sub.about)
 	}
 	fmt.Fprintf(&b, "\n`%s COMMAND --help` says more. Exit codes: 0 done, 1 failed, 2 wrong usage.\n", path)
 	if c.more != "" {

@@ -59,7 +59,7 @@ type halFlags struct {
 }
 
 func (o *halFlags) machine(f *flag.FlagSet) {
-	f.StringVar(&o.board, "board", "", "the board's profile: a name of `holdfast hal board list`, or a `file or name`; without it the machine's own is found")
+	f.StringVar(&o.board, "board", "", "the board's profile, a `name` of 'holdfast hal board list' or a file; without it the machine's own is found")
 	f.BoolVar(&o.json, "json", false, "print JSON")
 }
 
@@ -72,7 +72,7 @@ func (o *halFlags) plan(f *flag.FlagSet) {
 		o.options.Only = strings.Split(s, ",")
 		return nil
 	})
-	f.Func("loops", "how `many` loops want a CPU each (default 1)", func(s string) error {
+	f.Func("loops", "`how many` loops want a CPU each (default 1)", func(s string) error {
 		if _, err := fmt.Sscan(s, &o.options.Loops); err != nil || o.options.Loops < 1 || o.options.Loops > loopsMax {
 			return fmt.Errorf("it is a number from 1 to %d", loopsMax)
 		}

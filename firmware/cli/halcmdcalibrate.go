@@ -32,7 +32,7 @@ func halCalibrateCommand(build Build) command {
 		more: `
 A site works under a load with and without each setting, in turn, at least 7 times. What makes the rate, the
 99th percentile or the CPU time better, beyond noise and by 3 %, and none of them worse, is kept; so is what
-was kept before it while the next is measured. The figures are written to hal/calibrated.json in the data
+was kept before it while the next is measured. With --only what was measured before stays as it is. The figures are written to hal/calibrated.json in the data
 directory, and a box whose settings say "measured" (the default) uses them from its next start.
 
 With --config it is this box in its own site, over its own links: stop its service first, and start it again
@@ -51,11 +51,11 @@ Examples:
 			h.machine(f)
 			data := f.String("data-dir", "", "keep the figures in this `directory` (default: the box's of --config, or /var/lib/holdfast)")
 			f.StringVar(&o.Config, "config", "", "measure the box with this `file` in its own site")
-			f.IntVar(&o.Boxes, "boxes", dev.BoxesDefault, "without --config: `how many` boxes the site has")
-			f.IntVar(&o.Pairs, "pairs", pairsDefault, "how `many` times each setting is compared, 7 to 16")
-			f.DurationVar(&o.Round, "round", roundDefault, "how `long` a round is measured")
-			f.DurationVar(&o.Warm, "warm", warmDefault, "how `long` the load runs before")
-			f.Func("only", "measure only these settings, `names` with commas between them", func(s string) error {
+			f.IntVar(&o.Boxes, "boxes", dev.BoxesDefault, "without --config: the `number` of boxes of the site")
+			f.IntVar(&o.Pairs, "pairs", pairsDefault, "the `number` of times that each setting is compared, 7 to 16")
+			f.DurationVar(&o.Round, "round", roundDefault, "the `time` for which a round is measured")
+			f.DurationVar(&o.Warm, "warm", warmDefault, "the `time` for which the load runs before")
+			f.Func("only", "measure only these settings, `names` such as busy_poll,loop", func(s string) error {
 				o.Only = strings.Split(s, ",")
 				return nil
 			})
@@ -123,6 +123,10 @@ func runCalibration(ctx context.Context, s *streams, o *calibrate.Options, dir s
 	if o.Program, err = os.Executable(); err != nil {
 		return err
 	}
+	o.Say = func(text string) { fmt.Fprintf(s.err, "%s  %s\n", time.Now().Format("15:04:05"), text) }
+	if o.Before, err = work.LoadCalibration(dir); err != nil {
+		o.Say(err.Error() + "; all of it is measured anew")
+	}
 	tries := len(work.Settings())
 	if len(o.Only) > 0 {
 		tries = len(o.Only)
@@ -135,7 +139,6 @@ func runCalibration(ctx context.Context, s *streams, o *calibrate.Options, dir s
 			return fmt.Errorf("nothing was measured: %w", err)
 		}
 	}
-	o.Say = func(text string) { fmt.Fprintf(s.err, "%s  %s\n", time.Now().Format("15:04:05"), text) }
 	o.Say(fmt.Sprintf("measuring %s takes up to %v; Ctrl-C ends it and keeps nothing", count(tries, "setting"), about))
 	o.Tried = func(t hal.Trial) { o.Say(t.Setting + ": " + verdictWord(&t) + ": " + t.Verdict.Why) }
 	c, err := calibrate.Run(ctx, *o)
