@@ -135,7 +135,7 @@ func choose(packages []string) (release string, err error) {
 		}
 	}
 	if release == "" {
-		return "", fmt.Errorf("Debian's archive has no package %s; kernel.go of e2ehal names the series", kernelSeries)
+		return "", fmt.Errorf("no package %s in the archive; kernel.go of e2ehal names the series", kernelSeries)
 	}
 	return release, nil
 }
