@@ -3,6 +3,7 @@ package state
 import (
 	"cmp"
 	"slices"
+	"sync"
 
 	"github.com/google/btree"
 )
@@ -16,10 +17,13 @@ import (
 // is under way, is never forgotten, and a value that was handed out is never changed.
 type overlay[K cmp.Ordered, V any] struct {
 	m map[K]*entry[K, V]
-	// order has the entries that are not durable, by key; nil for an overlay that is never walked.
-	order *btree.BTreeG[*entry[K, V]]
-	gen   uint64
-	dirty []*entry[K, V]
+	// order has the entries that are not durable, by key; nil for an overlay that is never walked. Those in late are put into
+	// it by the next walk: most are durable before there is one.
+	order   *btree.BTreeG[*entry[K, V]]
+	late    []*entry[K, V]
+	placing *sync.Mutex // readers walk beside each other
+	gen     uint64
+	dirty   []*entry[K, V]
 	// taken are the generations being committed, oldest first.
 	taken [][]*entry[K, V]
 
@@ -36,8 +40,10 @@ type entry[K cmp.Ordered, V any] struct {
 	key  K
 	val  V
 	gone bool // removed: val is of no use
-	// durable: the Backend has this value.
+	// durable: the Backend has this value, or has none as is right.
 	durable bool
+	placed  bool // in order
+	waits   bool // in late
 	gen     uint64
 }
 
@@ -52,12 +58,23 @@ func newOverlay[K cmp.Ordered, V any](weightMax int, weigh func(*entry[K, V]) in
 
 // ordered makes an overlay that can be walked by key.
 func ordered[K cmp.Ordered, V any](o overlay[K, V]) overlay[K, V] {
+	o.placing = new(sync.Mutex)
 	o.order = btree.NewG(32, func(a, b *entry[K, V]) bool { return a.key < b.key })
 	return o
 }
 
 // from is the first entry that is not durable and has a key of at least k; nil for none.
 func (o *overlay[K, V]) from(k K) (first *entry[K, V]) {
+	o.placing.Lock()
+	for _, e := range o.late {
+		e.waits = false
+		if !e.durable {
+			o.order.ReplaceOrInsert(e)
+			e.placed = true
+		}
+	}
+	o.late = o.late[:0]
+	o.placing.Unlock()
 	o.order.AscendGreaterOrEqual(&entry[K, V]{key: k}, func(e *entry[K, V]) bool {
 		first = e
 		return false
@@ -70,10 +87,16 @@ func (o *overlay[K, V]) insert(k K) *entry[K, V] {
 	e := &entry[K, V]{key: k, gen: o.gen}
 	o.m[k] = e
 	o.dirty = append(o.dirty, e)
-	if o.order != nil {
-		o.order.ReplaceOrInsert(e)
-	}
+	o.unsettled(e)
 	return e
+}
+
+// unsettled has the next walk find e.
+func (o *overlay[K, V]) unsettled(e *entry[K, V]) {
+	if o.order != nil && !e.placed && !e.waits {
+		e.waits = true
+		o.late = append(o.late, e)
+	}
 }
 
 // write prepares e for a new value; a value that is a slice is replaced, never overwritten: it may have been handed out.
@@ -84,9 +107,7 @@ func (o *overlay[K, V]) write(e *entry[K, V]) {
 	if e.durable {
 		o.cleanWeight -= o.weigh(e)
 		e.durable = false
-		if o.order != nil {
-			o.order.ReplaceOrInsert(e)
-		}
+		o.unsettled(e)
 	}
 	e.gen = o.gen
 	o.dirty = append(o.dirty, e)
@@ -134,20 +155,27 @@ func (o *overlay[K, V]) committed() {
 			delete(o.m, e.key)
 			o.settled(e)
 		default:
-			e.durable = true
 			o.settled(e)
 			o.cleanWeight += o.weigh(e)
 			o.clean = append(o.clean, cleanRef[K, V]{e, gen})
 		}
 	}
 	o.taken = slices.Delete(o.taken, 0, 1)
+	o.late = slices.DeleteFunc(o.late, func(e *entry[K, V]) bool {
+		if e.durable {
+			e.waits = false
+		}
+		return e.durable
+	})
 	o.shrink()
 }
 
-// settled takes e out of the order: the Backend has it as it is.
+// settled says that the Backend has e as it is: it need not be walked.
 func (o *overlay[K, V]) settled(e *entry[K, V]) {
-	if o.order != nil {
+	e.durable = true
+	if e.placed {
 		o.order.Delete(e)
+		e.placed = false
 	}
 }
 
