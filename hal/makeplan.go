@@ -201,7 +201,7 @@ func (p *Plan) nic(n *NIC, b *boards.Board, irqbalance, first int, t *Topology, 
 	name := b.NICAt(n.Bus, n.Port)
 	profile := b.NIC[name]
 	receive := p.Assign.Receive
-	p.channels(n, receive, o)
+	n = p.channels(n, receive, o)
 	stays := ""
 	if profile.IRQsMove == "no" {
 		source, note := b.Source("nic." + name + ".irqs_move")
@@ -216,7 +216,8 @@ func (p *Plan) nic(n *NIC, b *boards.Board, irqbalance, first int, t *Topology, 
 	p.xps(n, t.Online())
 }
 
-func (p *Plan) channels(n *NIC, receive CPUs, o Options) {
+// channels plans the number of queues and returns the interface with those of its queues that stay.
+func (p *Plan) channels(n *NIC, receive CPUs, o Options) *NIC {
 	c := n.Channels.Value
 	about := Target{Kind: ChannelsOf, Name: n.Name}
 	switch want := len(receive); {
@@ -234,7 +235,11 @@ func (p *Plan) channels(n *NIC, receive CPUs, o Options) {
 			w.RX, w.TX = min(want, c.RXMax), min(want, c.TXMax)
 		}
 		p.change(about, c.String(), w.String(), Risky, "one queue for each of the %d receive CPUs; plan again after it, the new queues bring interrupts", want)
+		stays := *n
+		stays.RX, stays.TX = n.RX[:min(len(n.RX), w.Combined+w.RX)], n.TX[:min(len(n.TX), w.Combined+w.TX)]
+		return &stays
 	}
+	return n
 }
 
 // irqs plans the interrupts of receive queues and says whether they can be moved. stays is why

@@ -165,6 +165,15 @@ func TestQueuesAreSetOnlyWhenAskedFor(t *testing.T) {
 	}
 }
 
+func TestQueuesThatGoAreLeftAlone(t *testing.T) {
+	f := machine([]int{0xd08, 0xd08, 0xd08, 0xd08}, []int{0, 0, 0, 0}, 8)
+	for _, c := range hal.MakePlan(f, generic, "", hal.Options{Channels: true}).Changes {
+		if (c.Target.Kind == hal.XPSCPUs || c.Target.Kind == hal.RPSCPUs) && c.Target.Index >= 2 {
+			t.Errorf("%s, with two queues left", c.Target)
+		}
+	}
+}
+
 func TestWhatStandsAlreadyIsNoChange(t *testing.T) {
 	f := machine([]int{0xd08, 0xd08, 0xd08, 0xd08}, []int{0, 0, 0, 0}, 2)
 	p := hal.MakePlan(f, generic, "", hal.Options{})

@@ -120,6 +120,9 @@ func TestAPlanIsAppliedVerifiedAndPutBack(t *testing.T) {
 			t.Errorf("%q left %s, and said %s", in, steering(t), errs)
 		}
 	}
+	if _, errs := does(t, 2, "", "hal apply --yes --nic hf0,hf9"+flags); !strings.Contains(errs, `no interface "hf9"; there are hf0`) || steering(t) != before {
+		t.Errorf("an interface that is not there: %s", errs)
+	}
 	out, _ := does(t, 0, "yes\n", apply)
 	after := steering(t)
 	if after == before || !strings.Contains(out, "accepted-unverified hf0 tx-1 xps_cpus") {

@@ -6,6 +6,7 @@ import (
 	"flag"
 	"fmt"
 	"io"
+	"slices"
 	"strings"
 
 	"github.com/holdfast-edge/holdfast/hal"
@@ -93,6 +94,20 @@ func (o *halFlags) open() (*work.Machine, error) {
 	return m, err
 }
 
+// planFor makes the plan, unless an interface is asked for that the machine does not have.
+func (o *halFlags) planFor(m *work.Machine) (hal.Plan, error) {
+	var there []string
+	for i := range m.Facts.NICs.Value {
+		there = append(there, m.Facts.NICs.Value[i].Name)
+	}
+	for _, name := range o.options.Only {
+		if m.Facts.NICs.State == hal.Loaded && !slices.Contains(there, name) {
+			return hal.Plan{}, fmt.Errorf("%w: there is no interface %q; there are %s", errUsage, name, strings.Join(there, ", "))
+		}
+	}
+	return m.Plan(o.options), nil
+}
+
 // halVerb is a command that looks at a machine and prints.
 func halVerb(run func(w io.Writer, o *halFlags, m *work.Machine) error) func(f *flag.FlagSet) func(context.Context, *streams, []string) error {
 	return func(f *flag.FlagSet) func(context.Context, *streams, []string) error {
@@ -114,7 +129,10 @@ func halVerb(run func(w io.Writer, o *halFlags, m *work.Machine) error) func(f *
 }
 
 func halPlan(w io.Writer, o *halFlags, m *work.Machine) error {
-	p := m.Plan(o.options)
+	p, err := o.planFor(m)
+	if err != nil {
+		return err
+	}
 	if o.json {
 		return printJSON(w, p)
 	}

@@ -88,7 +88,10 @@ type applying struct {
 }
 
 func (a *applying) run(ctx context.Context, yes, dry bool, confirm time.Duration) error {
-	plan := a.m.Plan(a.o.options)
+	plan, err := a.o.planFor(a.m)
+	if err != nil {
+		return err
+	}
 	if !a.o.json {
 		if err := printPlan(a.out, &plan); err != nil {
 			return err
