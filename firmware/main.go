@@ -10,6 +10,7 @@ import (
 	"syscall"
 
 	"github.com/holdfast-edge/holdfast/firmware/cli"
+	"github.com/holdfast-edge/holdfast/hal/linux"
 )
 
 // Set by the linker (see Makefile).
@@ -19,6 +20,9 @@ var (
 )
 
 func main() {
+	if len(os.Args) > 1 && os.Args[1] == "run" {
+		linux.Patient() // before there is anything that a new start could lose
+	}
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	context.AfterFunc(ctx, stop) // a second signal ends the program at once
 	os.Exit(cli.Run(ctx, cli.Build{Version: version, Commit: commit}, os.Args[1:], os.Stdin, os.Stdout, os.Stderr))
