@@ -18,6 +18,8 @@ type Batcher struct {
 	levels  [3]Level
 	level   int
 	latency time.Duration
+	back    returning
+	now     int64
 }
 
 // New returns a batcher; zero fields of p have their defaults.
@@ -48,6 +50,7 @@ func (b *Batcher) Add(c *coord.Columns, now int64) bool {
 		return true
 	}
 	b.observe(now)
+	b.back.came(n)
 	if b.open.Len() == 0 {
 		b.since = now
 	}
@@ -59,7 +62,7 @@ func (b *Batcher) Add(c *coord.Columns, now int64) bool {
 func (b *Batcher) Ready(now int64) bool {
 	b.observe(now)
 	n := b.open.Len()
-	if n == 0 || len(b.sent) >= b.p.InflightMax {
+	if n == 0 || len(b.sent) >= b.p.InflightMax || b.awaits() {
 		return false
 	}
 	return len(b.sent) == 0 || b.push || n >= b.Target() || b.open.Bytes() >= b.p.TargetBytes ||
@@ -68,7 +71,12 @@ func (b *Batcher) Ready(now int64) bool {
 
 // Deadline is the time from which Ready says true if nothing else happens; 0 when time alone changes nothing.
 func (b *Batcher) Deadline() int64 {
-	if b.open.Len() == 0 || len(b.sent) == 0 || len(b.sent) >= b.p.InflightMax {
+	switch {
+	case b.open.Len() == 0 || len(b.sent) >= b.p.InflightMax:
+		return 0
+	case b.awaits():
+		return b.back.until
+	case len(b.sent) == 0:
 		return 0
 	}
 	return b.since + int64(b.Linger())
@@ -91,6 +99,9 @@ func (b *Batcher) Sent() { b.sent = append(b.sent, 0) }
 // one: it is final and applied after latency, or, with latency 0, it is lost. What has gathered leaves next.
 func (b *Batcher) Done(latency time.Duration) {
 	if len(b.sent) > 0 {
+		if latency > 0 {
+			b.back.left(b.sent[0], b.now, int64(min(b.p.LingerMax, b.latency/2)))
+		}
 		// Batches return nearly in order; which one it was matters for the load only.
 		b.waiting -= b.sent[0]
 		b.sent = b.sent[:copy(b.sent, b.sent[1:])]
@@ -103,6 +114,8 @@ func (b *Batcher) Done(latency time.Duration) {
 
 // observe brings load and level up to date.
 func (b *Batcher) observe(now int64) {
+	b.now = now
+	b.back.passes(now)
 	b.load.hold(b.waiting+b.open.Len(), now)
 	load := b.Load()
 	borders := [...]float64{b.p.LowLoad, b.p.HighLoad}
@@ -122,9 +135,19 @@ func (b *Batcher) Load() float64 {
 // Target is how many messages close a batch at this load.
 func (b *Batcher) Target() int { return b.levels[b.level].Target }
 
-// Linger is how long the oldest message waits for others at this load and round trip.
+// awaits says that the open batch, unless it is full, waits for clients who were just answered.
+func (b *Batcher) awaits() bool {
+	return b.back.awaits() && b.open.Len() < b.p.High.Target && b.open.Bytes() < b.p.TargetBytes
+}
+
+// Linger is how long the oldest message waits for others at this load and round trip: all of it when clients come back
+// at once, for then they come together.
 func (b *Batcher) Linger() time.Duration {
-	return min(b.p.LingerMax, time.Duration(float64(b.latency)*b.levels[b.level].LingerShare))
+	share := b.levels[b.level].LingerShare
+	if b.back.likely() {
+		share = 1
+	}
+	return min(b.p.LingerMax, time.Duration(float64(b.latency)*share))
 }
 
 // Inflight is how many of our batches are on their way.

@@ -133,7 +133,7 @@ func TestTheLingerFollowsTheRoundTripAndNeverExceeds50Milliseconds(t *testing.T)
 	}{
 		{time.Millisecond, 10, time.Millisecond / 4},
 		{8 * time.Millisecond, 10, 2 * time.Millisecond},
-		{8 * time.Millisecond, 50, 2400 * time.Microsecond},
+		{8 * time.Millisecond, 80, 2400 * time.Microsecond},
 		{8 * time.Millisecond, 1000, 8 * time.Millisecond},
 		{40 * time.Millisecond, 1000, 40 * time.Millisecond},
 		{time.Second, 10, 50 * time.Millisecond},
@@ -147,6 +147,7 @@ func TestTheLingerFollowsTheRoundTripAndNeverExceeds50Milliseconds(t *testing.T)
 			now += int64(max(x.latency, 10*time.Millisecond))
 			b.Ready(now)
 			b.Done(x.latency)
+			now += int64(b.latency)*6/10 + 1 // nobody comes back at once
 			if b.Linger() > 50*time.Millisecond {
 				t.Fatalf("a linger of %v", b.Linger())
 			}
@@ -165,6 +166,105 @@ func TestALostBatchSaysNothingOfTheRoundTrip(t *testing.T) {
 	b.Done(0)
 	if b.Linger() != before || b.Inflight() != 0 {
 		t.Fatalf("linger %v was %v, %d on their way", b.Linger(), before, b.Inflight())
+	}
+}
+
+// rides plays clients of one box against a site that takes latency for a batch: arrive says how long after its answer (first:
+// its start) a message comes. It gives the sizes of the batches of the last tenth of the time.
+func rides(clients int, latency, length int64, arrive func(client int) int64) (sizes []int) {
+	b := New(Policy{})
+	type flight struct{ at, n int64 }
+	var fly []flight
+	next, order := make([]int64, clients), []int{}
+	for i := range next {
+		next[i] = arrive(i)
+	}
+	var on [][]int // who is in each flight
+	for now := int64(0); now < length; now += ms / 20 {
+		for len(fly) > 0 && fly[0].at <= now {
+			b.Ready(now)
+			b.Done(time.Duration(latency))
+			for _, i := range on[0] {
+				next[i] = now + arrive(i)
+			}
+			fly, on = fly[1:], on[1:]
+		}
+		for i := range next {
+			if next[i] > 0 && next[i] <= now {
+				b.Add(messages(1, 1, 0), now)
+				order, next[i] = append(order, i), 0
+			}
+		}
+		if b.Ready(now) {
+			var c coord.Columns
+			b.Take(&c)
+			if now > length*9/10 {
+				sizes = append(sizes, c.Len())
+			}
+			fly, on = append(fly, flight{now + latency, int64(c.Len())}), append(on, order)
+			order = nil
+		}
+	}
+	return sizes
+}
+
+func TestClientsThatWaitForEachAnswerRideTogether(t *testing.T) {
+	rng := rand.New(rand.NewPCG(1, 2))
+	sizes := rides(16, 4*ms, 1000*ms, func(int) int64 { return 1 + rng.Int64N(ms) })
+	for _, n := range sizes {
+		if n != 16 {
+			t.Fatalf("16 clients ride in batches of %v", sizes)
+		}
+	}
+	if len(sizes) < 15 {
+		t.Errorf("%d batches in 100 ms", len(sizes))
+	}
+}
+
+// One of them thinks: the others wait for it no longer than lately it was worth.
+func TestWhoDoesNotComeBackIsNotWaitedFor(t *testing.T) {
+	rng := rand.New(rand.NewPCG(1, 2))
+	sizes := rides(16, 4*ms, 2000*ms, func(i int) int64 {
+		if i == 0 {
+			return 1000 * ms
+		}
+		return 1 + rng.Int64N(ms/4)
+	})
+	if len(sizes) < 43 { // of 4 ms and a little each: 200 ms
+		t.Errorf("%d batches in 200 ms: %v", len(sizes), sizes)
+	}
+}
+
+// What comes at times of its own nearly always leaves when a batch returns, as ever.
+func TestMessagesThatNobodySendsInAnswerHardlyEverWait(t *testing.T) {
+	rng := rand.New(rand.NewPCG(1, 2))
+	b := New(Policy{})
+	latency := 4 * ms
+	var fly []int64
+	coming, waited, returns := int64(0), 0, 0
+	for now := int64(0); now < 4000*ms; now += ms / 20 {
+		for coming <= now {
+			b.Add(messages(1, 1, 0), now)
+			coming += int64(rng.ExpFloat64() * float64(latency) / 20)
+		}
+		for len(fly) > 0 && fly[0] <= now {
+			b.Ready(now)
+			b.Done(time.Duration(latency))
+			fly = fly[1:]
+			if now > 1000*ms && b.Open() > 0 {
+				returns++
+				if !b.Ready(now) {
+					waited++
+				}
+			}
+		}
+		if b.Ready(now) {
+			b.Take(new(coord.Columns))
+			fly = append(fly, now+latency)
+		}
+	}
+	if returns < 100 || waited*10 > returns {
+		t.Errorf("after %d of %d returns what had gathered waited", waited, returns)
 	}
 }
 
@@ -203,6 +303,7 @@ func TestTheTargetDoesNotFlapAtABorder(t *testing.T) {
 				b.Ready(now)
 			}
 			b.Done(time.Millisecond)
+			now += 2 * ms // nobody comes back at once
 			if b.Target() != last {
 				changes, last = changes+1, b.Target()
 			}

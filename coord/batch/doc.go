@@ -14,6 +14,11 @@
 //   - when its oldest message has waited for the linger: so that a round trip much longer than usual, or
 //     a message just behind a batch, does not cost a whole round trip.
 //
+// Clients who wait for each answer come back together when a batch of theirs is answered. Where seven of ten of the messages
+// answered were followed by another within half a round trip, the open batch waits for as many as came back lately, so
+// long at most, and then leaves with all of them: without that half of the clients ride in one batch, half in the
+// next, for ever. Who comes at times of his own is soon known not to come back, and not waited for.
+//
 // At most Policy.InflightMax batches are on their way; then the open one gathers up to coord's limits,
 // and after that Add refuses, which is the site's back-pressure to clients.
 //

@@ -35,6 +35,7 @@ type roundState struct {
 	proven     bool
 	prop       *coord.Block
 	propDigest coord.Digest
+	proposedAt int64 // by this box; 0: not
 }
 
 type termState struct {
@@ -97,6 +98,7 @@ type Core struct {
 	finalAt  int64 // when a block was delivered last
 	dropped  []coord.Digest
 	stash    *stash
+	company  company
 	down     []bool
 	heard    []coord.Status
 	badCerts []int
@@ -143,6 +145,7 @@ func New(cfg Config, base *coord.Block, cert *coord.Cert) (*Core, error) {
 		claims: claims{by: make([]said, n)}, ckpt: checkpoints{votes: make([]ckptVotes, n)},
 	}
 	c.stats.Bad = make([]uint64, n)
+	c.company.of = make([]companion, n)
 	for i, id := range cfg.Members {
 		c.index[id] = i
 	}

@@ -261,13 +261,15 @@ func (c *Core) propose() {
 	case size < c.cfg.PipelineBytes && parent.Height > c.final.Height && c.now-c.enteredAt < c.cfg.PipelineDelay:
 		c.wake(c.enteredAt + c.cfg.PipelineDelay)
 		return
+	case size < c.cfg.PipelineBytes && c.gathers(refs):
+		return
 	}
 	b := &coord.Block{
 		Epoch: c.cfg.Epoch, Round: c.cur, ParentRound: parentRound, Height: parent.Height + 1, Parent: parentDigest,
 		Root: coord.RefsRoot(refs), Refs: refs,
 	}
 	rs := c.round(c.cur)
-	rs.prop, rs.propDigest = b, b.Digest()
+	rs.prop, rs.propDigest, rs.proposedAt = b, b.Digest(), c.now
 	c.keepBlock(b)
 	v := c.cast(coord.VoteNotarize, c.cur, rs.propDigest)
 	c.send(coord.ToAll, &coord.PeerMsg{Proposal: &coord.Proposal{Block: b, Sig: v.Sig, Parent: parent.Header(), Proof: proof}})
