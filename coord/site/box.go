@@ -130,6 +130,7 @@ type Box struct {
 	lastFinal *coord.Final
 	commits   int // under way
 	dirty     int // bytes ordered since the last commit
+	begun     int // added to dirty, see phase
 	commitAt  int64
 	logBytes  int
 
@@ -242,7 +243,7 @@ func (b *Box) Counters() Counters { return b.count }
 func (b *Box) Step(in Input, now int64) Effects {
 	b.now, b.fx = now, Effects{}
 	if b.commitAt == 0 {
-		b.commitAt = now + int64(b.cfg.Tuning.CommitEvery)
+		b.phase()
 	}
 	switch {
 	case in.Peer != nil:
@@ -588,7 +589,7 @@ func (b *Box) commit() {
 		return
 	}
 	late := b.now >= b.commitAt
-	if !b.wantPoint && b.dirty < b.cfg.Tuning.CommitBytes && !(late && b.dirty > 0) && !(b.draining && b.dirty > 0) {
+	if !b.wantPoint && b.dirty+b.begun < b.cfg.Tuning.CommitBytes && !(late && b.dirty > 0) && !(b.draining && b.dirty > 0) {
 		if b.dirty > 0 {
 			b.wake(b.commitAt)
 		}
@@ -598,8 +599,20 @@ func (b *Box) commit() {
 		Header: b.lastFinal.Header, Cert: b.lastFinal.Cert, Changes: b.st.Take(), Checkpoint: b.wantPoint,
 	}
 	b.commits++
-	b.dirty, b.commitAt, b.wantPoint = 0, b.now+int64(b.cfg.Tuning.CommitEvery), false
+	b.dirty, b.begun, b.commitAt = 0, 0, b.now+int64(b.cfg.Tuning.CommitEvery)
+	if b.wantPoint {
+		b.wantPoint = false
+		b.phase() // all boxes commit now
+	}
 	b.drainBacklog()
+}
+
+// phase has the boxes commit in turn: they order the same messages, so that otherwise all would be slow at once, and the
+// site with them, while n-f that are not can go on.
+func (b *Box) phase() {
+	self, n := b.cfg.Self, b.cfg.Members.N()
+	b.begun = self * b.cfg.Tuning.CommitBytes / n
+	b.commitAt = b.now + int64(b.cfg.Tuning.CommitEvery)*int64(n-self)/int64(n)
 }
 
 func (b *Box) drainBacklog() {
