@@ -60,10 +60,15 @@ func (d *disk) append(site coord.SiteID, recs []coord.Record) {
 func (d *disk) sync() { d.unsynced = 0 }
 
 // roll starts a segment that stands alone with the state, and drops old ones below the height.
-func (d *disk) roll(site coord.SiteID, head []coord.Record, prunable uint64) {
+func (d *disk) roll(site coord.SiteID, head []coord.Record) {
 	d.segments = append(d.segments, append([]coord.Record(nil), head...))
 	d.unsynced = 0 // a head is durable before it counts
-	for len(d.segments) > segmentsKept && top(d.segments[0]) <= prunable {
+	d.reindex(site)
+}
+
+// prune drops the oldest segments that have no final block above a height.
+func (d *disk) prune(site coord.SiteID, height uint64) {
+	for len(d.segments) > segmentsKept && top(d.segments[0]) <= height {
 		d.segments = d.segments[1:]
 	}
 	d.reindex(site)

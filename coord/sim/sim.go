@@ -291,7 +291,7 @@ func (s *Sim) step(m *machine, in site.Input) {
 		}
 		return
 	}
-	if len(m.queue) == 0 && !e.Sync && e.Roll == nil && !m.stuck {
+	if len(m.queue) == 0 && !e.Sync && e.Roll == nil && e.Stable == nil && !m.stuck {
 		m.disk.append(s.site(), e.Persist)
 		s.release(m, &e)
 		return
@@ -329,22 +329,18 @@ func (s *Sim) synced(m *machine) {
 	es := m.queue[:m.writing]
 	m.queue = append([]pending(nil), m.queue[m.writing:]...)
 	m.writing = 0
+	prune := false
 	for i := range es {
 		m.disk.append(s.site(), es[i].Persist)
+		prune = prune || es[i].Stable != nil || es[i].Roll != nil
 		if es[i].Roll != nil {
-			low := uint64(0)
-			if f := m.disk.back.Committed(); f != nil {
-				low = f.Header.Height
-			}
-			if p := m.box.Core().Stable(); p == nil {
-				low = 0
-			} else {
-				low = min(low, p.Header.Height)
-			}
-			m.disk.roll(s.site(), es[i].Roll, low)
+			m.disk.roll(s.site(), es[i].Roll)
 		}
 	}
 	m.disk.sync()
+	if f, p := m.disk.back.Committed(), m.box.Core().Stable(); prune && f != nil && p != nil {
+		m.disk.prune(s.site(), min(f.Header.Height, p.Header.Height))
+	}
 	for i := range es {
 		s.release(m, &es[i])
 	}

@@ -44,7 +44,7 @@ func (s *Site) write(ctx context.Context) {
 }
 
 func (s *Site) persist(ctx context.Context, es []Effects) error {
-	sync := false
+	sync, prune := false, false
 	for i := range es {
 		e := &es[i]
 		if len(e.Persist) > 0 {
@@ -52,21 +52,25 @@ func (s *Site) persist(ctx context.Context, es []Effects) error {
 				return err
 			}
 		}
-		sync = sync || e.Sync
+		// A signed checkpoint drops what it stands for at once: a site that comes to rest would keep it until there is work.
+		prune = prune || e.Stable != nil || e.Roll != nil
+		sync = sync || e.Sync || e.Stable != nil
 		if e.Roll != nil {
 			if err := s.untilSpace(ctx, &s.fullLog, func() error { return s.o.Log.Roll(e.Roll) }); err != nil {
 				return err
 			}
-			if err := s.prune(); err != nil {
-				return err
-			}
 		}
 	}
-	if !sync {
-		return nil
+	if sync {
+		s.synced.Add(1)
+		if err := s.o.Log.Sync(); err != nil {
+			return err
+		}
 	}
-	s.synced.Add(1)
-	return s.o.Log.Sync()
+	if prune {
+		return s.prune()
+	}
+	return nil
 }
 
 // spaceEvery is how often what needs space on the disk is tried again.
