@@ -198,8 +198,11 @@ func (c *inbound) receive() error {
 				return fmt.Errorf("link: receive: %w: %w", ErrFrame, err)
 			}
 			p.counters.messagesIn.Add(1)
+			p.handling.Store(true)
 			cfg.OnMessage(p.index, m, size)
+			p.handling.Store(false)
 		case typ == framePing && len(body) == stampBytes:
+			p.counters.pinged.Store(p.counters.heard.Load())
 			if err := c.answer(body); err != nil {
 				return fmt.Errorf("link: pong: %w", c.because(err))
 			}

@@ -15,10 +15,13 @@ import (
 
 // Defaults of Config.
 const (
-	// HeartbeatDefault: at idle each peer costs two small packets a heartbeat and direction. 250 ms leaves
-	// time for one loss and its retransmission well within Dead, at 0.05 % of a core a peer
-	// (BenchmarkIdle).
-	HeartbeatDefault = 250 * time.Millisecond
+	// HeartbeatDefault: at idle each peer costs two small packets a heartbeat and direction, and is heard twice a
+	// heartbeat. 200 ms makes that 100 ms, the least that is needed to tell a stall of 700 ms from a silence
+	// within a second.
+	HeartbeatDefault = 200 * time.Millisecond
+	// StallDefault: 700 ms, as a slow card's worst fsync or a suspended virtual machine takes, and 50 ms for
+	// the peer to run again.
+	StallDefault = 750 * time.Millisecond
 	// DeadDefault: see the formula in the package comment.
 	DeadDefault = 2 * time.Second
 	// HandshakeDefault bounds a connection's time before authentication: 1.2 ms of work here, some 50 ms
@@ -69,11 +72,12 @@ type Config struct {
 	// Dial replaces a plain TCP dialler, in tests. It must honour ctx.
 	Dial func(ctx context.Context, address string) (net.Conn, error)
 
-	Heartbeat, Dead, Handshake, Drain time.Duration
-	BackoffMin, BackoffMax            time.Duration
-	QueueBytes, QueueFrames           int
-	StrangersMax                      int
-	StrangersPerAddress               int
+	// Stall is a silence that every peer is allowed on top of its rhythm; Dead ends the connection.
+	Heartbeat, Stall, Dead, Handshake, Drain time.Duration
+	BackoffMin, BackoffMax                   time.Duration
+	QueueBytes, QueueFrames                  int
+	StrangersMax                             int
+	StrangersPerAddress                      int
 }
 
 // withDefaults fills in what is zero and checks the rest.
@@ -83,6 +87,7 @@ func (c Config) withDefaults() (Config, error) {
 		fallback time.Duration
 	}{
 		{&c.Heartbeat, HeartbeatDefault},
+		{&c.Stall, StallDefault},
 		{&c.Dead, DeadDefault},
 		{&c.Handshake, HandshakeDefault},
 		{&c.Drain, DrainDefault},

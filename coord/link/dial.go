@@ -175,7 +175,7 @@ func (c *outbound) run(ctx context.Context) error {
 // write is the writer: it sleeps until there is something to write or a ping is due.
 func (c *outbound) write(ctx context.Context, readerDone <-chan struct{}) error {
 	heartbeat := c.peer.link.cfg.Heartbeat
-	var pinged time.Time
+	var pinged, due time.Time
 	timer := time.NewTimer(0)
 	defer timer.Stop()
 	for {
@@ -186,17 +186,17 @@ func (c *outbound) write(ctx context.Context, readerDone <-chan struct{}) error 
 			return nil
 		case <-c.queue.wake:
 		case <-timer.C:
-			if rest := heartbeat - time.Since(pinged); rest > 0 {
+			if rest := time.Until(due); rest > 0 {
 				timer.Reset(rest) // a ping rode with traffic meanwhile
 				continue
 			}
-			timer.Reset(heartbeat)
-			pinged = c.ping()
+			pinged, due = c.ping()
+			timer.Reset(time.Until(due))
 		}
 		for {
 			c.taken = c.queue.take(c.taken[:0], writeBytes)
 			if len(c.taken) > 0 && time.Since(pinged) >= heartbeat*3/4 {
-				pinged = c.ping() // early, so that the timer finds nothing to do
+				pinged, due = c.ping() // early, so that the timer finds nothing to do
 			}
 			busy, err := c.flush()
 			if err != nil {
@@ -209,11 +209,17 @@ func (c *outbound) write(ctx context.Context, readerDone <-chan struct{}) error 
 	}
 }
 
-// ping appends a ping to what is written next.
-func (c *outbound) ping() time.Time {
-	now := time.Now()
-	c.buffer = appendStamp(c.buffer, framePing, uint64(now.Sub(c.peer.link.start)))
-	return now
+// ping appends a ping to what is written next, and says when the next one is due. Of two boxes the one of the higher
+// index follows the other's phase.
+func (c *outbound) ping() (now, due time.Time) {
+	now = time.Now()
+	p, l := c.peer, c.peer.link
+	at, theirs := now.Sub(l.start), time.Duration(0)
+	c.buffer = appendStamp(c.buffer, framePing, uint64(at))
+	if p.index < l.cfg.Self {
+		theirs = time.Duration(p.counters.pinged.Load())
+	}
+	return now, l.start.Add(phase(at, theirs, l.cfg.Heartbeat))
 }
 
 // flush writes the buffer and the taken frames in pieces of writeBytes, and says whether there was a frame.

@@ -11,7 +11,7 @@
 //     first; counted), and when a connection breaks. Retransmission is the protocol's.
 //   - Send never blocks. No peer, however slow, silent or hostile, keeps another from being served.
 //   - A killed process is noticed when its kernel closes the connection (within
-//     milliseconds); a cut cable, a stopped process or a lost route within Config.Dead.
+//     milliseconds); a cut cable, a stopped process or a lost route by its silence: about 0.9 s.
 //   - Nothing that comes from outside is allocated for before its length is known to be within a
 //     limit, and nothing before authentication takes more than helloBytesMax and a TLS handshake.
 //
@@ -51,14 +51,21 @@
 // # Failure detection
 //
 // The dialler pings every Heartbeat: the ping rides in front of the next write when there is
-// traffic, and travels alone only when nothing else was sent. The acceptor answers.
-// A direction is dead when nothing was heard on it for
+// traffic, and travels alone only when nothing else was sent. The acceptor answers. The box of the
+// higher index pings half a heartbeat after the other, so that each hears the other twice a heartbeat.
 //
-//	Dead = 2 s >= Heartbeat 0.25 s + TCP's first three retransmissions (0.2 + 0.4 + 0.8 s, RFC 6298 with
-//	       Linux's 200 ms minimum) + 0.35 s of a busy scheduler or disk
+// There are two verdicts. A peer is silent when nothing was heard of it on either connection for longer
+// than its own rhythm makes likely, and Stall (detector.go). It is told as down, and as up when it is heard
+// again; its connections stay and nothing is lost. Time for which this box did not run itself
+// is not counted (watch.go), nor is time in OnMessage.
+//
+// And a direction is dead when nothing was heard on it for
+//
+//	Dead = 2 s >= Heartbeat 0.20 s + TCP's first three retransmissions (0.2 + 0.4 + 0.8 s, RFC 6298 with
+//	       Linux's 200 ms minimum) + 0.40 s of a busy scheduler or disk
 //
 // so that three lost packets in a row, or a stall of 800 ms, are not a failure. A peer is up while both
-// directions are. A peer that was silent for Dead, or that comes with another incarnation, is
+// directions are and it is not silent. A peer that was silent for Dead, or that comes with another incarnation, is
 // dialled anew, whatever TCP thinks of the connection that we had to it. While a long backlog flows to a slow
 // peer its pongs wait behind it: then each accepted write counts as life too, for at most busyFactor
 // times Dead.

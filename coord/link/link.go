@@ -27,6 +27,7 @@ type Link struct {
 	// log is for connections that are not known to be a peer's.
 	log     *quietLog
 	refused atomic.Uint64
+	starved atomic.Int64
 	ran     atomic.Bool
 }
 
@@ -59,7 +60,8 @@ func New(config Config) (*Link, error) {
 		}
 		l.peers[i] = &peer{
 			index: i, member: m, link: l, kick: make(chan struct{}, 1),
-			log: newQuietLog(cfg.Logger.With(slog.Int(keyPeer, i), slog.String(keyName, m.Name))),
+			detector: newDetector(cfg.Heartbeat, cfg.Stall, cfg.Dead),
+			log:      newQuietLog(cfg.Logger.With(slog.Int(keyPeer, i), slog.String(keyName, m.Name))),
 		}
 	}
 	return l, nil
@@ -80,6 +82,7 @@ func (l *Link) Run(ctx context.Context) error {
 			dialling.Go(func() { l.dialling(ctx, p) })
 		}
 	}
+	dialling.Go(func() { l.watching(ctx) })
 	var err error
 	if l.cfg.Listener != nil {
 		stop := context.AfterFunc(ctx, func() { _ = l.cfg.Listener.Close() }) // wakes Accept
@@ -137,6 +140,10 @@ func (l *Link) Peers() []PeerState {
 	}
 	return states
 }
+
+// Starved is the time since New for which this box was not woken when it should have been: stopped, or without a
+// processor. Silence in that time is held against nobody.
+func (l *Link) Starved() time.Duration { return time.Duration(l.starved.Load()) }
 
 // Strangers counts, since New, connections that did not become a peer's: Refused failed to
 // authenticate in time or at all, Evicted made room for newer ones (and are refused, too), Flooding were closed

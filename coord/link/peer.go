@@ -34,11 +34,20 @@ type peer struct {
 	receiving *inbound
 	// broken says that receiving was replaced and that this was not told yet.
 	broken  bool
+	quiet   bool // the detector's verdict
 	up      bool
 	since   time.Time // of the last change of up
 	version uint16
 	lineage lineage
 	penalty penalty
+
+	// The watcher's own: the detector, and what it saw last.
+	detector     detector
+	watchedIn    *inbound
+	watchedOut   *outbound
+	watchedHeard time.Duration
+	// handling says that OnMessage runs.
+	handling atomic.Bool
 
 	counters counters
 }
@@ -46,11 +55,13 @@ type peer struct {
 // counters are a peer's numbers since the Link was made. Times are nanoseconds since then.
 type counters struct {
 	heard, rtt              atomic.Int64
+	pinged, timeout         atomic.Int64
 	bytesIn, bytesOut       atomic.Uint64
 	messagesIn, messagesOut atomic.Uint64
 	dropped                 [classes]atomic.Uint64
 	away                    atomic.Uint64
 	bad, twins, ups         atomic.Uint64
+	silences, stalls        atomic.Uint64
 }
 
 // setSending makes c the connection to send on, or none.
@@ -125,7 +136,7 @@ func (p *peer) tell() {
 	defer p.telling.Unlock()
 	p.mu.Lock()
 	was, broken := p.up, p.broken
-	up := p.receiving != nil && p.sending.Load() != nil
+	up := p.receiving != nil && p.sending.Load() != nil && !p.quiet
 	if up != was || broken {
 		p.up, p.since, p.broken = up, time.Now(), false
 	}
@@ -154,7 +165,7 @@ type PeerState struct {
 	Index int
 	ID    coord.BoxID
 	Name  string
-	// Up: both directions work. Sending is the connection that we dialled, Receiving the one
+	// Up: both directions work and the peer is not silent. Sending is the connection that we dialled, Receiving the one
 	// that it did.
 	Up, Sending, Receiving bool
 	// Since is when Up last changed; Heard is when anything last came. Zero: never.
@@ -174,6 +185,10 @@ type PeerState struct {
 	// BadFrames counts connections closed for what came on them, Twins how often a second machine
 	// with its identity was seen, Ups how often it came up.
 	BadFrames, Twins, Ups uint64
+	// Silences counts verdicts of the detector, Stalls those of them that it took back because the peer was heard
+	// before Config.Dead. Timeout is the silence that now makes a verdict; 0: not connected yet.
+	Silences, Stalls uint64
+	Timeout          time.Duration
 }
 
 func (p *peer) state() PeerState {
@@ -184,6 +199,7 @@ func (p *peer) state() PeerState {
 		BytesIn: c.bytesIn.Load(), BytesOut: c.bytesOut.Load(),
 		MessagesIn: c.messagesIn.Load(), MessagesOut: c.messagesOut.Load(),
 		Away: c.away.Load(), BadFrames: c.bad.Load(), Twins: c.twins.Load(), Ups: c.ups.Load(),
+		Silences: c.silences.Load(), Stalls: c.stalls.Load(), Timeout: time.Duration(c.timeout.Load()),
 	}
 	for i := range c.dropped {
 		s.Dropped[i] = c.dropped[i].Load()

@@ -73,6 +73,12 @@ type MemberView struct {
 	Round  uint64        `json:"round"`
 	Heard  time.Time     `json:"heard"`
 	RTT    time.Duration `json:"rtt"`
+	// Since is when Up last changed. Silences is how often it was silent for longer than Timeout, which adapts; in Stalls
+	// of these it was heard again on the same connection.
+	Since    time.Time     `json:"since"`
+	Silences uint64        `json:"silences"`
+	Stalls   uint64        `json:"stalls"`
+	Timeout  time.Duration `json:"timeout"`
 	// Suspect counts things it said that did not hold.
 	Suspect uint64 `json:"suspect"`
 	// Twins, when not 0, is how often two machines were seen to use its identity at a time, since this box started.

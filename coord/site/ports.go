@@ -71,12 +71,16 @@ type Links interface {
 // PeerState is a link as a View shows it.
 type PeerState struct {
 	Up                               bool
-	Heard                            time.Time
+	Since, Heard                     time.Time
 	RTT                              time.Duration
 	SentBytes, ReceivedBytes         uint64
 	SentMessages, Dropped, BadFrames uint64
 	// Twins is how often a second machine with the peer's identity was seen.
 	Twins uint64
+	// Silences counts verdicts of the failure detector, Stalls those that it took back; Timeout is the silence that
+	// makes one now.
+	Silences, Stalls uint64
+	Timeout          time.Duration
 }
 
 // Handlers are what links call: Message from the reader of one peer (it may block, which is

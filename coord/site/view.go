@@ -135,6 +135,7 @@ func (s *Site) publish() {
 			if i < len(peers) {
 				p := &peers[i]
 				m.Up, m.Heard, m.RTT, m.Twins = p.Up, p.Heard, p.RTT, p.Twins
+				m.Since, m.Silences, m.Stalls, m.Timeout = p.Since, p.Silences, p.Stalls, p.Timeout
 				v.Counters.SentBytes += p.SentBytes
 				v.Counters.ReceivedBytes += p.ReceivedBytes
 				v.Counters.SentMessages += p.SentMessages

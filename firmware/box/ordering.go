@@ -27,7 +27,7 @@ func openSite(o *Options, who *identity, disk *storage, peer net.Listener, chang
 			OnState:   h.State,
 			Logger:    log,
 			Dial:      hw.dialer(),
-			Heartbeat: time.Duration(c.Timeouts.Heartbeat), Dead: time.Duration(c.Timeouts.PeerDead),
+			Heartbeat: time.Duration(c.Timeouts.Heartbeat), Stall: time.Duration(c.Timeouts.PeerStall), Dead: time.Duration(c.Timeouts.PeerDead),
 		})
 		if err != nil {
 			return nil, err
@@ -86,6 +86,7 @@ func (l *links) Peers() []site.PeerState {
 		*s = site.PeerState{
 			Up: p.Up, Heard: p.Heard, RTT: p.RTT, SentBytes: p.BytesOut, ReceivedBytes: p.BytesIn,
 			SentMessages: p.MessagesOut, Dropped: p.Away, BadFrames: p.BadFrames, Twins: p.Twins,
+			Since: p.Since, Silences: p.Silences, Stalls: p.Stalls, Timeout: p.Timeout,
 		}
 		for _, n := range p.Dropped {
 			s.Dropped += n

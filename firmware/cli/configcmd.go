@@ -68,7 +68,7 @@ func configCheck(f *flag.FlagSet) func(context.Context, *streams, []string) erro
 		t := table(s.out)
 		fmt.Fprintf(t, "%s is good.\n\n", args[0])
 		fmt.Fprintf(t, "data\t%s; the log keeps %v in segments of %v\n", c.DataDir, c.Log.RetainSize, c.Log.SegmentSize)
-		fmt.Fprintf(t, "peers\t%s; silent for %v they count as dead\n", orElse(c.Peer.Listen, "where site.json says"), time.Duration(c.Timeouts.PeerDead))
+		fmt.Fprintf(t, "peers\t%s; silent for about %v they count as away, for %v as dead\n", orElse(c.Peer.Listen, "where site.json says"), time.Duration(min(c.Timeouts.PeerStall+c.Timeouts.Heartbeat/2, c.Timeouts.PeerDead)), time.Duration(c.Timeouts.PeerDead))
 		fmt.Fprintf(t, "native\t%s and %s\n", orElse(native, "not on the network"), orElse(c.Native.Socket, "no socket"))
 		fmt.Fprintf(t, "console\t%s and %s\n", orElse(c.Console.Listen, "not on the network"), orElse(c.Console.Socket, "no socket"))
 		fmt.Fprintf(t, "leader\tgiven up after %v without a block while there is work\n", time.Duration(c.Timeouts.Round))

@@ -116,6 +116,7 @@ func (c *Config) checkRanges() error {
 		{"timeouts.round", int64(c.Timeouts.Round), int64(roundMin), int64(waitMax), durationText},
 		{"timeouts.leader_down", int64(c.Timeouts.LeaderDown), int64(roundMin), int64(waitMax), durationText},
 		{"timeouts.heartbeat", int64(c.Timeouts.Heartbeat), int64(heartbeatMin), int64(waitMax), durationText},
+		{"timeouts.peer_stall", int64(c.Timeouts.PeerStall), int64(heartbeatMin), int64(waitMax), durationText},
 		{"timeouts.peer_dead", int64(c.Timeouts.PeerDead), 2 * int64(c.Timeouts.Heartbeat), int64(waitMax), durationText},
 		{"timeouts.drain", int64(c.Timeouts.Drain), int64(drainMin), int64(drainMax), durationText},
 		{"limits.memory_soft", int64(c.Limits.MemorySoft), int64(memoryMin), int64(retainMax), sizeText},

@@ -102,6 +102,7 @@ type Timeouts struct {
 	Round      Duration `toml:"round" json:"round"`
 	LeaderDown Duration `toml:"leader_down" json:"leader_down"`
 	Heartbeat  Duration `toml:"heartbeat" json:"heartbeat"`
+	PeerStall  Duration `toml:"peer_stall" json:"peer_stall"`
 	PeerDead   Duration `toml:"peer_dead" json:"peer_dead"`
 	Drain      Duration `toml:"drain" json:"drain"`
 }

@@ -65,7 +65,7 @@ func TestErrorsNameTheKeyTheLineAndTheWayOut(t *testing.T) {
 		{"bad size", "[log]\nsegment_size = \"16 elephants\"\n", ErrSyntax, []string{"16MiB"}},
 		{"bad duration", "[timeouts]\nround = \"soon\"\n", ErrSyntax, []string{"250ms"}},
 		{"out of range", "[limits]\nmemory_soft = \"1MiB\"\n", ErrValue, []string{"limits.memory_soft", "1MiB", "16MiB"}},
-		{"dead before the heartbeat", "[timeouts]\npeer_dead = \"300ms\"\n", ErrValue, []string{"timeouts.peer_dead", "500ms"}},
+		{"dead before the heartbeat", "[timeouts]\npeer_dead = \"300ms\"\n", ErrValue, []string{"timeouts.peer_dead", "400ms"}},
 		{"no port", "[peer]\nlisten = \"10.0.0.1\"\n", ErrValue, []string{"peer.listen", "host:port"}},
 		{"port zero", "[client]\nlisten = \"127.0.0.1:0\"\n", ErrValue, []string{"client.listen", "1 to 65535"}},
 		{"no port after the last", "[client]\nlisten = \"127.0.0.1:65535\"\n", ErrValue, []string{"native.listen"}},

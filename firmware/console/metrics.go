@@ -80,7 +80,7 @@ type scalar struct {
 	value func(*site.View) float64
 }
 
-type memberDescs struct{ up, height, rtt, suspect, twins *prometheus.Desc }
+type memberDescs struct{ up, height, rtt, suspect, twins, silences, stalls, timeout *prometheus.Desc }
 
 func newSiteCollector(view func() *site.View, ready func() bool) *siteCollector {
 	c := &siteCollector{
@@ -88,11 +88,14 @@ func newSiteCollector(view func() *site.View, ready func() bool) *siteCollector 
 		latency: prometheus.NewDesc("coord_decision_duration_seconds",
 			"From closing a batch of this box until it is ordered, durable and applied.", nil, nil),
 		member: memberDescs{
-			up:      prometheus.NewDesc("coord_member_up", "1 if the link to the member is up.", []string{"member"}, nil),
-			height:  prometheus.NewDesc("coord_member_height", "Height that the member last said.", []string{"member"}, nil),
-			rtt:     prometheus.NewDesc("coord_member_round_trip_seconds", "Round trip to the member.", []string{"member"}, nil),
-			twins:   prometheus.NewDesc("coord_member_twins_total", "Times that two machines were seen to use the member's identity.", []string{"member"}, nil),
-			suspect: prometheus.NewDesc("coord_member_suspect_total", "Things the member said that did not hold.", []string{"member"}, nil),
+			up:       prometheus.NewDesc("coord_member_up", "1 if the link to the member is up.", []string{"member"}, nil),
+			height:   prometheus.NewDesc("coord_member_height", "Height that the member last said.", []string{"member"}, nil),
+			rtt:      prometheus.NewDesc("coord_member_round_trip_seconds", "Round trip to the member.", []string{"member"}, nil),
+			twins:    prometheus.NewDesc("coord_member_twins_total", "Times that two machines were seen to use the member's identity.", []string{"member"}, nil),
+			silences: prometheus.NewDesc("coord_member_silences_total", "Times that the member was silent for longer than coord_failure_detection_seconds.", []string{"member"}, nil),
+			stalls:   prometheus.NewDesc("coord_member_stalls_total", "Those of coord_member_silences_total after which it was heard again on the same connection.", []string{"member"}, nil),
+			timeout:  prometheus.NewDesc("coord_failure_detection_seconds", "Silence after which the member counts as away; it adapts.", []string{"member"}, nil),
+			suspect:  prometheus.NewDesc("coord_member_suspect_total", "Things the member said that did not hold.", []string{"member"}, nil),
 		},
 	}
 	c.counters()
@@ -175,7 +178,7 @@ func (c *siteCollector) Describe(ch chan<- *prometheus.Desc) {
 	for _, s := range c.scalars {
 		ch <- s.desc
 	}
-	for _, d := range []*prometheus.Desc{c.member.up, c.member.height, c.member.rtt, c.member.suspect, c.member.twins, c.latency} {
+	for _, d := range []*prometheus.Desc{c.member.up, c.member.height, c.member.rtt, c.member.suspect, c.member.twins, c.member.silences, c.member.stalls, c.member.timeout, c.latency} {
 		ch <- d
 	}
 }
@@ -201,6 +204,9 @@ func (c *siteCollector) Collect(ch chan<- prometheus.Metric) {
 		send(c.member.rtt, prometheus.GaugeValue, m.RTT.Seconds(), name)
 		send(c.member.suspect, prometheus.CounterValue, float64(m.Suspect), name)
 		send(c.member.twins, prometheus.CounterValue, float64(m.Twins), name)
+		send(c.member.silences, prometheus.CounterValue, float64(m.Silences), name)
+		send(c.member.stalls, prometheus.CounterValue, float64(m.Stalls), name)
+		send(c.member.timeout, prometheus.GaugeValue, m.Timeout.Seconds(), name)
 	}
 	ch <- c.histogram(&v.Counters)
 }
