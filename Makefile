@@ -14,7 +14,7 @@ FUZZTIME   ?= 10s
 TRACE      := testdata/traces/web07.trace.xz
 RUN_DIR    ?= .holdfast
 
-.PHONY: e2e-hal e2e-hal-short bench-layout etcd-diff etcd-clients etcd-clients-short etcd-hist etcd-bench mutants mutants-long chaos chaos-short model model-long build arm64 deps run test check unit race sim fuzz bench e2e arm64-smoke image clean help
+.PHONY: e2e-hal e2e-hal-short bench-layout bench-detect etcd-diff etcd-clients etcd-clients-short etcd-hist etcd-bench mutants mutants-long chaos chaos-short model model-long build arm64 deps run test check unit race sim fuzz bench e2e arm64-smoke image clean help
 
 help: ## list the targets
 	@grep -hE '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/ -/'
@@ -121,6 +121,9 @@ chaos-short: build bin/chaos ## the rows that need no root, once each: about thr
 
 bench: build ## the figures of docs/bench.md
 	go run ./tools/bench -binary bin/holdfast -out docs/bench.md
+
+bench-detect: build ## how fast boxes see that one is gone, and how often they are wrong: the tables of docs/detect.md, six minutes
+	go run ./tools/detect -binary bin/holdfast
 
 bench-layout: ## what layouts, huge pages and prefetching are worth on this machine: docs/layout.md
 	go run ./tools/layout

@@ -19,10 +19,11 @@ const (
 )
 
 // detector decides from the times at which a peer was heard whether it is silent. It is the phi-accrual detector of
-// Hayashibara et al. (SRDS 2004) with a normal distribution of gaps and an acceptable pause (as in Akka), solved for the
-// time at which phi reaches 8:
+// Hayashibara et al. (SRDS 2004) with a normal distribution and an acceptable pause (as in Akka), solved for the time at
+// which phi reaches 8. What it learns is by how much sounds come later than half a heartbeat after the last one, which is
+// what two boxes in phase promise: a sound that comes early must not make it more patient.
 //
-//	timeout = stall + mean + 5.6 x deviation, at most dead
+//	timeout = stall + heartbeat/2 + mean + 5.6 x deviation, at most dead
 //
 // A gap longer than half the stall is a stall and not part of the rhythm. A peer that was called silent and is heard
 // before dead has only stalled: the stall is widened to what it took and a quarter, and narrows again with time. It has
@@ -31,13 +32,13 @@ type detector struct {
 	heartbeat, stall, dead time.Duration
 
 	heard          time.Duration // when the peer was last heard
-	mean, variance float64       // of gaps, nanoseconds
+	mean, variance float64       // of lateness, nanoseconds
 	learned        time.Duration // stall or more
 	silent         bool
 }
 
 func newDetector(heartbeat, stall, dead time.Duration) detector {
-	return detector{heartbeat: heartbeat, stall: stall, dead: dead, mean: float64(heartbeat), learned: stall}
+	return detector{heartbeat: heartbeat, stall: stall, dead: dead, learned: stall}
 }
 
 // restart begins anew with a connection that is ready at now. What was learned of the peer stays.
@@ -60,7 +61,7 @@ func (d *detector) hear(at time.Duration) (stalled bool) {
 	if gap > d.stall/2 {
 		return false
 	}
-	off := float64(gap) - d.mean
+	off := float64(max(gap-d.heartbeat/2, 0)) - d.mean
 	d.mean += gapWeight * off
 	d.variance += gapWeight * (off*off - d.variance)
 	d.learned -= (d.learned - d.stall) / stallForget
@@ -70,7 +71,7 @@ func (d *detector) hear(at time.Duration) (stalled bool) {
 // timeout is the silence after which the peer counts as away.
 func (d *detector) timeout() time.Duration {
 	spread := max(math.Sqrt(d.variance), float64(gapSpreadMin))
-	return min(d.learned+time.Duration(d.mean+phiZ*spread), d.dead)
+	return min(d.learned+d.heartbeat/2+time.Duration(d.mean+phiZ*spread), d.dead)
 }
 
 // check says whether the peer has just become silent, and how long from now it is until it may: 0 when it is.

@@ -1,0 +1,144 @@
+package link
+
+import (
+	"math/rand/v2"
+	"testing"
+	"time"
+)
+
+const ms = time.Millisecond
+
+// usual is a detector with the product's times that has heard a perfect rhythm for a minute; now is the last sound.
+func usual() (d detector, now time.Duration) {
+	d = newDetector(HeartbeatDefault, StallDefault, DeadDefault)
+	for range 600 {
+		now += HeartbeatDefault / 2
+		d.hear(now)
+	}
+	return d, now
+}
+
+func TestTheDetector(t *testing.T) {
+	type step struct {
+		after time.Duration // since the last step
+		heard bool          // else checked
+		want  bool          // a stall that was taken back, or a verdict
+	}
+	for name, steps := range map[string][]step{
+		"a stall of 700 ms before the next sound": {{after: 800 * ms}, {heard: true}, {}},
+		"silence":                            {{after: 870 * ms}, {after: 60 * ms, want: true}, {after: 10 * ms}},
+		"a verdict is told once":             {{after: time.Second, want: true}, {}, {after: time.Hour}},
+		"heard again before dead":            {{after: time.Second, want: true}, {after: 200 * ms, heard: true, want: true}, {}},
+		"heard again after dead":             {{after: time.Second, want: true}, {after: 2 * time.Second, heard: true}, {after: 870 * ms}, {after: 60 * ms, want: true}},
+		"the second stall of one length":     {{after: 1200 * ms, want: true}, {heard: true, want: true}, {after: 1200 * ms}, {heard: true}},
+		"never more patient than dead":       {{after: 1900 * ms, want: true}, {heard: true, want: true}, {after: 1990 * ms}, {after: 10 * ms, want: true}},
+		"a sound of before is not a new one": {{after: 500 * ms}, {after: -500 * ms, heard: true}, {after: 880 * ms}, {after: 60 * ms, want: true}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			d, now := usual()
+			for i, s := range steps {
+				now += s.after
+				var got bool
+				if s.heard {
+					got = d.hear(now)
+				} else {
+					got, _ = d.check(now)
+				}
+				if got != s.want {
+					t.Errorf("step %d: %v, want %v (timeout %v)", i, got, s.want, d.timeout())
+				}
+			}
+		})
+	}
+}
+
+func TestWhatIsLearnedOfStallsIsForgotten(t *testing.T) {
+	d, now := usual()
+	before := d.timeout()
+	now += 1500 * ms
+	d.check(now)
+	d.hear(now)
+	if got := d.timeout(); got < 1800*ms {
+		t.Errorf("timeout %v after a stall of 1.5 s", got)
+	}
+	for range 10_000 {
+		now += HeartbeatDefault / 2
+		d.hear(now)
+	}
+	if got := d.timeout(); got > before+ms {
+		t.Errorf("timeout %v after a quiet quarter of an hour, %v before", got, before)
+	}
+}
+
+func TestEarlySoundsDoNotMakeItPatient(t *testing.T) {
+	d, now := usual()
+	before := d.timeout()
+	for range 1000 {
+		now += time.Duration(rand.Int64N(int64(HeartbeatDefault / 2)))
+		d.hear(now)
+	}
+	if got := d.timeout(); got > before {
+		t.Errorf("timeout %v with traffic, %v without", got, before)
+	}
+}
+
+func TestABoxThatIsStarvedAccusesNobody(t *testing.T) {
+	for name, stall := range map[string]time.Duration{"stalled": 700 * ms, "suspended": time.Hour, "late": 60 * ms} {
+		t.Run(name, func(t *testing.T) {
+			const tick = HeartbeatDefault / 4
+			d := newDetector(HeartbeatDefault, StallDefault, DeadDefault)
+			own := ownTime{slack: HeartbeatDefault / 8, planned: tick}
+			now, heard := time.Duration(0), time.Duration(0)
+			for i := range 10_000 {
+				now += tick
+				if i%20 == 19 {
+					now += stall // nobody runs: the peer is not heard either
+				} else if i%2 == 0 {
+					heard = now - ms
+				}
+				before := own.last
+				own.wake(now)
+				own.planned = now + tick
+				d.hear(own.of(heard, before))
+				if verdict, _ := d.check(own.last); verdict {
+					t.Fatalf("accused at tick %d", i)
+				}
+			}
+			if want := 500 * stall; own.stolen != want {
+				t.Errorf("lost %v, want %v", own.stolen, want)
+			}
+			// And it still sees who is gone.
+			for i := range 20 {
+				before := own.last
+				own.wake(now + time.Duration(i)*tick)
+				own.planned = now + time.Duration(i+1)*tick
+				d.hear(own.of(heard, before))
+				if verdict, _ := d.check(own.last); verdict {
+					return
+				}
+			}
+			t.Error("does not see a silent peer in a second")
+		})
+	}
+}
+
+func TestTwoBoxesFindTheirPhase(t *testing.T) {
+	const h = HeartbeatDefault
+	for off := time.Duration(0); off < h; off += ms {
+		theirs, ours := 10*h, 10*h+off // ours just after one of theirs
+		for range 5 {
+			next := phase(ours, theirs, h)
+			if wait := next - ours; wait <= h/4 || wait > 5*h/4 {
+				t.Fatalf("offset %v: waits %v", off, wait)
+			}
+			ours = next
+			theirs += (ours - theirs) / h * h
+		}
+		if got := (ours - theirs) % h; got != h/2 {
+			t.Errorf("offset %v: ends %v after theirs", off, got)
+		}
+	}
+	if got := phase(10*h, 7*h, h); got != 11*h {
+		t.Errorf("one that is not heard is followed: %v", got)
+	}
+}
