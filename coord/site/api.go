@@ -118,6 +118,8 @@ type Counters struct {
 	Evidence       uint64 `json:"evidence"`
 	ConflictCommit uint64 `json:"conflicting_commits"` // must stay 0
 	Snapshots      uint64 `json:"snapshots"`           // states fetched from others
+	// Starved is the time for which this box was stopped or without a processor.
+	Starved time.Duration `json:"starved"`
 	// LatencySum and LatencyCount are of own batches: closed to applied.
 	LatencySum   time.Duration `json:"latency_sum"`
 	LatencyCount uint64        `json:"latency_count"`

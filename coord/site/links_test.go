@@ -141,6 +141,8 @@ func (e *end) carry(ctx context.Context, to int) {
 	}
 }
 
+func (e *end) Starved() time.Duration { return 0 }
+
 func (e *end) Peers() []site.PeerState {
 	e.hub.mu.Lock()
 	defer e.hub.mu.Unlock()

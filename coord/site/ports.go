@@ -66,6 +66,8 @@ type Links interface {
 	Send(o coord.Out)
 	Run(ctx context.Context) error
 	Peers() []PeerState
+	// Starved is the time for which this process was not run when it should have been.
+	Starved() time.Duration
 }
 
 // PeerState is a link as a View shows it.

@@ -165,6 +165,7 @@ func (s *Site) fillCounters(v *View) {
 	c.SentBytes, c.ReceivedBytes = links.SentBytes, links.ReceivedBytes
 	c.SentMessages, c.DroppedSends = links.SentMessages, links.DroppedSends
 	c.BadMessages += links.BadMessages
+	c.Starved = s.links.Starved()
 	c.Syncs, c.LogBytes = s.synced.Load(), s.o.Log.Written()
 	c.SignedVotes, c.EmptyVotes, c.LeaderChanges = st.Signed, st.EmptyVotes, st.Terms
 	c.Verified += st.Verified

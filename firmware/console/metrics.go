@@ -139,6 +139,8 @@ func (c *siteCollector) counters() {
 	} {
 		c.one(prometheus.CounterValue, m.name, m.help, func(v *site.View) float64 { return float64(m.value(v)) })
 	}
+	c.one(prometheus.CounterValue, "coord_starved_seconds_total", "Time for which this box was stopped or without a processor.",
+		func(v *site.View) float64 { return v.Counters.Starved.Seconds() })
 }
 
 func (c *siteCollector) gauges(ready func() bool) {
