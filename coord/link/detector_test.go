@@ -1,7 +1,11 @@
 package link
 
 import (
+	"bufio"
 	"math/rand/v2"
+	"os"
+	"path/filepath"
+	"strconv"
 	"testing"
 	"time"
 )
@@ -141,5 +145,61 @@ func TestTwoBoxesFindTheirPhase(t *testing.T) {
 	}
 	if got := phase(10*h, 7*h, h); got != 11*h {
 		t.Errorf("one that is not heard is followed: %v", got)
+	}
+}
+
+// recorded are gaps between sounds of one peer as a box on a real site of four processes saw them, in order
+// (testdata/gaps.md).
+func recorded(t *testing.T, name string) (gaps []time.Duration) {
+	f, err := os.Open(filepath.Join("testdata", "gaps-"+name+".txt"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	lines := bufio.NewScanner(f)
+	for lines.Scan() {
+		us, err := strconv.Atoi(lines.Text())
+		if err != nil {
+			t.Fatal(err)
+		}
+		gaps = append(gaps, time.Duration(us)*time.Microsecond)
+	}
+	if err := lines.Err(); err != nil || len(gaps) < 100 {
+		t.Fatalf("%d gaps: %v", len(gaps), err)
+	}
+	return gaps
+}
+
+// The rhythm is drawn from what was recorded; every fiftieth gap or so has a stall of 700 ms in it. In 100,000 gaps,
+// hours of a site, no verdict may be wrong, and at any time a silence must be known within a second, or little more when the rhythm
+// itself has gaps of 256 ms: a stall of 700 ms in those is 956 ms of silence.
+func TestRecordedRhythmsWithStalls(t *testing.T) {
+	for name, known := range map[string]time.Duration{"idle": time.Second, "hogs": 1200 * ms} {
+		t.Run(name, func(t *testing.T) {
+			gaps := recorded(t, name)
+			r := rand.New(rand.NewPCG(6, uint64(len(gaps))))
+			d := newDetector(HeartbeatDefault, StallDefault, DeadDefault)
+			var now, most time.Duration
+			wrong, stalls := 0, 0
+			for range 100_000 {
+				now += gaps[r.IntN(len(gaps))]
+				if r.IntN(50) == 0 {
+					now += 700 * ms
+					stalls++
+				}
+				if verdict, _ := d.check(now); verdict {
+					wrong++
+				}
+				d.hear(now)
+				most = max(most, d.timeout())
+			}
+			t.Logf("%d stalls, %d wrong verdicts, time-out at most %v", stalls, wrong, most)
+			if wrong > 0 {
+				t.Errorf("%d wrong verdicts of %d stalls", wrong, stalls)
+			}
+			if most > known {
+				t.Errorf("a silence is known after %v only", most)
+			}
+		})
 	}
 }
