@@ -174,7 +174,7 @@ func recorded(t *testing.T, name string) (gaps []time.Duration) {
 // hours of a site, no verdict may be wrong, and at any time a silence must be known within a second, or little more when the rhythm
 // itself has gaps of 256 ms: a stall of 700 ms in those is 956 ms of silence.
 func TestRecordedRhythmsWithStalls(t *testing.T) {
-	for name, known := range map[string]time.Duration{"idle": time.Second, "hogs": 1200 * ms} {
+	for name, known := range map[string]time.Duration{"idle": time.Second, "load": time.Second, "hogs": 1200 * ms} {
 		t.Run(name, func(t *testing.T) {
 			gaps := recorded(t, name)
 			r := rand.New(rand.NewPCG(6, uint64(len(gaps))))
