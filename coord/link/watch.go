@@ -6,10 +6,10 @@ import (
 	"time"
 )
 
-// watching asks the detectors of all peers until ctx ends: at least four times a heartbeat, so that a stall of our own
+// watching asks the detectors of all peers until ctx ends: more often than a sound is due, so that a stall of our own
 // is known as such, and at the moment at which a peer's time is over.
 func (l *Link) watching(ctx context.Context) {
-	tick := l.cfg.Heartbeat / 4
+	tick := l.cfg.Heartbeat * 3 / 8 // a sound each half a heartbeat: none is missed, and a wake costs as much as a ping
 	own := ownTime{slack: l.cfg.Heartbeat / 8, planned: time.Since(l.start) + tick}
 	timer := time.NewTimer(tick)
 	defer timer.Stop()
