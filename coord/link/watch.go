@@ -9,7 +9,7 @@ import (
 // watching asks the detectors of all peers until ctx ends: more often than a sound is due, so that a stall of our own
 // is known as such, and at the moment at which a peer's time is over.
 func (l *Link) watching(ctx context.Context) {
-	tick := l.cfg.Heartbeat * 3 / 8 // a sound each half a heartbeat: none is missed, and a wake costs as much as a ping
+	tick := l.cfg.Heartbeat * 3 / 8 // a sound each half a heartbeat: none is missed
 	own := ownTime{slack: l.cfg.Heartbeat / 8, planned: time.Since(l.start) + tick}
 	timer := time.NewTimer(tick)
 	defer timer.Stop()
