@@ -11,10 +11,11 @@ CHECK      := go tool -modfile=tools/checks.mod
 SEEDS      ?= 5000
 SEED0      ?= 1
 FUZZTIME   ?= 10s
+BENCH_CHECK := -rounds 3 -time 3s -loads put-1,put-16,put-64,put-256,batches
 TRACE      := testdata/traces/web07.trace.xz
 RUN_DIR    ?= .holdfast
 
-.PHONY: e2e-hal e2e-hal-short bench-layout bench-detect etcd-diff etcd-clients etcd-clients-short etcd-hist etcd-bench mutants mutants-long chaos chaos-short model model-long build arm64 deps run test check unit race sim fuzz bench e2e arm64-smoke image clean help
+.PHONY: bench-matrix bench-baseline bench-check bench-short e2e-hal e2e-hal-short bench-layout bench-detect etcd-diff etcd-clients etcd-clients-short etcd-hist etcd-bench mutants mutants-long chaos chaos-short model model-long build arm64 deps run test check unit race sim fuzz bench e2e arm64-smoke image clean help
 
 help: ## list the targets
 	@grep -hE '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/ -/'
@@ -31,7 +32,7 @@ deps: ## what a bare Debian 12 machine with Go lacks; safe to repeat
 run: build ## four boxes on this machine, with a real request trace being counted
 	./bin/holdfast dev --boxes 4 --dir $(RUN_DIR) --feed $(TRACE) --feed-rate 500
 
-test: deps check unit race sim model mutants chaos-short etcd-diff etcd-clients-short etcd-hist fuzz arm64-smoke e2e-hal-short ## everything that fits in an hour on two cores
+test: deps check unit race sim model mutants chaos-short etcd-diff etcd-clients-short etcd-hist fuzz arm64-smoke e2e-hal-short bench-short ## everything that fits in an hour on two cores
 	@./tools/summary.sh
 
 check: ## format, vet, staticcheck, dead code, tidy, layers: under a minute when warm
@@ -90,40 +91,22 @@ etcd-clients-short: build bin/chaos ## the rows that need no root and no package
 etcd-hist: build bin/chaos ## histories of many clients judged while boxes are killed, stopped and cut off; TIME=30s
 	bin/chaos -beside go run -C tools/etcdhist . -endpoints ALL -hook HOOK -time $(or $(TIME),30s)
 
-etcd-bench: build ## a site's figures beside those of etcd with 3 and 5 nodes: the table of docs/bench-etcd.md, 20 minutes
-	go build -C tools/etcd -o $(CURDIR)/bin/ ./bench && mv bin/bench bin/etcd-bench
-	go build -C tools/etcd -o $(CURDIR)/bin/etcd-node ./node
-	bin/etcd-bench -holdfast bin/holdfast -node bin/etcd-node -out docs/bench-etcd.md
+etcd-bench: build ## the figures of docs/bench.md: loads, idle, kills, codec, size (FLAGS="-boxes 1,4,7,10 -delays 0,5,20" for more)
+	go run ./tools/bench -out docs/bench.md -json docs/bench/site.json $(FLAGS)
+	go run ./tools/bench plot -o docs/bench/site.svg docs/bench/site.json
 
-e2e-hal: ## the hardware layer on an arm64 kernel in QEMU, as a ROCK 5B and a Raspberry Pi 3 (root or user namespaces)
-	./tools/deps.sh e2e-hal
-	go build -o bin/e2ehal/ ./tools/e2ehal
-	bin/e2ehal/e2ehal
+bench-matrix: build ## sizes and delays: docs/bench/matrix.json, docs/bench-matrix.md
+	go run ./tools/bench -parts load -rounds 1 -boxes 1,4,7,10 -delays 0,5,20 -loads put-1,put-64,put-256,batches -out docs/bench-matrix.md -json docs/bench/matrix.json
 
-e2e-hal-short: ## one of the machines, below four minutes
-	./tools/deps.sh e2e-hal
-	go build -o bin/e2ehal/ ./tools/e2ehal
-	bin/e2ehal/e2ehal -short
+bench-baseline: build ## what bench-check compares with: docs/bench/baseline.json
+	go run ./tools/bench -parts load $(BENCH_CHECK) -json docs/bench/baseline.json
 
-fuzz: ## FUZZTIME=10s for each fuzz target
-	./tools/fuzz.sh $(FUZZTIME)
+bench-check: build ## fails when a figure is worse than docs/bench/baseline.json beyond noise, at the same speed of the machine
+	go run ./tools/bench -parts load $(BENCH_CHECK) -compare docs/bench/baseline.json -check
 
-bin/chaos: .FORCE
-	go build -o bin/chaos ./tools/chaos
-
-.FORCE:
-
-chaos: build bin/chaos ## real boxes under fire, as root for all rows: the table of docs/chaos.md; ROWS=2,13 runs some
-	bin/chaos -keep $(if $(ROWS),-only $(ROWS),-out docs/chaos.md)
-
-chaos-short: build bin/chaos ## the rows that need no root, once each: about three minutes
-	bin/chaos -short -keep
-
-bench: build ## the figures of docs/bench.md
-	go run ./tools/bench -binary bin/holdfast -out docs/bench.md
-
-bench-detect: build ## how fast boxes see that one is gone, and how often they are wrong: the tables of docs/detect.md, six minutes
-	go run ./tools/detect -binary bin/holdfast
+bench-short: build ## the benchmark's programs still work: a second of each load
+	go run ./tools/bench -parts load -rounds 1 -time 500ms -warm 200ms -boxes 4 -delays 0,5 -loads put-1,put-16,batches,telemetry-4,get-16 -json bin/bench-short.json
+	go run ./tools/bench plot -o bin/bench-short.svg bin/bench-short.json
 
 bench-layout: ## what layouts, huge pages and prefetching are worth on this machine: docs/layout.md
 	go run ./tools/layout

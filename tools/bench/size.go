@@ -8,7 +8,7 @@ import (
 )
 
 // size builds the arm64 program as it is flashed and weighs it.
-func size(ctx context.Context, t *table) error {
+func size(ctx context.Context, g *goals) error {
 	progress("size")
 	if out, err := exec.CommandContext(ctx, "make", "--no-print-directory", "arm64").CombinedOutput(); err != nil {
 		return fmt.Errorf("make arm64: %w\n%s", err, out)
@@ -17,6 +17,6 @@ func size(ctx context.Context, t *table) error {
 	if err != nil {
 		return err
 	}
-	t.add("stripped arm64 program", "<= 20 MB", "%.1f MB", float64(st.Size())/1e6, st.Size() <= 20e6)
+	g.add("stripped arm64 program", "<= 20 MB", fmt.Sprintf("%.1f MB", float64(st.Size())/1e6), st.Size() <= 20e6)
 	return nil
 }

@@ -15,7 +15,7 @@ import (
 	"github.com/holdfast-edge/holdfast/tools/bench/result"
 )
 
-// Client is one client's connection. It is used by one goroutine at a time.
+// Client is one client's connection, used by Load.Each loops at a time.
 type Client interface {
 	// Do does the load's operation on 1 or more keys and returns when all are answered, durably where it writes. The slices are the
 	// caller's again when it returns.

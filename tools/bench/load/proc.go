@@ -37,7 +37,7 @@ func take(ctx context.Context, t *Target) (c costs, err error) {
 			return c, err
 		}
 		c.cpu += cpu
-		c.memory = max(c.memory, PeakMiB(pid))
+		c.memory = max(c.memory, MemoryMiB(pid))
 	}
 	return c, nil
 }
@@ -87,14 +87,15 @@ func CPUSeconds(pid int) (float64, error) {
 	return sum, nil
 }
 
-// PeakMiB is the largest resident set of a process so far; 0 if it is gone.
-func PeakMiB(pid int) float64 {
+// MemoryMiB is a process's resident memory that is not a file's: pages of mapped files (bbolt's, in a box and in etcd) are the
+// page cache's, and the kernel takes them back at will. 0 if the process is gone.
+func MemoryMiB(pid int) float64 {
 	b, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", pid))
 	if err != nil {
 		return 0
 	}
 	for line := range strings.Lines(string(b)) {
-		if v, ok := strings.CutPrefix(line, "VmHWM:"); ok {
+		if v, ok := strings.CutPrefix(line, "RssAnon:"); ok {
 			kib, _ := strconv.ParseFloat(strings.Fields(v)[0], 64)
 			return kib / 1024
 		}

@@ -37,12 +37,12 @@ type Row struct {
 	P99     float64 `json:"p99_ms"`  //
 	Max     float64 `json:"max_ms"`  //
 	CPU     float64 `json:"cpu_s_m"` // CPU-seconds of all servers for a million messages
-	Memory  float64 `json:"mib"`     // largest resident set of a server so far, MiB
+	Memory  float64 `json:"mib"`     // resident memory of the largest server that is not a file's, at the end, MiB
 
-	WireMessage float64 `json:"wire_b_msg,omitempty"`   // bytes between the servers for a message, all servers' together
-	WirePayload float64 `json:"wire_b_b,omitempty"`     // the same for a byte of payload
-	DiskPayload float64 `json:"disk_b_b,omitempty"`     // bytes that reached the device for a byte of payload, a server's
-	Syncs       float64 `json:"syncs_msg,omitempty"`    // syncs of the log for a message, a server's
+	WireMessage float64 `json:"wire_b_msg,omitempty"`     // bytes between the servers for a message, all servers' together
+	WirePayload float64 `json:"wire_b_b,omitempty"`       // the same for a byte of payload
+	DiskPayload float64 `json:"disk_b_b,omitempty"`       // bytes that reached the device for a byte of payload, a server's
+	Syncs       float64 `json:"syncs_msg,omitempty"`      // syncs of the log for a message, a server's
 	Fill        float64 `json:"messages_block,omitempty"` // messages in a block
 }
 
