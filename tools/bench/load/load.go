@@ -7,6 +7,7 @@ import (
 	"encoding/binary"
 	"fmt"
 	"math/rand/v2"
+	"strconv"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -64,10 +65,12 @@ func Loads(name string) (Load, error) {
 		return l, nil
 	}
 	op, n, _ := strings.Cut(name, "-")
-	if _, err := fmt.Sscanf(n, "%d", &l.Clients); err != nil || l.Clients < 1 || l.Clients > clientsMax || strings.ContainsAny(n, " -") {
+	clients, err := strconv.Atoi(n)
+	if err != nil || clients < 1 || clients > clientsMax {
 		return l, fmt.Errorf("load %q: it is an operation and how many clients, such as put-64, or batches, or batches-random", name)
 	}
-	if l.Op = op; op == "telemetry" {
+	l.Op, l.Clients = op, clients
+	if op == "telemetry" {
 		l.Batch, l.Value = 100, 0
 	}
 	return l, nil
