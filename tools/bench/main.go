@@ -77,7 +77,7 @@ func measure(ctx context.Context) error {
 	f.Rounds, f.Seconds = o.rounds, o.each.Seconds()
 	goals := new(goals)
 	stolen, all := load.Steal()
-	for _, part := range strings.Split(o.parts, ",") {
+	for part := range strings.SplitSeq(o.parts, ",") {
 		var err error
 		switch part {
 		case "load":
@@ -119,7 +119,7 @@ func loads(ctx context.Context, o *options, f *result.File) error {
 		return err
 	}
 	var ls []load.Load
-	for _, name := range strings.Split(o.loads, ",") {
+	for name := range strings.SplitSeq(o.loads, ",") {
 		l, err := load.Loads(name)
 		if err != nil {
 			return err
@@ -184,7 +184,7 @@ func onSite(ctx context.Context, o *options, n int, delay time.Duration, fn func
 }
 
 func numbers(list string) (all []int, err error) {
-	for _, v := range strings.Split(list, ",") {
+	for v := range strings.SplitSeq(list, ",") {
 		n, err := strconv.Atoi(strings.TrimSpace(v))
 		if err != nil || n < 0 || n > 1000 {
 			return nil, fmt.Errorf("%q is no list of numbers", list)

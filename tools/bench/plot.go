@@ -16,7 +16,7 @@ func plot() error {
 	loads := flag.String("loads", "put-", "only loads whose name begins with one of `these`")
 	flag.Parse()
 	if *out == "" || flag.NArg() == 0 {
-		return errors.New("plot -o FILE.svg FILE.json...")
+		return errors.New("it is bench plot -o FILE.svg FILE.json and more files")
 	}
 	all := new(result.File)
 	for _, name := range flag.Args() {

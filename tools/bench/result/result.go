@@ -10,6 +10,7 @@ import (
 	"io"
 	"os"
 	"slices"
+	"strings"
 	"time"
 )
 
@@ -207,18 +208,19 @@ func (f *File) Table(w io.Writer, byLoad bool) error {
 		return err
 	}
 	for _, s := range all {
-		row := fmt.Sprintf("| %s | %g | %s |", s.Load, s.Delay, s.System)
+		var row strings.Builder
+		row.WriteString(fmt.Sprintf("| %s | %g | %s |", s.Load, s.Delay, s.System))
 		for _, g := range used {
 			if m := s.Of(g.Of).Median; m != 0 {
-				row += " " + fmt.Sprintf(g.Form, m)
+				row.WriteString(" " + fmt.Sprintf(g.Form, m))
 			}
-			row += " |"
+			row.WriteString(" |")
 		}
 		failed := int64(0)
 		for _, r := range s.Rows {
 			failed += r.Failed
 		}
-		if _, err := fmt.Fprintf(w, "%s %d |\n", row, failed); err != nil {
+		if _, err := fmt.Fprintf(w, "%s %d |\n", row.String(), failed); err != nil {
 			return err
 		}
 	}
