@@ -15,7 +15,7 @@ BENCH_CHECK := -rounds 3 -time 3s -loads put-1,put-16,put-64,put-256,batches
 TRACE      := testdata/traces/web07.trace.xz
 RUN_DIR    ?= .holdfast
 
-.PHONY: bench-matrix bench-baseline bench-check bench-short e2e-hal e2e-hal-short bench-layout bench-detect etcd-diff etcd-clients etcd-clients-short etcd-hist etcd-bench mutants mutants-long chaos chaos-short model model-long build arm64 deps run test check unit race sim fuzz bench e2e arm64-smoke image clean help
+.PHONY: bench-matrix bench-baseline bench-check bench-short bench-peers bench-peers-short e2e-hal e2e-hal-short bench-layout bench-detect etcd-diff etcd-clients etcd-clients-short etcd-hist etcd-bench mutants mutants-long chaos chaos-short model model-long build arm64 deps run test check unit race sim fuzz bench e2e arm64-smoke image clean help
 
 help: ## list the targets
 	@grep -hE '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/ -/'
@@ -32,7 +32,7 @@ deps: ## what a bare Debian 12 machine with Go lacks; safe to repeat
 run: build ## four boxes on this machine, with a real request trace being counted
 	./bin/holdfast dev --boxes 4 --dir $(RUN_DIR) --feed $(TRACE) --feed-rate 500
 
-test: deps check unit race sim model mutants chaos-short etcd-diff etcd-clients-short etcd-hist fuzz arm64-smoke e2e-hal-short bench-short ## everything that fits in an hour on two cores
+test: deps check unit race sim model mutants chaos-short etcd-diff etcd-clients-short etcd-hist fuzz arm64-smoke e2e-hal-short bench-short bench-peers-short ## everything that fits in an hour on two cores
 	@./tools/summary.sh
 
 check: ## format, vet, staticcheck, dead code, tidy, layers: under a minute when warm
@@ -103,6 +103,15 @@ bench-baseline: build ## what bench-check compares with: docs/bench/baseline.jso
 
 bench-check: build ## fails when a figure is worse than docs/bench/baseline.json beyond noise, at the same speed of the machine
 	go run ./tools/bench -parts load $(BENCH_CHECK) -compare docs/bench/baseline.json -check
+
+bench-peers: build ## a site beside etcd, JetStream and CometBFT: docs/bench-peers.md (FLAGS="-only etcd,holdfast -rounds 5")
+	go build -C tools/peers -o $(CURDIR)/bin/peers .
+	bin/peers -out docs/bench-peers.md -json docs/bench/peers.json $(FLAGS)
+	go run ./tools/bench plot -title "Latency against rate, all systems" -o docs/bench/peers.svg docs/bench/peers.json
+
+bench-peers-short: build ## the same programs, half a second of two loads each
+	go build -C tools/peers -o $(CURDIR)/bin/peers .
+	bin/peers -rounds 1 -time 500ms -warm 200ms -loads put-1,batches
 
 bench-short: build ## the benchmark's programs still work: a second of each load
 	go run ./tools/bench -parts load -rounds 1 -time 500ms -warm 200ms -boxes 4 -delays 0,5 -loads put-1,put-16,batches,telemetry-4,get-16 -json bin/bench-short.json
