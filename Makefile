@@ -15,7 +15,7 @@ BENCH_CHECK := -rounds 3 -time 3s -loads put-1,put-16,put-64,put-256,batches
 TRACE      := testdata/traces/web07.trace.xz
 RUN_DIR    ?= .holdfast
 
-.PHONY: bench-matrix bench-baseline bench-check bench-short bench-peers bench-peers-short e2e-hal e2e-hal-short bench-layout bench-detect etcd-diff etcd-clients etcd-clients-short etcd-hist etcd-bench mutants mutants-long chaos chaos-short model model-long build arm64 deps run test check unit race sim fuzz bench e2e arm64-smoke image clean help
+.PHONY: bench-matrix bench-baseline bench-check bench-short bench-targets bench-peers bench-peers-short e2e-hal e2e-hal-short bench-layout bench-detect etcd-diff etcd-clients etcd-clients-short etcd-hist etcd-bench mutants mutants-long chaos chaos-short model model-long build arm64 deps run test check unit race sim fuzz bench e2e arm64-smoke image clean help
 
 help: ## list the targets
 	@grep -hE '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/ -/'
@@ -113,9 +113,13 @@ bench-peers-short: build ## the same programs, half a second of two loads each
 	go build -C tools/peers -o $(CURDIR)/bin/peers .
 	bin/peers -rounds 1 -time 500ms -warm 200ms -loads put-1,batches
 
+bench-targets: ## four lines before and after: docs/targets.md
+	go run ./tools/targets -out docs/targets.md
+
 bench-short: build ## the benchmark's programs still work: a second of each load
 	go run ./tools/bench -parts load -rounds 1 -time 500ms -warm 200ms -boxes 4 -delays 0,5 -loads put-1,put-16,batches,telemetry-4,get-16 -json bin/bench-short.json
 	go run ./tools/bench plot -o bin/bench-short.svg bin/bench-short.json
+	go run ./tools/targets -rounds 1
 
 bench-layout: ## what layouts, huge pages and prefetching are worth on this machine: docs/layout.md
 	go run ./tools/layout

@@ -35,6 +35,21 @@ type BoxConfig struct {
 	// then on: 2*coord.ArenaBytes hold the largest. LineBytes is the CPUs' cache line. Nil: the heap.
 	Arena     []byte
 	LineBytes int
+	// Codec, if not nil, is how batches' bodies are written and read in place of coord/wire's, in all boxes of a site: for
+	// programs that measure what that one is worth.
+	Codec Codec
+}
+
+// Codec writes and reads the bodies of batches, as coord/wire's BodyEncoder and BodyDecoder do.
+type Codec interface {
+	AppendBody(dst []byte, c *coord.Columns) []byte
+	DecodeBody(body []byte, c *coord.Columns) error
+}
+
+// columnar is the product's codec.
+type columnar struct {
+	*wire.BodyEncoder
+	*wire.BodyDecoder
 }
 
 // Input is one thing that happened to a box; exactly one field is set, or none: time passed.
@@ -114,9 +129,8 @@ type Box struct {
 	reads atomic.Pointer[state.Machine]
 	me    coord.BoxID
 
-	bat *batch.Batcher
-	enc *wire.BodyEncoder
-	dec *wire.BodyDecoder
+	bat   *batch.Batcher
+	codec Codec
 
 	waiting []*Request // of the open batch, in the order of its messages
 	own     map[uint64]*ownBatch
@@ -166,7 +180,10 @@ func NewBox(cfg BoxConfig, backend state.Backend, final *coord.Final) (*Box, err
 	cfg.Tuning = cfg.Tuning.withDefaults()
 	b := &Box{
 		cfg: cfg, me: cfg.Members.List[cfg.Self].ID, own: map[uint64]*ownBatch{},
-		bat: batch.New(cfg.Tuning.Batch), enc: wire.NewBodyEncoder(), dec: wire.NewBodyDecoder(),
+		bat: batch.New(cfg.Tuning.Batch), codec: cfg.Codec,
+	}
+	if b.codec == nil {
+		b.codec = columnar{wire.NewBodyEncoder(), wire.NewBodyDecoder()}
 	}
 	half := len(cfg.Arena) / 2 &^ 7
 	b.bat.Use(coord.ColumnsIn(cfg.Arena[:half:half], cfg.LineBytes))
@@ -441,7 +458,7 @@ func (b *Box) closeBatch() {
 func (b *Box) sendOwn(rs []*Request) {
 	bt := &coord.Batch{
 		Author: b.me, Seq: b.nextSeq, Floor: b.ownFloor(), Count: uint32(b.cols.Len()),
-		Body: b.enc.AppendBody(nil, &b.cols),
+		Body: b.codec.AppendBody(nil, &b.cols),
 	}
 	b.nextSeq++
 	d := bt.Digest(b.cfg.Members.Site)
@@ -479,7 +496,7 @@ func (b *Box) apply(d bft.Delivery) {
 			continue // it took effect before
 		}
 		cols := &b.cols
-		if err := b.dec.DecodeBody(bt.Body, cols); err != nil {
+		if err := b.codec.DecodeBody(bt.Body, cols); err != nil {
 			cols = nil
 			b.count.BadMessages++
 		}

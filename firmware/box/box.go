@@ -52,6 +52,8 @@ type Options struct {
 	// Wrap, if not nil, comes between the box and its links, for programs that test a site: it gives what connects
 	// the box in place of connect.
 	Wrap func(w Wrapped, connect Connect) Connect
+	// Edit, if not nil, changes what the box orders with, for programs that measure what a part of it is worth.
+	Edit func(*site.BoxConfig)
 }
 
 // Connect makes the links of a box, as coord/site.Options has it.
@@ -63,6 +65,8 @@ type Wrapped struct {
 	Self    int
 	Keys    interface {
 		SignVote(k coord.VoteKind, epoch, round uint64, d coord.Digest) coord.Signature
+		VerifyVote(v *coord.Vote) bool
+		VerifyBatch(b *coord.Batch) bool
 	}
 }
 

@@ -37,15 +37,19 @@ func openSite(o *Options, who *identity, disk *storage, peer net.Listener, chang
 	if o.Wrap != nil {
 		connect = o.Wrap(Wrapped{Members: who.members, Self: who.self, Keys: signer}, connect)
 	}
-	s, err := site.Open(site.Options{
-		Box: site.BoxConfig{
-			Members: who.members, Self: who.self, Keys: signer,
-			Arena: hw.arena, LineBytes: hw.lineBytes(),
-			Tuning: site.Tuning{
-				Timeout: time.Duration(c.Timeouts.Round), LeaderDown: time.Duration(c.Timeouts.LeaderDown),
-				SegmentBytes: int(c.Log.SegmentSize),
-			},
+	ordering := site.BoxConfig{
+		Members: who.members, Self: who.self, Keys: signer,
+		Arena: hw.arena, LineBytes: hw.lineBytes(),
+		Tuning: site.Tuning{
+			Timeout: time.Duration(c.Timeouts.Round), LeaderDown: time.Duration(c.Timeouts.LeaderDown),
+			SegmentBytes: int(c.Log.SegmentSize),
 		},
+	}
+	if o.Edit != nil {
+		o.Edit(&ordering)
+	}
+	s, err := site.Open(site.Options{
+		Box: ordering,
 		Log: disk.log, Base: disk.base, Logger: log, Version: o.Version, Connect: connect, Changes: changes, Loop: hw.loop(),
 	})
 	if err != nil {

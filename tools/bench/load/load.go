@@ -53,8 +53,10 @@ type Load struct {
 	Batch   int    // messages of a request, at least 1
 	Value   int    // bytes
 	Text    bool   // values are status records as text; otherwise random bytes
-	Warm    time.Duration
-	For     time.Duration
+	// Pace, if not 0, is how many messages a second all loops together send at most, evenly.
+	Pace float64
+	Warm time.Duration
+	For  time.Duration
 }
 
 // Loads are the loads by name.
@@ -109,7 +111,12 @@ func Run(ctx context.Context, t *Target, l Load) (row result.Row, err error) {
 			wg.Go(func() {
 				w := newWriter(&l, i*l.Each+k)
 				var mine histogram
+				tick := time.Now()
 				for phase.Load() < 2 && run.Err() == nil {
+					if l.Pace > 0 {
+						tick = tick.Add(time.Duration(float64(l.Clients*l.Each*l.Batch) / l.Pace * float64(time.Second)))
+						pause(run, time.Until(tick))
+					}
 					w.next()
 					at, measured := time.Now(), phase.Load() == 1
 					err := c.Do(run, w.keys, w.values)

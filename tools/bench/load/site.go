@@ -330,6 +330,30 @@ func (s *Site) Leader(ctx context.Context) (int, error) {
 	return 0, fmt.Errorf("no box names a leader: %w", err)
 }
 
+// Await waits until all other boxes say that a box is up, or that it is not. They are asked once in every.
+func (s *Site) Await(ctx context.Context, box int, up bool, limit, every time.Duration) error {
+	name := fmt.Sprintf(`coord_member_up{member="box-%d"}`, box)
+	for end := time.Now().Add(limit); ; pause(ctx, every) {
+		agree := 0
+		for i, b := range s.Boxes {
+			if i == box {
+				continue
+			}
+			if m, err := s.metrics(ctx, b); err == nil && (m[name] == 1) == up {
+				agree++
+			}
+		}
+		switch {
+		case agree == len(s.Boxes)-1:
+			return nil
+		case ctx.Err() != nil:
+			return ctx.Err()
+		case time.Now().After(end):
+			return fmt.Errorf("not all boxes agree within %v that box-%d is up: %t", limit, box, up)
+		}
+	}
+}
+
 // Restart kills a box as kill -9 does, and starts it again when wait has passed.
 func (s *Site) Restart(ctx context.Context, i int, wait time.Duration) error {
 	b := s.Boxes[i]
