@@ -91,7 +91,36 @@ etcd-clients-short: build bin/chaos ## the rows that need no root and no package
 etcd-hist: build bin/chaos ## histories of many clients judged while boxes are killed, stopped and cut off; TIME=30s
 	bin/chaos -beside go run -C tools/etcdhist . -endpoints ALL -hook HOOK -time $(or $(TIME),30s)
 
-etcd-bench: build ## the figures of docs/bench.md: loads, idle, kills, codec, size (FLAGS="-boxes 1,4,7,10 -delays 0,5,20" for more)
+etcd-bench: build ## a site's figures beside those of etcd with 3 and 5 nodes: the table of docs/bench-etcd.md, 20 minutes
+	go build -C tools/etcd -o $(CURDIR)/bin/ ./bench && mv bin/bench bin/etcd-bench
+	go build -C tools/etcd -o $(CURDIR)/bin/etcd-node ./node
+	bin/etcd-bench -holdfast bin/holdfast -node bin/etcd-node -out docs/bench-etcd.md
+
+e2e-hal: ## the hardware layer on an arm64 kernel in QEMU, as a ROCK 5B and a Raspberry Pi 3 (root or user namespaces)
+	./tools/deps.sh e2e-hal
+	go build -o bin/e2ehal/ ./tools/e2ehal
+	bin/e2ehal/e2ehal
+
+e2e-hal-short: ## one of the machines, below four minutes
+	./tools/deps.sh e2e-hal
+	go build -o bin/e2ehal/ ./tools/e2ehal
+	bin/e2ehal/e2ehal -short
+
+fuzz: ## FUZZTIME=10s for each fuzz target
+	./tools/fuzz.sh $(FUZZTIME)
+
+bin/chaos: .FORCE
+	go build -o bin/chaos ./tools/chaos
+
+.FORCE:
+
+chaos: build bin/chaos ## real boxes under fire, as root for all rows: the table of docs/chaos.md; ROWS=2,13 runs some
+	bin/chaos -keep $(if $(ROWS),-only $(ROWS),-out docs/chaos.md)
+
+chaos-short: build bin/chaos ## the rows that need no root, once each: about three minutes
+	bin/chaos -short -keep
+
+bench: build ## the figures of docs/bench.md: loads, idle, kills, codec, size (FLAGS="-boxes 1,4,7,10 -delays 0,5,20" for more)
 	go run ./tools/bench -out docs/bench.md -json docs/bench/site.json $(FLAGS)
 	go run ./tools/bench plot -o docs/bench/site.svg docs/bench/site.json
 

@@ -57,6 +57,7 @@ const (
 	Unsupported        Result = "unsupported"         // the machine cannot
 	FailedTo           Result = "failed"              // refused, or taken without effect
 	PutBack            Result = "put-back"            // the old value stands again
+	NotTried           Result = "not-tried"           // another change failed before its turn
 )
 
 // Outcome is what became of one change.
@@ -131,8 +132,13 @@ func Apply(ctx context.Context, port Port, plan *Plan, j Journal, confirm *Confi
 		}
 	}
 	cause = fmt.Errorf("hal: apply: %w: %w", ErrRolledBack, cause)
-	if err := putBack(ctx, port, old); err != nil {
-		return r, errors.Join(cause, err) // the journal stays for Recover
+	for _, i := range todo {
+		if r.Outcomes[i].Result == "" {
+			r.Outcomes[i] = Outcome{Change: plan.Changes[i], Result: NotTried}
+		}
+	}
+	if _, gone, err := putBack(ctx, port, old); err != nil || gone != nil {
+		return r, errors.Join(cause, err, gone) // the journal stays for Recover
 	}
 	for _, i := range todo {
 		if o := &r.Outcomes[i]; o.Result == Applied || o.Result == AcceptedUnverified {
@@ -180,38 +186,61 @@ func refused(c Change, err error) Outcome {
 	return o
 }
 
-// putBack writes old values, the last first. What is gone needs no old value. It goes on after
-// an error and after the end of ctx, and joins the errors.
-func putBack(ctx context.Context, port Port, old []Entry) error {
+// putBack writes old values, the last first, and says which stand again. A place that is gone is tried once more at the end: what
+// was put back after it may have brought it back, as queues do. It goes on after an error and after the end of ctx, and joins
+// the errors. gone is an error, ErrGone, that names the places which are not there.
+func putBack(ctx context.Context, port Port, old []Entry) (back []Entry, gone, failed error) {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), rollbackMax)
 	defer cancel()
-	var all error
-	for _, e := range slices.Backward(old) {
+	try := func(e Entry) error {
 		now, err := port.Read(ctx, e.Target)
 		if err == nil && now != e.Old {
 			err = port.Write(ctx, e.Target, e.Old)
 		}
-		if err != nil && !errors.Is(err, ErrGone) {
-			all = errors.Join(all, fmt.Errorf("hal: put back %s to %s: %w", e.Target, said(e.Old), err))
+		if err != nil {
+			return fmt.Errorf("hal: put back %s to %s: %w", e.Target, said(e.Old), err)
+		}
+		back = append(back, e)
+		return nil
+	}
+	var again []Entry
+	for _, e := range slices.Backward(old) {
+		if err := try(e); errors.Is(err, ErrGone) {
+			again = append(again, e)
+		} else {
+			failed = errors.Join(failed, err)
 		}
 	}
-	return all
+	for _, e := range again {
+		if err := try(e); errors.Is(err, ErrGone) {
+			gone = errors.Join(gone, err)
+		} else {
+			failed = errors.Join(failed, err)
+		}
+	}
+	return back, gone, failed
 }
 
-// Recover puts back what a crash left behind, and says what: nil when nothing was open. It may be
-// called any number of times; after an error the journal still has the old values.
+// Recover puts back what a crash left behind, and says what: nil when nothing was open. It may be called any number of times;
+// after an error the journal still has the old values. ErrGone says that some places are not there: then the old values
+// are kept as those of a plan that was committed, so that Undo tries again and a new plan can be applied.
 func Recover(ctx context.Context, port Port, j Journal) ([]Entry, error) {
 	old, err := j.Pending()
 	if err != nil || old == nil {
 		return nil, err
 	}
-	if err := putBack(ctx, port, old); err != nil {
-		return old, err
+	back, gone, err := putBack(ctx, port, old)
+	switch {
+	case err != nil:
+		return back, errors.Join(err, gone)
+	case gone != nil:
+		return back, errors.Join(gone, j.Commit())
 	}
-	return old, j.Clear()
+	return back, j.Clear()
 }
 
-// Undo puts back what was committed, and says what.
+// Undo puts back what was committed, and says what. After an error, which is ErrGone when a place is not there, the journal still has
+// the old values.
 func Undo(ctx context.Context, port Port, j Journal) ([]Entry, error) {
 	if _, err := Recover(ctx, port, j); err != nil {
 		return nil, err
@@ -220,10 +249,11 @@ func Undo(ctx context.Context, port Port, j Journal) ([]Entry, error) {
 	if err != nil || old == nil {
 		return nil, err
 	}
-	if err := putBack(ctx, port, old); err != nil {
-		return old, err
+	back, gone, err := putBack(ctx, port, old)
+	if err != nil || gone != nil {
+		return back, errors.Join(err, gone)
 	}
-	return old, j.Clear()
+	return back, j.Clear()
 }
 
 // Drift returns the plan's changes whose value is not the wanted one any more, Old being what

@@ -203,7 +203,7 @@ func TestRecoverKeepsTheJournalUntilAllIsBack(t *testing.T) {
 		t.Fatalf("%v, journal %v", err, j.Open)
 	}
 	delete(port.Refuse, irq)
-	if _, err := hal.Recover(t.Context(), port, j); err != nil || j.Open != nil || port.State() != before {
+	if _, err := hal.Recover(t.Context(), port, j); !errors.Is(err, hal.ErrGone) || j.Open != nil || len(j.Kept) != 3 || port.State() != before {
 		t.Errorf("%v, journal %v\n%s", err, j.Open, port.State())
 	}
 }
@@ -239,5 +239,47 @@ func TestWhatCameBackWrongDrifts(t *testing.T) {
 	delete(port.Values, rps)
 	if d := p.Drift(t.Context(), port); len(d) != 1 || d[0].Target != irq || d[0].Old != "0-3" {
 		t.Errorf("got %v", d)
+	}
+}
+
+// What is not there now keeps its old value, and is put back when it is there again.
+func TestWhatIsGoneIsPutBackWhenItIsThereAgain(t *testing.T) {
+	p := plan()
+	port, j := haltest.NewPort(p), &haltest.Journal{}
+	before := port.State()
+	if _, err := hal.Apply(t.Context(), port, p, j, nil); err != nil {
+		t.Fatal(err)
+	}
+	was := port.Values[rps]
+	delete(port.Values, rps)
+	back, err := hal.Undo(t.Context(), port, j)
+	if !errors.Is(err, hal.ErrGone) || len(back) != 2 || j.Kept == nil {
+		t.Fatalf("put back %v, %v", back, err)
+	}
+	port.Values[rps] = was
+	if back, err = hal.Undo(t.Context(), port, j); err != nil || len(back) != 3 || port.State() != before {
+		t.Fatalf("put back %v, %v\n%s", back, err, port.State())
+	}
+	if back, err = hal.Undo(t.Context(), port, j); err != nil || len(back) != 0 {
+		t.Fatalf("again %v, %v", back, err)
+	}
+}
+
+// A queue that the plan took away is there again when the number of queues is.
+func TestWhatComesBackWithAnotherValueIsPutBackToo(t *testing.T) {
+	p := plan()
+	port, j := haltest.NewPort(p), &haltest.Journal{}
+	before := port.State()
+	if _, err := hal.Apply(t.Context(), port, p, j, nil); err != nil {
+		t.Fatal(err)
+	}
+	delete(port.Values, ch)
+	port.OnWrite = func(x hal.Target) {
+		if x == irq { // the last written, as old[0] is the first changed
+			port.Values[ch] = "rx 2 tx 2 combined 0"
+		}
+	}
+	if back, err := hal.Undo(t.Context(), port, j); err != nil || len(back) != 3 || port.State() != before {
+		t.Fatalf("put back %v, %v\n%s", back, err, port.State())
 	}
 }

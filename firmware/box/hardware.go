@@ -146,12 +146,13 @@ func (h *hardware) openArena(value string) {
 		return
 	}
 	h.arena = arena
-	h.note("hal.huge_pages", value, hal.Unsupported, "the kernel has no transparent huge pages")
 	for _, o := range outcomes {
 		if o.Advice.Value == "hugepage" {
 			h.note("hal.huge_pages", value, o.Result, o.Why)
+			return
 		}
 	}
+	h.note("hal.huge_pages", value, hal.Unsupported, "the kernel has no transparent huge pages")
 }
 
 // lineBytes is the CPUs' cache line: what the machine says, else its profile, else the usual one.

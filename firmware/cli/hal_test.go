@@ -238,11 +238,14 @@ func TestAKilledApplyIsPutBackByRollback(t *testing.T) {
 	if steering(t) == before {
 		t.Fatal("nothing was applied")
 	}
+	if _, errs := does(t, 1, "", "hal verify --data-dir "+data); !strings.Contains(errs, "4 values of an apply that was interrupted") {
+		t.Errorf("verify over an open journal: %s", errs)
+	}
 	// Drift, so that there is something to apply.
 	if err := os.WriteFile("/sys/class/net/hf0/queues/tx-2/xps_cpus", []byte("0"), 0); err != nil {
 		t.Fatal(err)
 	}
-	if _, errs := does(t, 1, "", "hal apply --nic hf0 --yes --data-dir "+data); !strings.Contains(errs, "`holdfast hal rollback` puts it back") {
+	if _, errs := does(t, 1, "", "hal apply --nic hf0 --yes --data-dir "+data); !strings.Contains(errs, "`holdfast hal rollback` puts them back") {
 		t.Errorf("over an open journal: %s", errs)
 	}
 	does(t, 0, "", "hal rollback --data-dir "+data)

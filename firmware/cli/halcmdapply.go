@@ -97,6 +97,15 @@ func (a *applying) run(ctx context.Context, yes, dry bool, confirm time.Duration
 			return err
 		}
 	}
+	if !dry {
+		l, err := openLedger(a.data)
+		if err != nil {
+			return err
+		}
+		if err := errors.Join(unfinished(l), l.Close()); err != nil {
+			return err
+		}
+	}
 	if dry || len(plan.Changes) == 0 {
 		if a.o.json {
 			return printJSON(a.out, applied{Plan: plan, Report: hal.Report{Outcomes: []hal.Outcome{}}})
@@ -139,6 +148,16 @@ func (a *applying) confirm(within time.Duration) *hal.Confirm {
 	return &hal.Confirm{Within: within, Wait: func(ctx context.Context) error {
 		return a.ask.yes(ctx, fmt.Sprintf("\nApplied. Type yes within %v to keep it: ", within))
 	}}
+}
+
+// unfinished says that an apply was interrupted and is still open.
+func unfinished(l *work.Ledger) error {
+	pending, err := l.Pending()
+	if err == nil && pending != nil {
+		err = fmt.Errorf("%w: %s of an apply that was interrupted; `holdfast hal rollback` puts them back, and so does the next `holdfast run`",
+			hal.ErrPending, count(len(pending), "value"))
+	}
+	return err
 }
 
 func openLedger(data string) (*work.Ledger, error) {
@@ -260,6 +279,9 @@ Examples:
   holdfast hal verify --json
 `,
 		flags: ledgerVerb(func(ctx context.Context, w io.Writer, asJSON bool, port hal.Port, l *work.Ledger, data string) error {
+			if err := unfinished(l); err != nil {
+				return err
+			}
 			all, err := l.Verify(ctx, port)
 			if err != nil {
 				return err
@@ -297,15 +319,15 @@ Examples:
 `,
 		flags: ledgerVerb(func(ctx context.Context, w io.Writer, asJSON bool, port hal.Port, l *work.Ledger, _ string) error {
 			back, err := l.PutBack(ctx, port)
-			if err != nil {
-				return err
+			if errors.Is(err, hal.ErrGone) {
+				err = fmt.Errorf("%w\n\nWhat is not there could not be put back: its old value is kept, and a rollback when it is there again (an interface under its old name, this network namespace) tries again. It ends with the machine's power", err)
 			}
 			if asJSON {
-				return printJSON(w, struct {
+				return errors.Join(err, printJSON(w, struct {
 					PutBack []hal.Entry `json:"put_back"`
-				}{append([]hal.Entry{}, back...)})
+				}{append([]hal.Entry{}, back...)}))
 			}
-			if len(back) == 0 {
+			if len(back) == 0 && err == nil {
 				_, err = fmt.Fprintln(w, "Nothing was applied since the machine started.")
 				return err
 			}
@@ -313,7 +335,7 @@ Examples:
 			for _, e := range back {
 				fmt.Fprintf(t, "%s\t%s\t%s\n", hal.PutBack, e.Target, orElse(e.Old, "none"))
 			}
-			return t.Flush()
+			return errors.Join(err, t.Flush())
 		}),
 	}
 }

@@ -73,6 +73,17 @@ Examples:
 				if *show {
 					return showCalibration(s.out, dir, h.json)
 				}
+				if !*dry { // before minutes of measuring
+					l, err := openLedger(dir)
+					if err != nil && !errors.Is(err, work.ErrBusy) {
+						return err
+					}
+					if err == nil {
+						if err := l.Close(); err != nil {
+							return err
+						}
+					}
+				}
 				m, err := h.open()
 				if err != nil {
 					return err

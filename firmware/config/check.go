@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/BurntSushi/toml"
+	"github.com/holdfast-edge/holdfast/boards"
 	"github.com/holdfast-edge/holdfast/hal"
 )
 
@@ -78,6 +79,9 @@ func (h *HAL) check() error {
 	if h.Panel && h.Console == "" {
 		return fmt.Errorf("%w: hal.console is empty and hal.panel needs it for the setup code; name it, such as /dev/ttyS0", ErrValue)
 	}
+	if err := knownBoard(h.Board); err != nil {
+		return err
+	}
 	for _, s := range []struct {
 		key, value string
 		also       string // beside off and measured
@@ -98,6 +102,25 @@ func (h *HAL) check() error {
 		}
 	}
 	return nil
+}
+
+// knownBoard says whether a profile has this name; a file is looked at when it is used.
+func knownBoard(name string) error {
+	if name == "" || strings.ContainsRune(name, '/') || strings.HasSuffix(name, ".toml") {
+		return nil
+	}
+	all, err := boards.All()
+	if err != nil {
+		return err
+	}
+	var there []string
+	for i := range all {
+		if all[i].ID == name {
+			return nil
+		}
+		there = append(there, all[i].ID)
+	}
+	return fmt.Errorf("%w: hal.board = %q; there is no such profile, there are %s, or give a file", ErrValue, name, strings.Join(there, ", "))
 }
 
 func planOrCPUs(v string) bool {

@@ -8,6 +8,7 @@ import (
 	"strings"
 
 	"github.com/holdfast-edge/holdfast/hal"
+	"golang.org/x/sys/unix"
 )
 
 const netDir = "sys/class/net/"
@@ -61,7 +62,7 @@ func (r *Root) nic(name string) hal.NIC {
 		Name:  name,
 		Index: r.number(at+"ifindex", 0),
 		Port:  r.number(at+"dev_port", 0),
-		Up:    r.word(at+"operstate") == "up",
+		Up:    running(r.word(at+"operstate"), r.word(at+"flags")),
 		Mbps:  max(0, r.number(at+"speed", 0)), // -1 or EINVAL while the link is down
 		MTU:   r.number(at+"mtu", 0),
 		Kind:  "virtual",
@@ -161,4 +162,11 @@ func (r *Root) irqs(n *hal.NIC, all []Interrupt) (irqs []hal.IRQ, why string) {
 		return nil, fmt.Sprintf("no interrupt in /proc/interrupts is %s's", n.Name)
 	}
 	return irqs, ""
+}
+
+// running says whether an interface passes packets. Drivers that do not track it say "unknown", as the loopback's does: then
+// being up is all that is known (Documentation/networking/operstates.rst).
+func running(operstate, flags string) bool {
+	n, err := strconv.ParseUint(flags, 0, 32)
+	return operstate == "up" || operstate == "unknown" && err == nil && n&unix.IFF_UP != 0
 }

@@ -52,9 +52,9 @@ var crowds = [2]int{64, 256}
 // figures are what one round gave for one site.
 type figures struct {
 	overhead        [2]float64 // at each of crowds: bytes between the boxes beyond the payload that each other box must get, over that
-	p50, p99        float64 // ms, 64 clients, 5 ms one way
-	cpu             float64 // percent of a core, a box, at the pace
-	killed, stopped float64 // ms until all others say that it is away
+	p50, p99        float64    // ms, 64 clients, 5 ms one way
+	cpu             float64    // percent of a core, a box, at the pace
+	killed, stopped float64    // ms until all others say that it is away
 }
 
 func measure(ctx context.Context) error {
