@@ -1,5 +1,6 @@
-// Peers measures a Holdfast site beside what its users would otherwise take: etcd, NATS JetStream and CometBFT, each a cluster of real
-// processes on this machine, through the loader of tools/bench, the systems in turn. It is a module of its own, so that none of them is in the product's go.mod.
+// Peers measures a Holdfast site beside what its users would otherwise take: etcd, NATS JetStream, CometBFT and SmartBFT, each a
+// cluster of real processes on this machine (SmartBFT is a library: its replicas share a process), through the loader of
+// tools/bench, the systems in turn. It is a module of its own, so that none of them is in the product's go.mod.
 package main
 
 import (
@@ -45,6 +46,8 @@ func node(kind string, args []string) error {
 		return natsNode(args)
 	case "comet":
 		return cometNode(args)
+	case "smart":
+		return smartNode(args)
 	}
 	return fmt.Errorf("there is no node %q", kind)
 }
@@ -74,6 +77,7 @@ func systems() []system {
 		{"jetstream-3-sync-always", withBatches, natsOf(true)},
 		{"jetstream-3-sync-2min", withBatches, natsOf(false)},
 		{"cometbft-4", puts, startComet},
+		{"smartbft-4-one-process", withBatches, startSmart},
 	}
 }
 
