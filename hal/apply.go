@@ -24,6 +24,9 @@ type Port interface {
 	// Effect watches whether a value that was accepted does what it says: Applied with what was
 	// seen, AcceptedUnverified with why nothing could be seen, or FailedTo with what went elsewhere.
 	Effect(ctx context.Context, t Target, v string) (Result, string)
+	// Beside lists the other values that writing t may change: a new number of queues brings
+	// queues without the steering of before.
+	Beside(t Target) []Target
 }
 
 // Journal keeps the old values across a crash. Its methods are durable when they return.
@@ -57,7 +60,7 @@ const (
 	Unsupported        Result = "unsupported"         // the machine cannot
 	FailedTo           Result = "failed"              // refused, or taken without effect
 	PutBack            Result = "put-back"            // the old value stands again
-	NotTried           Result = "not-tried"           // another change failed before its turn
+	NotTried           Result = "not-tried"           // the plan ended before it
 )
 
 // Outcome is what became of one change.
@@ -102,8 +105,11 @@ func Apply(ctx context.Context, port Port, plan *Plan, j Journal, confirm *Confi
 		case err != nil:
 			r.Outcomes[i] = refused(c, err)
 		case now == c.Want:
-			r.Outcomes[i] = Outcome{Change: c, Result: Applied, Why: "it was so already"}
+			result, seen := port.Effect(ctx, c.Target, c.Want)
+			r.Outcomes[i] = Outcome{Change: c, Result: result, Why: "it was so already: " + seen}
 		default:
+			c.Old = now
+			r.Outcomes[i] = Outcome{Change: c, Result: NotTried}
 			old = append(old, Entry{c.Target, now})
 			todo = append(todo, i)
 		}
@@ -112,10 +118,11 @@ func Apply(ctx context.Context, port Port, plan *Plan, j Journal, confirm *Confi
 		r.Committed = true
 		return r, nil
 	}
+	old = append(old, beside(ctx, port, old)...)
 	if err := j.Begin(old); err != nil {
 		return r, fmt.Errorf("hal: apply: nothing was written: %w", err)
 	}
-	cause := r.carryOut(ctx, port, plan, old, todo)
+	cause := r.carryOut(ctx, port, todo)
 	if cause == nil && confirm != nil {
 		wait, cancel := context.WithTimeout(ctx, confirm.Within)
 		if err := confirm.Wait(wait); err != nil {
@@ -132,11 +139,6 @@ func Apply(ctx context.Context, port Port, plan *Plan, j Journal, confirm *Confi
 		}
 	}
 	cause = fmt.Errorf("hal: apply: %w: %w", ErrRolledBack, cause)
-	for _, i := range todo {
-		if r.Outcomes[i].Result == "" {
-			r.Outcomes[i] = Outcome{Change: plan.Changes[i], Result: NotTried}
-		}
-	}
 	if _, gone, err := putBack(ctx, port, old); err != nil || gone != nil {
 		return r, errors.Join(cause, err, gone) // the journal stays for Recover
 	}
@@ -145,17 +147,36 @@ func Apply(ctx context.Context, port Port, plan *Plan, j Journal, confirm *Confi
 			o.Result = PutBack
 		}
 	}
-	if err := j.Clear(); err != nil {
-		return r, errors.Join(cause, err)
+	// A Commit that failed may have closed the plan: then Clear would forget the plans before it.
+	pending, err = j.Pending()
+	if err == nil && pending != nil {
+		err = j.Clear()
 	}
-	return r, cause
+	return r, errors.Join(cause, err)
 }
 
-// carryOut writes and judges the changes of todo; old[k] is the value before plan.Changes[todo[k]].
-// The error is why the whole plan has to be put back.
-func (r *Report) carryOut(ctx context.Context, port Port, plan *Plan, old []Entry, todo []int) error {
-	for k, i := range todo {
-		c := plan.Changes[i]
+// beside reads what the port says that writing these may change besides, and leaves out what cannot be read.
+func beside(ctx context.Context, port Port, old []Entry) []Entry {
+	known := map[Target]bool{}
+	for _, e := range old {
+		known[e.Target] = true
+	}
+	var more []Entry
+	for _, e := range old {
+		for _, t := range port.Beside(e.Target) {
+			if v, err := port.Read(ctx, t); err == nil && !known[t] {
+				known[t] = true
+				more = append(more, Entry{t, v})
+			}
+		}
+	}
+	return more
+}
+
+// carryOut writes and judges the changes of todo. The error is why the whole plan has to be put back.
+func (r *Report) carryOut(ctx context.Context, port Port, todo []int) error {
+	for _, i := range todo {
+		c := r.Outcomes[i].Change
 		o := Outcome{Change: c}
 		if err := ctx.Err(); err != nil {
 			return err
@@ -163,7 +184,7 @@ func (r *Report) carryOut(ctx context.Context, port Port, plan *Plan, old []Entr
 		if err := port.Write(ctx, c.Target, c.Want); err != nil {
 			o = refused(c, err)
 		} else if o.Result, o.Why = port.Effect(ctx, c.Target, c.Want); o.Result == FailedTo {
-			if err := port.Write(ctx, c.Target, old[k].Old); err != nil {
+			if err := port.Write(ctx, c.Target, c.Old); err != nil {
 				r.Outcomes[i] = o
 				return fmt.Errorf("%s: had no effect (%s), and its old value was refused: %w", c.Target, o.Why, err)
 			}
@@ -186,36 +207,29 @@ func refused(c Change, err error) Outcome {
 	return o
 }
 
-// putBack writes old values, the last first, and says which stand again. A place that is gone is tried once more at the end: what
-// was put back after it may have brought it back, as queues do. It goes on after an error and after the end of ctx, and joins
-// the errors. gone is an error, ErrGone, that names the places which are not there.
+// putBack writes old values, the last first, and then goes over them once more, the first first: queues that come back with
+// their number, and a driver that steers them anew, undo what was put back before. It goes on after an error and after the end
+// of ctx. Of the second time it says what stands again, which places are not there (gone, ErrGone), and the other errors.
 func putBack(ctx context.Context, port Port, old []Entry) (back []Entry, gone, failed error) {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), rollbackMax)
 	defer cancel()
-	try := func(e Entry) error {
-		now, err := port.Read(ctx, e.Target)
-		if err == nil && now != e.Old {
-			err = port.Write(ctx, e.Target, e.Old)
-		}
-		if err != nil {
-			return fmt.Errorf("hal: put back %s to %s: %w", e.Target, said(e.Old), err)
-		}
-		back = append(back, e)
-		return nil
-	}
-	var again []Entry
-	for _, e := range slices.Backward(old) {
-		if err := try(e); errors.Is(err, ErrGone) {
-			again = append(again, e)
-		} else {
-			failed = errors.Join(failed, err)
-		}
-	}
-	for _, e := range again {
-		if err := try(e); errors.Is(err, ErrGone) {
-			gone = errors.Join(gone, err)
-		} else {
-			failed = errors.Join(failed, err)
+	order := slices.Clone(old)
+	for range 2 {
+		slices.Reverse(order)
+		back, gone, failed = nil, nil, nil
+		for _, e := range order {
+			now, err := port.Read(ctx, e.Target)
+			if err == nil && now != e.Old {
+				err = port.Write(ctx, e.Target, e.Old)
+			}
+			switch {
+			case err == nil:
+				back = append(back, e)
+			case errors.Is(err, ErrGone):
+				gone = errors.Join(gone, fmt.Errorf("hal: put back %s to %s: %w", e.Target, said(e.Old), err))
+			default:
+				failed = errors.Join(failed, fmt.Errorf("hal: put back %s to %s: %w", e.Target, said(e.Old), err))
+			}
 		}
 	}
 	return back, gone, failed

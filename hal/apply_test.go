@@ -155,6 +155,76 @@ func TestTheEndOfTheContextPutsBackAndStillCan(t *testing.T) {
 	}
 }
 
+// A driver that gets another number of queues makes them anew: their steering is journaled though
+// the plan does not touch it, and stands again after the queues.
+func TestWhatAWriteDisturbsIsPutBackToo(t *testing.T) {
+	other := hal.Target{Kind: hal.XPSCPUs, Name: "eth0", Index: 1}
+	for _, how := range []string{"refused", "undone", "killed"} {
+		p := plan()
+		port, j := haltest.NewPort(p), &haltest.Journal{}
+		port.Values[other] = "2-3"
+		port.Disturbs = map[hal.Target]map[hal.Target]string{ch: {other: "0-3", rps: "0"}}
+		before := port.State()
+		switch how {
+		case "refused":
+			port.Results[ch] = hal.FailedTo
+			if _, err := hal.Apply(t.Context(), port, p, j, nil); !errors.Is(err, hal.ErrRolledBack) {
+				t.Fatal(err)
+			}
+		default:
+			if _, err := hal.Apply(t.Context(), port, p, j, nil); err != nil {
+				t.Fatal(err)
+			}
+			back := hal.Undo
+			if how == "killed" {
+				j.Open, j.Kept = j.Kept, nil
+				back = hal.Recover
+			}
+			if _, err := back(t.Context(), port, j); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if port.State() != before {
+			t.Errorf("%s:\n%s\nwant\n%s", how, port.State(), before)
+		}
+	}
+}
+
+// halfCommit closes the plan and then cannot make that durable.
+type halfCommit struct{ haltest.Journal }
+
+func (j *halfCommit) Commit() error { return errors.Join(j.Journal.Commit(), syscall.EIO) }
+
+func TestACommitThatFailsForgetsNoEarlierPlan(t *testing.T) {
+	p := plan()
+	port, j := haltest.NewPort(p), &halfCommit{}
+	j.Kept = []hal.Entry{{Target: irq, Old: "3"}}
+	before := port.State()
+	if _, err := hal.Apply(t.Context(), port, p, j, nil); !errors.Is(err, hal.ErrRolledBack) || port.State() != before {
+		t.Errorf("%v\n%s", err, port.State())
+	}
+	if j.Open != nil || len(j.Kept) == 0 || j.Kept[0].Old != "3" {
+		t.Errorf("open %v, kept %v", j.Open, j.Kept)
+	}
+}
+
+func TestAnOutcomeIsToldForEveryChangeAndForWhatStoodAlready(t *testing.T) {
+	p := plan()
+	port := haltest.NewPort(p)
+	port.Values[irq] = "1" // since the plan was made
+	ctx, cancel := context.WithCancel(t.Context())
+	port.OnWrite = func(hal.Target) { cancel() }
+	r, err := hal.Apply(ctx, port, p, &haltest.Journal{}, nil)
+	if !errors.Is(err, hal.ErrRolledBack) || results(r) != "failed not-tried not-tried" || r.Outcomes[0].Change.Old != "1" || r.Outcomes[2].Change.Target != ch {
+		t.Errorf("%v: %+v", err, r.Outcomes)
+	}
+	port = haltest.NewPort(p)
+	port.Values[irq], port.Results[irq] = "2", hal.FailedTo
+	if r, err := hal.Apply(t.Context(), port, p, &haltest.Journal{}, nil); err != nil || results(r) != "failed applied applied" {
+		t.Errorf("a value that stood and has no effect: %v, %s", err, results(r))
+	}
+}
+
 // crash is what a killed process looks like from outside: everything stops where it is.
 type crash struct{}
 

@@ -6,6 +6,7 @@ package haltest
 import (
 	"context"
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 	"syscall"
@@ -20,6 +21,8 @@ type Port struct {
 	Results map[hal.Target]hal.Result
 	Written []string           // every write that was taken, "target = value"
 	OnWrite func(t hal.Target) // runs before each write
+	// Disturbs are the values that a write of a place sets too; the places are Beside it.
+	Disturbs map[hal.Target]map[hal.Target]string
 }
 
 var _ hal.Port = (*Port)(nil)
@@ -54,6 +57,7 @@ func (f *Port) Write(ctx context.Context, t hal.Target, v string) error {
 		return err
 	}
 	f.Values[t] = v
+	maps.Copy(f.Values, f.Disturbs[t])
 	f.Written = append(f.Written, fmt.Sprintf("%s = %s", t, v))
 	return nil
 }
@@ -65,6 +69,9 @@ func (f *Port) Effect(_ context.Context, t hal.Target, _ string) (hal.Result, st
 	}
 	return hal.Applied, "seen"
 }
+
+// Beside is hal.Port's.
+func (f *Port) Beside(t hal.Target) []hal.Target { return slices.Collect(maps.Keys(f.Disturbs[t])) }
 
 // State is everything that stands, for comparing.
 func (f *Port) State() string {

@@ -155,6 +155,29 @@ func (p *Port) Effect(ctx context.Context, t hal.Target, v string) (hal.Result, 
 	return hal.Applied, "the kernel shows it in force"
 }
 
+// Beside is hal.Port's: a driver that gets another number of queues makes new ones, and some (virtio_net) steer all
+// of them anew, interrupts and sending too.
+func (p *Port) Beside(t hal.Target) []hal.Target {
+	if t.Kind != hal.ChannelsOf || checkName(t) != nil {
+		return nil
+	}
+	n := p.root.nic(t.Name)
+	var all []hal.Target
+	if interrupts, err := Interrupts(p.root.word("proc/interrupts")); err == nil {
+		irqs, _ := p.root.irqs(&n, interrupts)
+		for _, irq := range irqs {
+			all = append(all, hal.Target{Kind: hal.IRQAffinity, Name: t.Name, Index: irq.Number})
+		}
+	}
+	for q := range n.RX {
+		all = append(all, hal.Target{Kind: hal.RPSCPUs, Name: t.Name, Index: q})
+	}
+	for q := range n.TX {
+		all = append(all, hal.Target{Kind: hal.XPSCPUs, Name: t.Name, Index: q})
+	}
+	return all
+}
+
 // irqEffect watches where an interrupt goes: what counts is the CPU whose counter moves.
 // smp_affinity reads back at once while the interrupt still goes elsewhere, until the next comes.
 func (p *Port) irqEffect(ctx context.Context, irq int, want hal.CPUs) (hal.Result, string) {
