@@ -40,7 +40,8 @@ func (t *Topology) Classes(b *boards.Board) []Class {
 		}
 		key := b.Class(c.MIDR.Implementer(), c.MIDR.Part())
 		if key == "" {
-			key = fmt.Sprintf("%x/%v", uint64(c.MIDR)>>4&0xff0fff, c.MIDR == 0 && c.Capacity < split)
+			// Implementer and part: two variants of a core are one class.
+			key = fmt.Sprintf("%x.%x/%v", c.MIDR.Implementer(), c.MIDR.Part(), c.MIDR == 0 && c.Capacity < split)
 		}
 		k := byKey[key]
 		if k == nil {
@@ -100,6 +101,9 @@ func MakePlan(f *Facts, b *boards.Board, why string, o Options) Plan {
 	}
 	topo := &f.Topology.Value
 	p.Assign = assign(topo, b, max(1, o.Loops))
+	if given := len(p.Assign.Loop); given < o.Loops {
+		p.note(fmt.Sprintf("%d loops", o.Loops), "there are CPUs for %d: half of the strong ones at most", given)
+	}
 	for _, cpu := range p.Assign.Loop {
 		if others := topo.CPU(cpu).Threads.Without(p.Assign.Loop); len(others) > 0 && len(p.Assign.Loop) < len(topo.Online()) {
 			p.note(fmt.Sprintf("loop on CPU %d", cpu), "it shares its core with CPU %s: whatever runs there slows it", others)

@@ -35,9 +35,17 @@ type Advice struct {
 	Reason string
 }
 
-// hugePageBytes is the usual size of a transparent huge page (4 KiB pages, PMD level); with
-// 16 KiB pages it is 32 MiB, and then the kernel's answer decides.
-const hugePageBytes = 2 << 20
+// HugePageBytes is the size of a transparent huge page: what a page full of 8-byte entries maps, 2 MiB with pages of
+// 4 KiB, 32 MiB with 16 KiB (Raspberry Pi 5), 512 MiB with 64 KiB. 2 MiB where the page's size is not known.
+func (m *Memory) HugePageBytes() int {
+	if m.PageBytes == 0 {
+		return 2 << 20
+	}
+	return m.PageBytes * (m.PageBytes / 8)
+}
+
+// hugePages is the note about huge pages, and the Value of their Advice.
+const hugePages, hugePage = "huge pages", "hugepage"
 
 // Advices says which steps a pattern means for a region, which changes of the whole machine it
 // would take (they belong into a plan, which can be undone), and what it cannot mean.
@@ -57,14 +65,14 @@ func Advices(p Pattern, r Region, m *Memory) (steps []Advice, changes []Change, 
 		steps = append(steps, Advice{"madvise", s.mem, s.why})
 		switch {
 		case p == Once:
-			notes = append(notes, Note{"huge pages", "memory used once pays for clearing them and does not get it back"})
-		case len(r.Mem) < hugePageBytes:
-			notes = append(notes, Note{"huge pages", fmt.Sprintf("%d bytes are less than one", len(r.Mem))})
+			notes = append(notes, Note{hugePages, "memory used once pays for clearing them and does not get it back"})
+		case len(r.Mem) < m.HugePageBytes():
+			notes = append(notes, Note{hugePages, fmt.Sprintf("%d KiB are less than one, which has %d KiB here", len(r.Mem)>>10, m.HugePageBytes()>>10)})
 		case m.THP == "":
-			notes = append(notes, Note{"huge pages", "the kernel has no transparent ones"})
+			notes = append(notes, Note{hugePages, "the kernel has no transparent ones"})
 		default:
 			const why = "a large table misses the TLB less: random gather took half the time"
-			steps = append(steps, Advice{"madvise", "hugepage", why})
+			steps = append(steps, Advice{"madvise", hugePage, why})
 			if m.THP == "never" {
 				changes = append(changes, Change{Target{Kind: THP}, m.THP, "madvise", why, Safe})
 			}
@@ -103,10 +111,11 @@ type Adviser interface {
 
 // Advise carries out a pattern's steps for a region and answers for each; the changes that
 // Advices names are the caller's to plan. The kernel gives no way to see what became of a hint,
-// so what it took is AcceptedUnverified. The hardware prefetcher's switch is answered for too.
+// so what it took is AcceptedUnverified. Huge pages that memory does not get, and the hardware
+// prefetcher's switch, are answered for too.
 func Advise(port Adviser, p Pattern, r Region, m *Memory, cpu *CPU) []AdviseOutcome {
-	steps, _, _ := Advices(p, r, m)
-	out := make([]AdviseOutcome, 0, len(steps)+1)
+	steps, _, notes := Advices(p, r, m)
+	out := make([]AdviseOutcome, 0, len(steps)+2)
 	for _, a := range steps {
 		o := AdviseOutcome{Advice: a, Result: AcceptedUnverified, Why: "a hint: the kernel does not say what it made of it"}
 		if err := port.Advise(r, a); err != nil {
@@ -117,6 +126,11 @@ func Advise(port Adviser, p Pattern, r Region, m *Memory, cpu *CPU) []AdviseOutc
 			}
 		}
 		out = append(out, o)
+	}
+	for _, n := range notes {
+		if n.About == hugePages {
+			out = append(out, AdviseOutcome{Advice: Advice{Call: "madvise", Value: hugePage}, Result: Unsupported, Why: n.Why})
+		}
 	}
 	return append(out, AdviseOutcome{Advice: Advice{Call: "hardware prefetcher", Value: string(p)}, Result: Unsupported, Why: PrefetcherWhy(cpu)})
 }

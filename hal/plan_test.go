@@ -40,6 +40,13 @@ func TestCoresAreSortedByWhatTheyAreAndNotByCapacityAlone(t *testing.T) {
 	if len(classes) != 2 || classes[0].Name != "big" || classes[0].CPUs.List() != "2-3,5" || classes[1].Name != "little" || classes[1].CPUs.List() != "0-1,4" {
 		t.Errorf("by MIDR: %+v", classes)
 	}
+	// Two variants of one core (r0 and r3), as some SoCs have, are one class; two makers' part of one number are not.
+	mixed := machine([]int{0xd0b, 0xd0b, 0xd0b}, []int{1024, 1024, 1024}, 0).Topology.Value
+	mixed.CPUs[0].MIDR |= 3 << 20
+	mixed.CPUs[2].MIDR = hal.NewMIDR(0x51, 0xd0b)
+	if classes := mixed.Classes(generic); len(classes) != 2 || classes[0].CPUs.List() != "0-1" || classes[1].CPUs.List() != "2" {
+		t.Errorf("by variant and maker: %+v", classes)
+	}
 	for name, c := range map[string]struct {
 		caps []int
 		want string
@@ -77,6 +84,16 @@ func TestEveryCPUHasARoleAndTheLoopSharesWithNobody(t *testing.T) {
 			if n > 2 && (len(a.Loop.Without(a.Receive).Without(a.Housekeeping)) != len(a.Loop)) {
 				t.Errorf("%d CPUs, %d loops: the loop shares: %+v", n, loops, a)
 			}
+		}
+	}
+}
+
+func TestLoopsThatGetNoCPUAreTold(t *testing.T) {
+	f := machine([]int{0xd0b, 0xd0b, 0xd0b, 0xd0b}, []int{1024, 1024, 1024, 1024}, 1)
+	for loops, told := range map[int]bool{0: false, 2: false, 3: true} {
+		p := hal.MakePlan(f, generic, "", hal.Options{Loops: loops})
+		if got := strings.Contains(p.String(), "leave 3 loops: there are CPUs for 2"); got != told {
+			t.Errorf("%d loops:\n%s", loops, p.String())
 		}
 	}
 }
@@ -248,6 +265,16 @@ func TestAPatternBecomesAdviceAndTheHardwareSwitchIsRefusedWithAReason(t *testin
 		if o.Result != want[i] || o.Why == "" {
 			t.Errorf("%+v, want %s", o, want[i])
 		}
+	}
+	// With pages of 16 KiB a huge page has 32 MiB: 4 MiB get none, and are told so.
+	pi5 := &hal.Memory{THP: "madvise", PageBytes: 16 << 10}
+	for _, o := range hal.Advise(adviser{}, hal.Random, hal.Region{Mem: region.Mem}, pi5, &hal.CPU{}) {
+		if o.Advice.Value == "hugepage" && (o.Result != hal.Unsupported || !strings.Contains(o.Why, "32768 KiB")) {
+			t.Errorf("%+v", o)
+		}
+	}
+	if len(hal.Advise(adviser{}, hal.Random, hal.Region{Mem: region.Mem}, pi5, &hal.CPU{})) != 3 {
+		t.Error("nothing is said of huge pages")
 	}
 	for _, c := range []struct {
 		cpu  hal.CPU
