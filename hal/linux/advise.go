@@ -3,13 +3,10 @@ package linux
 import (
 	"errors"
 	"fmt"
-	"unsafe"
 
 	"github.com/holdfast-edge/holdfast/hal"
 	"golang.org/x/sys/unix"
 )
-
-func ptr[T any](p *T) uintptr { return uintptr(unsafe.Pointer(p)) }
 
 var madvice = map[string]int{
 	"normal": unix.MADV_NORMAL, "sequential": unix.MADV_SEQUENTIAL, "random": unix.MADV_RANDOM, "hugepage": unix.MADV_HUGEPAGE,

@@ -7,6 +7,7 @@ import (
 	"net"
 	"runtime"
 	"time"
+	"unsafe"
 
 	"github.com/holdfast-edge/holdfast/hal"
 	"golang.org/x/sys/unix"
@@ -68,7 +69,7 @@ func ThreadCPUs() (hal.CPUs, error) {
 // CurrentCPU is the CPU that the calling thread runs on at this moment.
 func CurrentCPU() (int, error) {
 	var cpu uint32
-	if _, _, errno := unix.RawSyscall(unix.SYS_GETCPU, ptr(&cpu), 0, 0); errno != 0 {
+	if _, _, errno := unix.RawSyscall(unix.SYS_GETCPU, uintptr(unsafe.Pointer(&cpu)), 0, 0); errno != 0 {
 		return 0, fmt.Errorf("linux: getcpu: %w", errno)
 	}
 	return int(cpu), nil

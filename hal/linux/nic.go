@@ -119,21 +119,26 @@ func (r *Root) virtioParent(at string) string {
 	return path.Base(path.Dir(path.Join(path.Dir(strings.TrimSuffix(at, "/")), real, to)))
 }
 
+// vectors are the numbers of the message-signalled interrupts of an interface's device; nil if it has none.
+func (r *Root) vectors(nic string) []string {
+	device := netDir + nic + "/device/"
+	at := device + "msi_irqs"
+	vectors := r.names(at)
+	if vectors == nil && strings.HasPrefix(r.link(netDir+nic+"/device"), "virtio") {
+		at = device + "../msi_irqs"
+		vectors = r.names(at)
+	}
+	for _, v := range vectors {
+		r.trace(at + "/" + v)
+	}
+	return vectors
+}
+
 // irqs finds the interrupts of an interface: its device's MSI vectors, or, for a device on the
 // board itself, the lines of /proc/interrupts with the interface's or the device's name. why is
 // said when there are none.
 func (r *Root) irqs(n *hal.NIC, all []Interrupt) (irqs []hal.IRQ, why string) {
-	device := netDir + n.Name + "/device/"
-	vectors := r.names(device + "msi_irqs")
-	if vectors == nil && strings.HasPrefix(r.link(netDir+n.Name+"/device"), "virtio") {
-		vectors = r.names(device + "../msi_irqs")
-		for _, v := range vectors {
-			r.trace(device + "../msi_irqs/" + v)
-		}
-	}
-	for _, v := range vectors {
-		r.trace(device + "msi_irqs/" + v)
-	}
+	vectors := r.vectors(n.Name)
 	own := func(i Interrupt) bool {
 		if vectors != nil {
 			return slices.Contains(vectors, strconv.Itoa(i.Number))

@@ -73,6 +73,11 @@ func (p *Port) Read(_ context.Context, t hal.Target) (string, error) {
 	if name == "" {
 		return "", fmt.Errorf("linux: %s: %w", t.Kind, errors.ErrUnsupported)
 	}
+	if t.Kind == hal.IRQAffinity {
+		if err := p.owns(t); err != nil {
+			return "", err
+		}
+	}
 	s, err := p.root.text(name)
 	if err != nil {
 		return "", fmt.Errorf("linux: read %s: %w", t, err)
@@ -88,6 +93,16 @@ func (p *Port) Read(_ context.Context, t hal.Target) (string, error) {
 		return selected(s), nil
 	}
 	return s, nil
+}
+
+// owns is ErrGone when the interface has message-signalled interrupts and this is none of them: its driver was loaded
+// again, or the device plugged in again, and the number may be another device's now.
+func (p *Port) owns(t hal.Target) error {
+	vectors := p.root.vectors(t.Name)
+	if vectors == nil || slices.Contains(vectors, strconv.Itoa(t.Index)) {
+		return nil
+	}
+	return fmt.Errorf("linux: %s: the interface has another interrupt now: %w", t, hal.ErrGone)
 }
 
 // Write is hal.Port's.
@@ -296,15 +311,40 @@ func (p *Port) rpsEffect(ctx context.Context, t hal.Target, want hal.CPUs) (hal.
 		}
 		return hal.Applied, fmt.Sprintf("%d packets, all on CPU %s", total, want)
 	}
-	before := p.steered()
+	// The counter is the machine's: it proves something only on a CPU to which no other interface hands packets.
+	others := p.steeredByOthers(t.Name)
+	before, shared := p.steered(), hal.CPUs(nil)
 	for range p.looks(ctx) {
 		for cpu, n := range p.steered() {
-			if n > before[cpu] && want.Has(cpu) {
-				return hal.Applied, fmt.Sprintf("packets were handed over to CPU %d (of some interface)", cpu)
+			switch by := others[cpu]; {
+			case n <= before[cpu] || !want.Has(cpu):
+			case by == "":
+				return hal.Applied, fmt.Sprintf("packets were handed over to CPU %d, and no other interface hands any there", cpu)
+			default:
+				shared = hal.NewCPUs(append(shared, cpu)...)
 			}
 		}
 	}
+	if len(shared) > 0 {
+		return hal.AcceptedUnverified, fmt.Sprintf("packets were handed over to CPU %s, but %s hands some there too, and the kernel counts them together", shared, others[shared[0]])
+	}
 	return hal.AcceptedUnverified, fmt.Sprintf("no packet was handed over in %v", p.Settle)
+}
+
+// steeredByOthers names for each CPU another interface that may hand packets to it.
+func (p *Port) steeredByOthers(nic string) map[int]string {
+	by := map[int]string{}
+	for _, name := range p.root.names(netDir[:len(netDir)-1]) {
+		if name == nic {
+			continue
+		}
+		for _, rx := range p.root.nic(name).RX {
+			for _, cpu := range rx.RPS {
+				by[cpu] = name
+			}
+		}
+	}
+	return by
 }
 
 // steersElsewhere says whether another receive queue of the interface may bring packets to other

@@ -517,6 +517,105 @@ func TestInterruptsThatMoveAreSeenAndThoseThatStayToo(t *testing.T) {
 	}
 }
 
+// tally writes how often each CPU was handed packets.
+func tally(t *testing.T, dir string, counts ...int) {
+	t.Helper()
+	var w strings.Builder
+	for cpu, n := range counts {
+		fmt.Fprintf(&w, "00000000 00000000 00000000 00000000 00000000 00000000 00000000 00000000 00000000 %08x 00000000 00000000 %08x 00000000 00000000\n", n, cpu)
+	}
+	at := filepath.Join(dir, "proc/net/softnet_stat")
+	if err := os.MkdirAll(filepath.Dir(at), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(at, []byte(w.String()), 0o644); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// The counter of packets handed over is the machine's: it proves nothing on a CPU to which another interface hands some.
+func TestAnotherInterfacesPacketsProveNothing(t *testing.T) {
+	all := profiles(t)
+	r6s := slices.IndexFunc(all, func(b boards.Board) bool { return b.ID == "nanopi-r6s" })
+	for other, want := range map[string]hal.Result{"": hal.Applied, "lan1": hal.AcceptedUnverified} {
+		dir := play(t, haltest.Tree(&all[r6s], 1))
+		looks := 0
+		r, err := linux.Open(dir, func(p string) {
+			if p == "proc/net/softnet_stat" {
+				looks++
+				tally(t, dir, 0, 0, looks, 0)
+			}
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer r.Close()
+		port := linux.NewPort(r)
+		port.Settle = 40 * time.Millisecond
+		target := hal.Target{Kind: hal.RPSCPUs, Name: "wan"}
+		for _, name := range []string{"wan", other} {
+			if name == "" {
+				continue
+			}
+			if err := port.Write(t.Context(), hal.Target{Kind: hal.RPSCPUs, Name: name}, "2"); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if got, why := port.Effect(t.Context(), target, "2"); got != want || other != "" && !strings.Contains(why, other) {
+			t.Errorf("beside %q: %s: %s", other, got, why)
+		}
+	}
+}
+
+// After a driver was loaded again its interrupts have other numbers, and the old ones may be another device's.
+func TestAnInterruptOfAnotherDeviceIsNotPutBack(t *testing.T) {
+	all := profiles(t)
+	virt := slices.IndexFunc(all, func(b boards.Board) bool { return b.ID == "qemu-virt" })
+	dir := play(t, haltest.Tree(&all[virt], 2))
+	r := open(t, dir)
+	port := linux.NewPort(r)
+	var msi string
+	if err := filepath.WalkDir(dir, func(p string, _ os.DirEntry, err error) error {
+		if strings.HasSuffix(p, "msi_irqs/41") {
+			msi = p
+		}
+		return err
+	}); err != nil || msi == "" {
+		t.Fatal(msi, err)
+	}
+	target := hal.Target{Kind: hal.IRQAffinity, Name: "wan", Index: 41}
+	j := &haltest.Journal{Open: []hal.Entry{{Target: target, Old: "0"}}}
+	if now, err := port.Read(t.Context(), target); err != nil || now == "0" {
+		t.Fatalf("%q, %v", now, err)
+	}
+	if err := os.Rename(msi, filepath.Join(filepath.Dir(msi), "77")); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := hal.Recover(t.Context(), port, j); err != nil || j.Open != nil {
+		t.Errorf("%v, %v", err, j.Open)
+	}
+	if b, err := os.ReadFile(filepath.Join(dir, "proc/irq/41/smp_affinity_list")); err != nil || strings.TrimSpace(string(b)) == "0" {
+		t.Errorf("interrupt 41 is %q, %v", b, err)
+	}
+}
+
+func TestANumberOfQueuesDisturbsTheirSteering(t *testing.T) {
+	all := profiles(t)
+	virt := slices.IndexFunc(all, func(b boards.Board) bool { return b.ID == "qemu-virt" })
+	port := linux.NewPort(open(t, play(t, haltest.Tree(&all[virt], 2))))
+	var got []string
+	for _, x := range port.Beside(hal.Target{Kind: hal.ChannelsOf, Name: "wan"}) {
+		got = append(got, x.String())
+	}
+	want := "wan irq 40 affinity, wan irq 41 affinity, wan rx-0 rps_cpus, wan rx-1 rps_cpus, wan tx-0 xps_cpus, wan tx-1 xps_cpus"
+	if strings.Join(got, ", ") != want {
+		t.Errorf("%v, want %s", got, want)
+	}
+	if got := port.Beside(hal.Target{Kind: hal.RPSCPUs, Name: "wan"}); got != nil {
+		t.Errorf("a queue's steering disturbs %v", got)
+	}
+}
+
 // A witness sees where packets come in, and not by which queue: with a queue that goes elsewhere it
 // proves nothing, and its word must not undo the change.
 func TestTheWitnessIsBelievedWhenAllQueuesAreSteered(t *testing.T) {
