@@ -420,10 +420,11 @@ func printStep(out io.Writer, asJSON bool, s *work.Step, dry bool) error {
 			why = s.Err.Error()
 		}
 		return printJSON(out, struct {
-			Events []hal.Event `json:"events"`
+			Events  []hal.Event `json:"events"`
+			PutBack []hal.Entry `json:"put_back,omitempty"`
 			applied
 			Error string `json:"error,omitempty"`
-		}{append([]hal.Event{}, s.Events...), applied{s.Plan, s.Report}, why})
+		}{append([]hal.Event{}, s.Events...), s.PutBack, applied{s.Plan, s.Report}, why})
 	}
 	var b strings.Builder
 	b.WriteString(time.Now().Format("15:04:05"))
@@ -435,6 +436,9 @@ func printStep(out io.Writer, asJSON bool, s *work.Step, dry bool) error {
 	}
 	if len(s.Events) == 0 {
 		b.WriteString(" start")
+	}
+	if n := len(s.PutBack); n > 0 {
+		fmt.Fprintf(&b, ": put back %s of an apply that died", count(n, "value"))
 	}
 	switch {
 	case s.Err != nil:

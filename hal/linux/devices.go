@@ -64,10 +64,15 @@ type LED struct {
 	root *Root
 	at   string
 	max  int
-	// before is what the light did when it was found, for Release.
+	// What the light did when it was found, for Release.
 	trigger    string
 	brightness string
+	settings   [][2]string // of the trigger: file and value
 }
+
+// triggerFiles are the settings of triggers that have some (Documentation/ABI/testing/sysfs-class-led-trigger-*), in
+// an order in which they can be written: a trigger that is set anew begins with its own defaults.
+var triggerFiles = []string{"delay_on", "delay_off", "interval", "device_name", "link", "tx", "rx", "invert"}
 
 // LED finds the light of a role: the first of the profile's names that exists. The kernel's
 // trigger (heartbeat and the like) keeps it until Set.
@@ -78,7 +83,13 @@ func (r *Root) LED(l boards.LED) (*LED, error) {
 		}
 		at := "sys/class/leds/" + name + "/"
 		if r.exists(at + "brightness") {
-			return &LED{r, at, max(1, r.number(at+"max_brightness", 1)), selected(r.word(at + "trigger")), r.word(at + "brightness")}, nil
+			found := &LED{root: r, at: at, max: max(1, r.number(at+"max_brightness", 1)), trigger: selected(r.word(at + "trigger")), brightness: r.word(at + "brightness")}
+			for _, name := range triggerFiles {
+				if v := r.word(at + name); v != "" {
+					found.settings = append(found.settings, [2]string{name, v})
+				}
+			}
+			return found, nil
 		}
 	}
 	return nil, fmt.Errorf("linux: LED %v: %w", l.Names, hal.ErrGone)
@@ -114,7 +125,11 @@ func (l *LED) Blink(on, off time.Duration) error {
 // Release gives the light back to what it did before.
 func (l *LED) Release() error {
 	if l.trigger != "" && l.trigger != "none" {
-		return l.root.write(l.at+"trigger", l.trigger)
+		err := l.root.write(l.at+"trigger", l.trigger)
+		for _, s := range l.settings {
+			err = errors.Join(err, l.root.write(l.at+s[0], s[1]))
+		}
+		return err
 	}
 	if l.root.exists(l.at + "trigger") {
 		if err := l.root.write(l.at+"trigger", "none"); err != nil {

@@ -57,7 +57,7 @@ func Watch(ctx context.Context, ready func(), got func(hal.Event)) error {
 			return fmt.Errorf("linux: watch: %w", err)
 		}
 		for i, fd := range fds[:2] {
-			if fd.Revents&unix.POLLIN == 0 {
+			if fd.Revents == 0 { // an error alone has to be received too, or poll returns for ever
 				continue
 			}
 			n, from, err := unix.Recvfrom(int(fd.Fd), buf, unix.MSG_DONTWAIT)

@@ -99,6 +99,9 @@ func (j Journal) save(name string, entries []hal.Entry) error {
 	if err != nil {
 		return fmt.Errorf("linux: journal: %w", err)
 	}
+	if len(b) > journalBytesMax { // load would refuse it, and nothing could be put back
+		return fmt.Errorf("linux: journal: %d values have %d bytes, at most %d", len(entries), len(b), journalBytesMax)
+	}
 	f, err := os.OpenFile(name+".new", os.O_CREATE|os.O_WRONLY|os.O_TRUNC, 0o600)
 	if err != nil {
 		return fmt.Errorf("linux: journal: %w", err)
@@ -146,14 +149,17 @@ func (j Journal) load(name string) ([]hal.Entry, error) {
 		return nil, fmt.Errorf("linux: journal: %w", err)
 	}
 	p := page{Entries: []hal.Entry{}}
+	bad := func(why string) error {
+		return fmt.Errorf("linux: journal: %s: %w: %s; if nothing else helps remove it and restart the machine, which forgets all settings", name, hal.ErrFormat, why)
+	}
 	if len(b) > journalBytesMax {
-		return nil, fmt.Errorf("linux: journal: %s: %w: over %d bytes", filepath.Base(name), hal.ErrFormat, journalBytesMax)
+		return nil, bad(fmt.Sprintf("over %d bytes", journalBytesMax))
 	}
 	if err := json.Unmarshal(b, &p); err != nil {
-		return nil, fmt.Errorf("linux: journal: %s: %w: %w", filepath.Base(name), hal.ErrFormat, err)
+		return nil, bad(err.Error())
 	}
 	if p.Boot == "" {
-		return nil, fmt.Errorf("linux: journal: %s: %w: no boot", filepath.Base(name), hal.ErrFormat)
+		return nil, bad("no boot")
 	}
 	if p.Boot != j.boot {
 		return nil, nil

@@ -199,12 +199,27 @@ func TestTheJournalSurvivesAndRefusesDamage(t *testing.T) {
 		if err := os.WriteFile(filepath.Join(dir, "open.json"), []byte(damage), 0o600); err != nil {
 			t.Fatal(err)
 		}
-		if _, err := j.Pending(); !errors.Is(err, hal.ErrFormat) {
-			t.Errorf("%.10q: %v, want ErrFormat", damage, err)
+		if _, err := j.Pending(); !errors.Is(err, hal.ErrFormat) || !strings.Contains(err.Error(), "remove it") {
+			t.Errorf("%.10q: %v, want ErrFormat and what to do", damage, err)
 		}
 		if _, err := hal.Apply(t.Context(), &haltest.Port{}, &hal.Plan{}, j, nil); err == nil {
 			t.Errorf("%.10q: a plan was applied over it", damage)
 		}
+	}
+}
+
+// What could not be read back is not written: the plan ends before its first change.
+func TestAJournalThatWouldBeTooLongIsRefused(t *testing.T) {
+	j, err := linux.NewJournal(t.TempDir())
+	if err != nil {
+		t.Fatal(err)
+	}
+	old := []hal.Entry{{Target: hal.Target{Kind: hal.THP}, Old: strings.Repeat("x", 2<<20)}}
+	if err := j.Begin(old); err == nil {
+		t.Error("2 MiB were taken")
+	}
+	if p, err := j.Pending(); p != nil || err != nil {
+		t.Errorf("%v, %v", p, err)
 	}
 }
 
@@ -258,6 +273,28 @@ func TestALightIsFoundByItsRoleAndGivenBack(t *testing.T) {
 			}
 		}
 		r := open(t, dir)
+		write := func(name, v string) {
+			t.Helper()
+			if err := os.WriteFile(filepath.Join(at, name), []byte(v+"\n"), 0o644); err != nil {
+				t.Fatal(err)
+			}
+		}
+		// A light with a trigger that has settings of its own gets them back.
+		was := read("trigger")
+		write("trigger", "none heartbeat [timer]")
+		write("delay_on", "30")
+		write("delay_off", "70")
+		timer, err := r.LED(b.LED["status"])
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := timer.Blink(time.Second, time.Second); err != nil || read("delay_on") != "1000" {
+			t.Errorf("blink: %v", err)
+		}
+		if err := timer.Release(); err != nil || read("trigger") != "timer" || read("delay_on") != "30" || read("delay_off") != "70" {
+			t.Errorf("released: %v, %s %s %s", err, read("trigger"), read("delay_on"), read("delay_off"))
+		}
+		write("trigger", was)
 		l, err := r.LED(b.LED["status"])
 		if err != nil {
 			t.Fatal(err)

@@ -14,6 +14,8 @@ const (
 	// quiet is how long nothing happens before the machine is looked at again: a port that comes
 	// up brings several events.
 	quiet = 300 * time.Millisecond
+	// quietMax is how long events that never stop may keep it from being looked at.
+	quietMax = 5 * time.Second
 	// eventsMax bounds the events that one Step names; the others are counted under "more".
 	eventsMax = 32
 )
@@ -21,9 +23,11 @@ const (
 // Step is one look at the machine.
 type Step struct {
 	Events []hal.Event // what led to it; none at the first
-	Plan   hal.Plan
-	Report hal.Report // empty when nothing had to change, or on a dry run
-	Err    error      // why this step failed; the watch goes on
+	// PutBack is what an apply that died had left, put back before the plan was made.
+	PutBack []hal.Entry
+	Plan    hal.Plan
+	Report  hal.Report // empty when nothing had to change, or on a dry run
+	Err     error      // why this step failed; the watch goes on
 }
 
 // Watcher applies a plan again after every event that may have undone it.
@@ -64,13 +68,7 @@ func (w *Watcher) Run(ctx context.Context, say func(Step)) error {
 
 func (w *Watcher) step(ctx context.Context, events []hal.Event) Step {
 	s := Step{Events: events}
-	if s.Err = w.Machine.Look(); s.Err != nil {
-		return s
-	}
-	o := w.Options
-	o.Channels = false
-	s.Plan = w.Machine.Plan(o)
-	if w.DryRun || len(s.Plan.Changes) == 0 {
+	if s.Err = w.plan(&s); s.Err != nil || w.DryRun || len(s.Plan.Changes) == 0 {
 		return s
 	}
 	l, err := OpenLedger(w.Ledger)
@@ -78,9 +76,26 @@ func (w *Watcher) step(ctx context.Context, events []hal.Event) Step {
 		s.Err = err
 		return s
 	}
-	s.Report, err = l.Apply(ctx, w.Port, &s.Plan, nil)
+	// Whoever holds the ledger knows that no apply is under way: one that is open has died.
+	if s.PutBack, err = hal.Recover(ctx, w.Port, l); err == nil && len(s.PutBack) > 0 {
+		err = w.plan(&s)
+	}
+	if err == nil && len(s.Plan.Changes) > 0 {
+		s.Report, err = l.Apply(ctx, w.Port, &s.Plan, nil)
+	}
 	s.Err = errors.Join(err, l.Close())
 	return s
+}
+
+// plan looks at the machine and makes the step's plan.
+func (w *Watcher) plan(s *Step) error {
+	if err := w.Machine.Look(); err != nil {
+		return err
+	}
+	o := w.Options
+	o.Channels = false
+	s.Plan = w.Machine.Plan(o)
+	return nil
 }
 
 // eventBox keeps events until they are taken.
@@ -105,17 +120,20 @@ func (b *eventBox) put(e hal.Event) {
 	}
 }
 
-// wait returns true when events came and then none for a while, false when ctx ended.
+// wait returns true when events came and then none for a while, or when they do not stop; false when ctx ended.
 func (b *eventBox) wait(ctx context.Context) bool {
 	select {
 	case <-ctx.Done():
 		return false
 	case <-b.news:
 	}
+	enough := time.After(quietMax)
 	for {
 		select {
 		case <-ctx.Done():
 			return false
+		case <-enough:
+			return true
 		case <-b.news:
 		case <-time.After(quiet):
 			return true
