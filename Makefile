@@ -140,7 +140,7 @@ bench-peers: build ## a site beside etcd, JetStream and CometBFT: docs/bench-pee
 
 bench-peers-short: build ## the same programs, half a second of two loads each
 	go build -C tools/peers -o $(CURDIR)/bin/peers .
-	bin/peers -rounds 1 -time 500ms -warm 200ms -loads put-1,batches
+	bin/peers -rounds 1 -time 500ms -warm 200ms -idle 1s -loads put-1,batches
 
 bench-targets: ## four lines before and after: docs/targets.md
 	go run ./tools/targets -out docs/targets.md

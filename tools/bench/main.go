@@ -199,38 +199,16 @@ func idle(ctx context.Context, o *options, g *goals) error {
 	const wait, long = 8 * time.Second, 20 * time.Second // what follows the start; the measurement
 	return onSite(ctx, o, 4, 0, func(s *load.Site, _ string) error {
 		progress("idle, %v", wait+long)
-		t := s.Target("")
-		sum := func() (cpu float64, err error) {
-			for _, pid := range t.PIDs {
-				c, err := load.CPUSeconds(pid)
-				if err != nil {
-					return 0, err
-				}
-				cpu += c
-			}
-			return cpu, nil
-		}
 		if err := sleep(ctx, wait); err != nil {
 			return err
 		}
-		before, err := sum()
+		row, err := load.Idle(ctx, s.Target("holdfast-4"), long)
 		if err != nil {
 			return err
 		}
-		if err := sleep(ctx, long); err != nil {
-			return err
-		}
-		after, err := sum()
-		if err != nil {
-			return err
-		}
-		memory := 0.0
-		for _, pid := range t.PIDs {
-			memory = max(memory, load.MemoryMiB(pid))
-		}
-		cpu := 100 * (after - before) / long.Seconds() / float64(len(t.PIDs))
-		g.add("idle: CPU of a box", "<= 0.5 % of a core", fmt.Sprintf("%.2f %%", cpu), cpu <= 0.5)
-		g.add("idle: memory of the largest box", "<= 30 MiB", fmt.Sprintf("%.0f MiB", memory), memory <= 30)
+		g.add("idle: CPU of a box", "<= 0.5 % of a core", fmt.Sprintf("%.2f %%", row.IdleCPU), row.IdleCPU <= 0.5)
+		g.add("idle: memory of the largest box", "<= 30 MiB", fmt.Sprintf("%.0f MiB", row.Memory), row.Memory <= 30)
+		g.add("idle: written by a box", "<= 1 MiB an hour", fmt.Sprintf("%.2f MiB an hour", row.IdleWritten), row.IdleWritten <= 1)
 		return nil
 	})
 }

@@ -62,7 +62,7 @@ type system struct {
 type options struct {
 	holdfast, out, json, only, loads string
 	rounds                           int
-	each, warm                       time.Duration
+	each, warm, idle                 time.Duration
 }
 
 var puts = []string{"put-1", "put-64", "put-256"}
@@ -91,6 +91,7 @@ func measure(ctx context.Context) error {
 	flag.IntVar(&o.rounds, "rounds", 3, "`how often` each system is started and measured, in turn")
 	flag.DurationVar(&o.each, "time", 3*time.Second, "`length` of each load")
 	flag.DurationVar(&o.warm, "warm", time.Second, "`how long` a load runs before it is measured")
+	flag.DurationVar(&o.idle, "idle", 15*time.Second, "`how long` each system is measured with nothing to do, in the first round; 0: not")
 	flag.Parse()
 	var err error
 	if o.holdfast, err = filepath.Abs(o.holdfast); err != nil {
@@ -148,6 +149,17 @@ func one(ctx context.Context, o *options, s *system, round int, f *result.File) 
 	}
 	defer stop()
 	t.Name, t.Dir = s.name, dir
+	if round == 0 && o.idle > 0 {
+		if err := rest(ctx, restBefore); err != nil {
+			return err
+		}
+		row, err := load.Idle(ctx, t, o.idle)
+		if err != nil {
+			return err
+		}
+		f.Rows = append(f.Rows, row)
+		progress("%-26s idle %.2f %% of a core, %.0f MiB, %.1f MiB written an hour, a server", s.name, row.IdleCPU, row.Memory, row.IdleWritten)
+	}
 	for _, name := range s.loads {
 		if o.loads != "" && !slices.Contains(strings.Split(o.loads, ","), name) {
 			continue
@@ -167,6 +179,18 @@ func one(ctx context.Context, o *options, s *system, round int, f *result.File) 
 			row.System, row.Load, row.Rate, row.P50, row.P99, row.CPU, row.Memory, row.DiskPayload, row.Failed)
 	}
 	return nil
+}
+
+// restBefore is what follows a start.
+const restBefore = 5 * time.Second
+
+func rest(ctx context.Context, d time.Duration) error {
+	select {
+	case <-time.After(d):
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
 }
 
 func report(o *options, f *result.File) error {

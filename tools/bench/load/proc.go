@@ -2,11 +2,13 @@ package load
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"strconv"
 	"strings"
 	"syscall"
+	"time"
 
 	"github.com/holdfast-edge/holdfast/tools/bench/result"
 )
@@ -122,6 +124,58 @@ func diskBytes(dir string) float64 {
 		return -1
 	}
 	return n * sectorBytes
+}
+
+// Idle measures for a time what a system costs that has nothing to do. What a server wrote is what its kernel says
+// (/proc/PID/io), which since Linux 6.16 is more than it was, never less.
+func Idle(ctx context.Context, t *Target, d time.Duration) (row result.Row, err error) {
+	sum := func() (cpu, written float64, err error) {
+		for _, pid := range t.PIDs {
+			c, err := CPUSeconds(pid)
+			if err != nil {
+				return 0, 0, err
+			}
+			w, err := writtenBytes(pid)
+			if err != nil {
+				return 0, 0, err
+			}
+			cpu, written = cpu+c, written+w
+		}
+		return cpu, written, nil
+	}
+	cpu, written, err := sum()
+	if err != nil {
+		return row, err
+	}
+	began := time.Now()
+	pause(ctx, d)
+	took := time.Since(began).Seconds() * float64(len(t.PIDs))
+	cpu2, written2, err := sum()
+	if err = errors.Join(err, ctx.Err()); err != nil {
+		return row, err
+	}
+	row = result.Row{
+		System: t.Name, Load: "idle", Delay: ms(t.Delay),
+		IdleCPU: 100 * (cpu2 - cpu) / took, IdleWritten: (written2 - written) / took * 3600 / (1 << 20),
+	}
+	for _, pid := range t.PIDs {
+		row.Memory = max(row.Memory, MemoryMiB(pid))
+	}
+	return row, nil
+}
+
+// writtenBytes is what a process had written to its disks.
+func writtenBytes(pid int) (float64, error) {
+	b, err := os.ReadFile(fmt.Sprintf("/proc/%d/io", pid))
+	if err != nil {
+		return 0, err
+	}
+	for line := range strings.Lines(string(b)) {
+		if v, ok := strings.CutPrefix(line, "write_bytes:"); ok {
+			return strconv.ParseFloat(strings.TrimSpace(v), 64)
+		}
+	}
+	return 0, fmt.Errorf("/proc/%d/io does not say what was written", pid)
 }
 
 // Steal is the time that the machine's host took away, and all time, in ticks, so far.

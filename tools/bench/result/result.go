@@ -45,6 +45,10 @@ type Row struct {
 	DiskPayload float64 `json:"disk_b_b,omitempty"`       // bytes that reached the device for a byte of payload, a server's
 	Syncs       float64 `json:"syncs_msg,omitempty"`      // syncs of the log for a message, a server's
 	Fill        float64 `json:"messages_block,omitempty"` // messages in a block
+
+	// Of a system that has nothing to do: percent of a core, and MiB written an hour, both of one server.
+	IdleCPU     float64 `json:"idle_cpu_percent,omitempty"`
+	IdleWritten float64 `json:"idle_mib_hour,omitempty"`
 }
 
 // File is the rows of one run and where it was made.
@@ -178,7 +182,9 @@ var (
 	Disk    = Figure{"disk B/B", func(r *Row) float64 { return r.DiskPayload }, "%.1f", true}
 	Syncs   = Figure{"syncs/message", func(r *Row) float64 { return r.Syncs }, "%.4f", true}
 	Fill    = Figure{"messages/block", func(r *Row) float64 { return r.Fill }, "%.0f", false}
-	Figures = []Figure{Rate, P50, P90, P99, Max, CPU, Memory, Wire, WireB, Disk, Syncs, Fill}
+	IdleCPU = Figure{"idle CPU %", func(r *Row) float64 { return r.IdleCPU }, "%.2f", true}
+	Idle    = Figure{"idle MiB/h", func(r *Row) float64 { return r.IdleWritten }, "%.1f", true}
+	Figures = []Figure{Rate, P50, P90, P99, Max, CPU, Memory, Wire, WireB, Disk, Syncs, Fill, IdleCPU, Idle}
 )
 
 // Table writes the medians as a Markdown table; rows are sorted by load and delay if byLoad, so that systems stand below
