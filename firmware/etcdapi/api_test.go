@@ -69,14 +69,16 @@ func start(t *testing.T, edit func(c *config.Config)) *config.Config {
 		t.Fatal(err)
 	}
 	ctx, cancel := context.WithCancel(context.Background())
-	done := make(chan error, 1)
+	done := make(chan struct{})
+	var ended error // when done is closed
 	go func() {
-		done <- box.Run(ctx, box.Options{Config: c, Version: "test", Logger: slog.New(slog.DiscardHandler)})
+		defer close(done)
+		ended = box.Run(ctx, box.Options{Config: c, Version: "test", Logger: slog.New(slog.DiscardHandler)})
 	}()
 	t.Cleanup(func() {
 		cancel()
-		if err := <-done; err != nil {
-			t.Errorf("the box ended: %v", err)
+		if <-done; ended != nil {
+			t.Errorf("the box ended: %v", ended)
 		}
 	})
 	r, err := remote.New("unix://" + c.Console.Socket)
@@ -86,8 +88,8 @@ func start(t *testing.T, edit func(c *config.Config)) *config.Config {
 	defer r.Close()
 	for r.Ready(t.Context()) != nil {
 		select {
-		case err := <-done:
-			t.Fatalf("the box ended: %v", err)
+		case <-done:
+			t.FailNow() // the cleanup says why
 		case <-time.After(5 * time.Millisecond):
 		}
 	}
