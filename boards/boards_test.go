@@ -3,6 +3,7 @@ package boards
 import (
 	"errors"
 	"reflect"
+	"regexp"
 	"strings"
 	"testing"
 )
@@ -78,6 +79,22 @@ func TestTheMostSpecificNameDecides(t *testing.T) {
 	}
 	if _, _, err := Find(bs, Machine{Arch: "riscv64"}); !errors.Is(err, ErrUnknown) {
 		t.Errorf("an architecture without a profile: %v, want ErrUnknown", err)
+	}
+}
+
+// A source that nobody can look up is none; which port is the WAN stands in no device tree of these boards.
+func TestASourceCanBeLookedUp(t *testing.T) {
+	number := regexp.MustCompile(`#\d+|https?://`)
+	for _, b := range all(t) {
+		for _, f := range b.Facts() {
+			source, note := b.Source(f)
+			if source == Issue && !number.MatchString(note) {
+				t.Errorf("%s: %s: %q names no issue", b.ID, f, note)
+			}
+			if strings.HasPrefix(f, "nic.") && strings.HasSuffix(f, ".role") && source == DTB {
+				t.Errorf("%s: %s is from a device tree", b.ID, f)
+			}
+		}
 	}
 }
 
