@@ -298,7 +298,10 @@ func TestAWatchAppliesAgainWhenAPortComesBack(t *testing.T) {
 	if again := changed(); len(again.Events) == 0 || len(again.Outcomes) != 4 || steering(t) != want {
 		t.Errorf("after the port came back %+v, there stands %s, want %s", again, steering(t), want)
 	}
-	cancel()
+	// A terminal that is lost ends the watch, and not the program in the middle of a step.
+	if err := syscall.Kill(os.Getpid(), syscall.SIGHUP); err != nil {
+		t.Fatal(err)
+	}
 	go func() { _, _ = io.Copy(io.Discard, r) }()
 	if got := <-code; got != 0 {
 		t.Errorf("exit %d", got)

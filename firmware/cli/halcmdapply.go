@@ -385,6 +385,8 @@ Examples:
 				if err := noArgs(args); err != nil {
 					return err
 				}
+				ctx, stop := signal.NotifyContext(ctx, syscall.SIGHUP, syscall.SIGPIPE) // as in apply
+				defer stop()
 				m, err := o.open()
 				if err != nil {
 					return err
