@@ -72,6 +72,16 @@ func TestARefusalIsToldWithItsErrnoAndHurtsNothingElse(t *testing.T) {
 	}
 }
 
+func TestWhatWentAwayIsUnsupportedAndNoFailure(t *testing.T) {
+	p := plan()
+	port := haltest.NewPort(p)
+	delete(port.Values, irq)
+	port.Refuse[rps] = fmt.Errorf("%w: %w", hal.ErrGone, syscall.ENODEV)
+	if r, err := hal.Apply(t.Context(), port, p, &haltest.Journal{}, nil); err != nil || results(r) != "unsupported unsupported applied" {
+		t.Errorf("%s, %v", results(r), err)
+	}
+}
+
 func TestWhatHasNoEffectIsPutBackAlone(t *testing.T) {
 	p := plan()
 	port, j := haltest.NewPort(p), &haltest.Journal{}

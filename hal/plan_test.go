@@ -88,6 +88,31 @@ func TestEveryCPUHasARoleAndTheLoopSharesWithNobody(t *testing.T) {
 	}
 }
 
+func TestAlikeCoresGiveAQuarterToTheRest(t *testing.T) {
+	parts, caps := make([]int, 16), make([]int, 16)
+	for i := range parts {
+		parts[i], caps[i] = 0xd0c, 1024
+	}
+	a := hal.MakePlan(machine(parts, caps, 1), generic, "", hal.Options{}).Assign
+	if a.Loop.List() != "15" || a.Housekeeping.List() != "0-3" || a.Receive.List() != "4-14" {
+		t.Errorf("loop %s, receive %s, housekeeping %s", a.Loop, a.Receive, a.Housekeeping)
+	}
+}
+
+// With more send queues than CPUs every queue has a CPU, or the kernel would never use it.
+func TestEverySendQueueHasACPU(t *testing.T) {
+	p := hal.MakePlan(machine([]int{0xd0b, 0xd0b, 0xd0b, 0xd0b}, []int{1024, 1024, 1024, 1024}, 6), generic, "", hal.Options{})
+	var got []string
+	for _, c := range p.Changes {
+		if c.Target.Kind == hal.XPSCPUs {
+			got = append(got, c.Want)
+		}
+	}
+	if strings.Join(got, " ") != "0 1 2 3 0 1" {
+		t.Errorf("send queues on CPUs %q", got)
+	}
+}
+
 func TestLoopsThatGetNoCPUAreTold(t *testing.T) {
 	f := machine([]int{0xd0b, 0xd0b, 0xd0b, 0xd0b}, []int{1024, 1024, 1024, 1024}, 1)
 	for loops, told := range map[int]bool{0: false, 2: false, 3: true} {

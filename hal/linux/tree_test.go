@@ -517,6 +517,36 @@ func TestInterruptsThatMoveAreSeenAndThoseThatStayToo(t *testing.T) {
 	}
 }
 
+func TestThePagesSizeIsThatOfAHugePage(t *testing.T) {
+	all := profiles(t)
+	pi5 := slices.IndexFunc(all, func(b boards.Board) bool { return b.ID == "raspberry-pi-5" })
+	dir := play(t, haltest.Tree(&all[pi5], 1))
+	for pmd, page := range map[string]int{"2097152": 4 << 10, "33554432": 16 << 10, "536870912": 64 << 10} {
+		if err := os.WriteFile(filepath.Join(dir, "sys/kernel/mm/transparent_hugepage/hpage_pmd_size"), []byte(pmd+"\n"), 0o644); err != nil {
+			t.Fatal(err)
+		}
+		m := open(t, dir).Probe().Memory.Value
+		if m.PageBytes != page || fmt.Sprint(m.HugePageBytes()) != pmd {
+			t.Errorf("huge pages of %s: pages of %d, huge ones of %d", pmd, m.PageBytes, m.HugePageBytes())
+		}
+	}
+}
+
+// 65535 is what a kernel says whose firmware does not tell the clusters.
+func TestAClusterThatNobodyNamesIsNone(t *testing.T) {
+	all := profiles(t)
+	virt := slices.IndexFunc(all, func(b boards.Board) bool { return b.ID == "qemu-virt" })
+	dir := play(t, haltest.Tree(&all[virt], 1))
+	for _, cpu := range []string{"cpu0", "cpu1"} {
+		if err := os.WriteFile(filepath.Join(dir, "sys/devices/system/cpu", cpu, "topology/cluster_id"), []byte("65535\n"), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if topo := open(t, dir).Probe().Topology.Value; topo.Clusters != 0 || topo.CPUs[0].Cluster != -1 {
+		t.Errorf("%d clusters: %+v", topo.Clusters, topo.CPUs)
+	}
+}
+
 // tally writes how often each CPU was handed packets.
 func tally(t *testing.T, dir string, counts ...int) {
 	t.Helper()
