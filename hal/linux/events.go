@@ -11,6 +11,7 @@ import (
 	"syscall"
 
 	"github.com/holdfast-edge/holdfast/hal"
+	"github.com/mdlayher/netlink"
 	"golang.org/x/sys/unix"
 )
 
@@ -105,13 +106,14 @@ func linkEvents(b []byte, up map[int32]bool, got func(hal.Event)) {
 		index := int32(binary.NativeEndian.Uint32(m.Data[4:]))
 		flags := binary.NativeEndian.Uint32(m.Data[8:])
 		name := ""
-		attrs, err := syscall.ParseNetlinkRouteAttr(&m)
+		// Not syscall.ParseNetlinkRouteAttr, which panics at an attribute without what aligns it.
+		attrs, err := netlink.UnmarshalAttributes(m.Data[unix.SizeofIfInfomsg:])
 		if err != nil {
 			continue
 		}
 		for _, a := range attrs {
-			if a.Attr.Type == unix.IFLA_IFNAME {
-				name = string(bytes.TrimRight(a.Value, "\x00"))
+			if a.Type&attrTypeMask == unix.IFLA_IFNAME {
+				name = string(bytes.TrimRight(a.Data, "\x00"))
 			}
 		}
 		if m.Header.Type == unix.RTM_DELLINK {
