@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"log/slog"
 	"os"
@@ -20,11 +21,12 @@ import (
 // detectBefore is the detector's patience before.
 const detectBefore = 10 * time.Second
 
-// runBox is one box: "box before|after --config FILE".
+// runBox is one box: "box before|after --config FILE". All that the product's own start does is done in both.
 func runBox(ctx context.Context, args []string) error {
-	if len(args) != 3 || args[1] != "--config" {
-		return fmt.Errorf("box before|after --config FILE")
+	if len(args) != 3 || args[0] != "before" && args[0] != "after" || args[1] != "--config" {
+		return errors.New("box before|after --config FILE")
 	}
+	linux.Patient()
 	c, err := config.Load(args[2])
 	if err != nil {
 		return err
@@ -32,8 +34,6 @@ func runBox(ctx context.Context, args []string) error {
 	o := box.Options{Config: c, Version: "targets", Logger: slog.New(slog.NewTextHandler(os.Stderr, nil))}
 	if args[0] == "before" {
 		o.Edit, o.Wrap = before, verifyAll
-	} else {
-		linux.Patient()
 	}
 	debug.SetMemoryLimit(int64(c.Limits.MemorySoft))
 	debug.SetGCPercent(c.Limits.GCPercent)
@@ -47,15 +47,22 @@ func before(c *site.BoxConfig) {
 	c.Tuning.Batch = batch.Policy{Low: one, Normal: one, High: one, MessagesMax: alone, InflightMax: inflight, LingerMax: 1}
 	c.Tuning.PipelineBytes, c.Tuning.PipelineDelay = 1, 1
 	c.Codec = plain{}
+	c.Keys = checked{c.Keys}
 }
+
+// checked are the keys of a box all of whose messages have come through verifyAll: a leader does not check a batch's signature again.
+type checked struct{ site.Keys }
+
+// VerifyBatch is site.Keys's.
+func (checked) VerifyBatch(*coord.Batch) bool { return true }
 
 // detectLate makes a box patient with silent ones.
 func detectLate(c *config.Config) {
 	c.Timeouts.PeerStall, c.Timeouts.PeerDead = config.Duration(detectBefore), config.Duration(detectBefore+time.Second)
 }
 
-// verifyAll checks the signature of each vote and batch when it arrives. What does not hold is dropped, as the product does when
-// it checks.
+// verifyAll checks the signature of each vote and batch once, when it arrives. What does not hold is dropped, as the product does
+// when it checks.
 func verifyAll(w box.Wrapped, connect box.Connect) box.Connect {
 	return func(h site.Handlers) (site.Links, error) {
 		deliver := h.Message
@@ -69,7 +76,7 @@ func verifyAll(w box.Wrapped, connect box.Connect) box.Connect {
 	}
 }
 
-// plain is bodies of JSON, a record for each message.
+// plain is bodies of JSON, a record for each message. Keys and values may be any bytes, so they are base64, as encoding/json has them.
 type plain struct{}
 
 type record struct {

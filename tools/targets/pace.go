@@ -1,0 +1,101 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/holdfast-edge/holdfast/tools/bench/load"
+)
+
+const (
+	// paceClients share the messages. pacedMax bounds those that wait for an answer: a quarter of a second of the faster pace.
+	paceClients, pacedMax = 64, 400
+	// keptUp is the share of the pace that a site must answer, so that its CPU time is that of the pace.
+	keptUp = 0.98
+)
+
+// paced is an open loop: a message is sent each time that one is due, whether or not the earlier ones are answered. It returns the
+// percent of a core that a box took. An error says that a message failed or that the site did not keep up.
+func paced(ctx context.Context, s *load.Site, kind string, pace float64) (_ float64, err error) {
+	t := s.Target(kind)
+	clients := make([]load.Client, paceClients)
+	for i := range clients {
+		if clients[i], err = t.Open(ctx, "put", i); err != nil {
+			return 0, err
+		}
+		defer clients[i].Close()
+	}
+	var (
+		wg       sync.WaitGroup
+		answered atomic.Int64
+		mu       sync.Mutex
+		failed   error
+		room     = make(chan struct{}, pacedMax)
+		late     int
+	)
+	send := func(n int) {
+		select {
+		case room <- struct{}{}:
+		default:
+			late++ // not sent: the site does not keep up
+			return
+		}
+		wg.Go(func() {
+			defer func() { <-room }()
+			key, value := message(n)
+			if err := clients[n%paceClients].Do(ctx, [][]byte{key}, [][]byte{value}); err != nil {
+				mu.Lock()
+				defer mu.Unlock()
+				failed = errors.Join(failed, err)
+				return
+			}
+			answered.Add(1)
+		})
+	}
+	n, start := 0, time.Now()
+	until := func(end time.Duration) {
+		for ctx.Err() == nil && time.Since(start) < end {
+			for ; float64(n) < time.Since(start).Seconds()*pace; n++ {
+				send(n)
+			}
+			time.Sleep(time.Until(start.Add(time.Duration(float64(n) / pace * float64(time.Second)))))
+		}
+	}
+	until(warm)
+	cpu, was, began := 0.0, answered.Load(), time.Now()
+	use := func(sign float64) error {
+		for _, b := range s.Boxes {
+			used, err := load.CPUSeconds(b.PID())
+			if err != nil {
+				return err
+			}
+			cpu += sign * used
+		}
+		return nil
+	}
+	err = use(-1)
+	until(time.Since(start) + each)
+	err = errors.Join(err, use(1))
+	took, got := time.Since(began).Seconds(), float64(answered.Load()-was)
+	wg.Wait()
+	if err = errors.Join(err, failed, ctx.Err()); err != nil {
+		return 0, err
+	}
+	if late > 0 || got < keptUp*pace*took {
+		return 0, fmt.Errorf("%s does not keep up: %.0f of %.0f messages answered in %.2f s, %d not sent", kind, got, pace*took, took, late)
+	}
+	return cpu / took / boxes * 100, nil
+}
+
+// message is the n-th message's key and value: as large as the loader's, a status record.
+func message(n int) (key, value []byte) {
+	value = fmt.Appendf(nil, "dev=%05d seq=%09d state=running temp=%d.%d fan=%d volts=11.%d ", n%paceClients, n, 40+n%20, n*7%10, 1200+n*31%300, n*13%100)
+	for len(value) < valueBytes {
+		value = append(value, "ok "...)
+	}
+	return fmt.Appendf(nil, "b%05d/%09d", n%paceClients, n/paceClients%200), value[:valueBytes]
+}
