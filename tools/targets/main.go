@@ -37,20 +37,25 @@ const (
 	boxes = 4
 	// delay is one way, for the latency over a network.
 	delay = 5 * time.Millisecond
-	// slow and fast are messages a second, for the CPU: what "before" takes with ease, and somewhat below the most that it takes.
-	slow, fast = 300, 1200
+	// slow and fast are messages a second, for the CPU: what "before" takes with ease, and half of the least that it was seen to take
+	// at most (1,100 to 2,700 with 64 clients; at 1,200 it sometimes fell behind).
+	slow, fast = 300, 600
 	// warm, each: of a load. idle is how long nothing is sent, to know what the boxes say to each other then.
 	warm, each, idle = 500 * time.Millisecond, 1500 * time.Millisecond, 2 * time.Second
 	// lookEvery is how often the others are asked who is away.
 	lookEvery = 5 * time.Millisecond
 	// The payload of a message: the loader's keys, and values.
 	keyBytes, valueBytes = 16, 100
+	// needed is what of a message must reach the other boxes.
+	needed = (boxes - 1) * (keyBytes + valueBytes)
 )
 
 // wire is what one load put between the boxes, without what they say to each other at idle.
 type wire struct {
 	message  float64 // bytes of all boxes together for a message
 	overhead float64 // bytes beyond the keys and values that each other box must get, over those, as a share
+	fill     float64 // messages in a block
+	cpu      float64 // CPU-seconds of all boxes for a million messages
 }
 
 // figures are what one round gave for one site.
@@ -59,7 +64,7 @@ type figures struct {
 	noise, crowd     wire       // the same of random values
 	rate             float64    // messages a second, 64 clients
 	near, far, alone [2]float64 // p50 and p99, ms: 64 clients at no delay, at delay, and 1 client at delay
-	cpu              [2]float64 // percent of a core, a box, at slow and fast
+	cpu, fill        [2]float64 // percent of a core, a box, and messages in a block, at slow and fast
 	nothing          float64    // the same at idle
 	killed, stopped  float64    // ms until all others say that it is away
 }
@@ -114,6 +119,9 @@ func table(got map[string][]figures, rounds int, steal float64) string {
 		{"256 clients", "", "B", func(f *figures) float64 { return f.many.message }, 0},
 		{"64 clients of random values", "", "B", func(f *figures) float64 { return f.noise.message }, 0},
 		{"256 clients of random values", "", "B", func(f *figures) float64 { return f.crowd.message }, 0},
+		{"messages in a block, 64 clients of random values", "", "", func(f *figures) float64 { return f.noise.fill }, 0},
+		{"256 clients of random values", "", "", func(f *figures) float64 { return f.crowd.fill }, 0},
+		{"bytes for a block beyond its messages' keys and values, 64 clients of random values", "", "B", func(f *figures) float64 { return f.noise.fill * f.noise.overhead * needed }, 0},
 		{"**coordination latency**, 64 clients, no delay, p50", "100 -> 30 ms", "ms", func(f *figures) float64 { return f.near[0] }, 30},
 		{"p99", "", "ms", func(f *figures) float64 { return f.near[1] }, 0},
 		{"64 clients, 5 ms one way, p50", "100 -> 30 ms", "ms", func(f *figures) float64 { return f.far[0] }, 30},
@@ -124,7 +132,11 @@ func table(got map[string][]figures, rounds int, steal float64) string {
 		{"a box is killed (SIGKILL)", "10 -> 2 s", "ms", func(f *figures) float64 { return f.killed }, 2000},
 		{fmt.Sprintf("**CPU** of a box at %d messages a second", fast), "40 % -> 15 % of a core", "%", func(f *figures) float64 { return f.cpu[1] }, 15},
 		{fmt.Sprintf("at %d messages a second", slow), "40 % -> 15 % of a core", "%", func(f *figures) float64 { return f.cpu[0] }, 15},
-		{"at idle", "", "%", func(f *figures) float64 { return f.nothing }, 0},
+		{fmt.Sprintf("messages in a block at %d messages a second", fast), "", "", func(f *figures) float64 { return f.fill[1] }, 0},
+		{fmt.Sprintf("at %d messages a second", slow), "", "", func(f *figures) float64 { return f.fill[0] }, 0},
+		{"CPU-seconds of all boxes for a million messages, 64 clients", "", "s", func(f *figures) float64 { return f.few.cpu }, 0},
+		{"256 clients", "", "s", func(f *figures) float64 { return f.many.cpu }, 0},
+		{"CPU of a box at idle", "", "%", func(f *figures) float64 { return f.nothing }, 0},
 		{"messages a second, 64 clients, no delay", "", "/s", func(f *figures) float64 { return f.rate }, 0},
 	} {
 		span := func(kind string) result.Span {
@@ -135,11 +147,12 @@ func table(got map[string][]figures, rounds int, steal float64) string {
 			return result.SpanOf(v)
 		}
 		form := func(s result.Span) string {
-			return fmt.Sprintf("%.1f %s (%.1f to %.1f)", s.Median, x.unit, s.Low, s.High)
+			return fmt.Sprintf("%s (%.1f to %.1f)", strings.TrimSpace(fmt.Sprintf("%.1f %s", s.Median, x.unit)), s.Low, s.High)
 		}
 		was, is := span("before"), span("after")
 		fmt.Fprintf(&b, "| %s | %s | %s | %s | %s |\n", x.what, x.asked, form(was), form(is), verdict(is.Median, x.goal))
 	}
+	b.WriteString(reading)
 	return b.String()
 }
 
@@ -154,22 +167,38 @@ func verdict(got, goal float64) string {
 }
 
 const intro = `# Before and after
+
 ` + "`make bench-targets`" + ` on %s, commit %s, %d CPUs, %s/%s: medians (and ranges) of %d rounds, the two sites in turn. The machine's host took
 %.1f %% of its time away. Both sites are four processes of one program on one machine, fsync on, the clients beside them.
 
 "After" is the product. "Before" is the same with six things switched off (tools/targets/before.go): each message is a batch of its
 own; bodies are JSON, with keys and values as base64, in place of columns; they are not compressed; neither batches nor blocks
-wait for others to come; the signature of each vote and batch is checked once by each box as it arrives (the
-product takes votes at their link's word, and only a leader checks batches, in the background); a silent box is away after %v. All else is the same in both: the log, the state, TLS, the pipeline of blocks, and that a closed connection is noticed at once.
+wait for others to come; the signature of each vote and batch is checked once by each box as it arrives (the product takes votes at
+their link's word, and only a leader checks batches, in the background); a silent box is away after %v. All else is the same in
+both: the log, the state, TLS, the pipeline of blocks, and that a closed connection is noticed at once.
 
 **Overhead** counts what the boxes write into their TLS connections (so without TLS records and TCP headers), less what they write at idle.
 Four boxes have three others each: a key of 16 bytes and a value of 100 must reach three boxes, and what is more than those 348 bytes
 is overhead. Below 0 means that compression saves more than votes, blocks, signatures and headers cost. **Latency** is from a request's
-sending to its durable answer, closed loop. **Detection** is from the signal until all others' /metrics say that the box is down, asked every
-5 ms. **CPU** is user and system time of the boxes' processes while messages are sent evenly, an open loop.
+sending to its durable answer, closed loop. **Detection** is from the signal until all others' /metrics say that the box is down, asked
+every 5 ms. **CPU** is user and system time of the boxes' processes while messages are sent evenly, an open loop; two of its rows
+are of the closed loop.
 
 | | asked for | before | after | |
 |---|---|---|---|---|
+`
+
+const reading = `
+What bounds the lines:
+
+- **Overhead**: a block costs its votes, its certificate and the batches' signatures whatever it carries, so the cost of a message
+  falls with the messages in a block. Status records hide it, as compression takes more away. Random values show it.
+- **Latency**: a message takes four delays: to the leader, as a block to all, a first vote and a second vote of all. At 5 ms
+  that is 20 ms, which one client sees before and after: batching gains it nothing. Many clients also wait for the block before.
+- **CPU**: work is for each block more than for each message. Messages that come evenly and alone leave little to put together at
+  these rates, and the product's low load puts latency first (coord/batch); under many clients the blocks fill, and then a message
+  costs much less.
+- **Detection**: a killed process closes its connections, which both know at once. The patience counts for a box that only falls silent.
 `
 
 // one measures one site without and one with delay, once.
@@ -226,7 +255,7 @@ func near(ctx context.Context, s *load.Site, kind string, f *figures) error {
 		}
 	}
 	for i, pace := range []float64{slow, fast} {
-		if f.cpu[i], err = paced(ctx, s, kind, pace); err != nil {
+		if f.cpu[i], f.fill[i], err = paced(ctx, s, kind, pace); err != nil {
 			return err
 		}
 	}
@@ -264,9 +293,8 @@ func rest(ctx context.Context, s *load.Site) (bytes, cpu float64, err error) {
 
 // wireOf is a load's, less quiet bytes a second.
 func wireOf(row *result.Row, quiet float64) wire {
-	const needed = (boxes - 1) * (keyBytes + valueBytes)
 	message := row.WireMessage - quiet/row.Rate
-	return wire{message, message/needed - 1}
+	return wire{message, message/needed - 1, row.Fill, row.CPU}
 }
 
 func onSite(ctx context.Context, kind string, delay time.Duration, fn func(*load.Site) error) error {

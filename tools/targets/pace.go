@@ -19,13 +19,13 @@ const (
 )
 
 // paced is an open loop: a message is sent each time that one is due, whether or not the earlier ones are answered. It returns the
-// percent of a core that a box took. An error says that a message failed or that the site did not keep up.
-func paced(ctx context.Context, s *load.Site, kind string, pace float64) (_ float64, err error) {
+// percent of a core that a box took and the messages of a block. An error says that a message failed or that the site did not keep up.
+func paced(ctx context.Context, s *load.Site, kind string, pace float64) (percent, fill float64, err error) {
 	t := s.Target(kind)
 	clients := make([]load.Client, paceClients)
 	for i := range clients {
 		if clients[i], err = t.Open(ctx, "put", i); err != nil {
-			return 0, err
+			return 0, 0, err
 		}
 		defer clients[i].Close()
 	}
@@ -66,8 +66,13 @@ func paced(ctx context.Context, s *load.Site, kind string, pace float64) (_ floa
 		}
 	}
 	until(warm)
-	cpu, was, began := 0.0, answered.Load(), time.Now()
+	cpu, messages, blocks, was, began := 0.0, 0.0, 0.0, answered.Load(), time.Now()
 	use := func(sign float64) error {
+		c, err := s.Counts(ctx)
+		if err != nil {
+			return err
+		}
+		messages, blocks = messages+sign*c.Messages, blocks+sign*c.Blocks
 		for _, b := range s.Boxes {
 			used, err := load.CPUSeconds(b.PID())
 			if err != nil {
@@ -83,12 +88,12 @@ func paced(ctx context.Context, s *load.Site, kind string, pace float64) (_ floa
 	took, got := time.Since(began).Seconds(), float64(answered.Load()-was)
 	wg.Wait()
 	if err = errors.Join(err, failed, ctx.Err()); err != nil {
-		return 0, err
+		return 0, 0, err
 	}
 	if late > 0 || got < keptUp*pace*took {
-		return 0, fmt.Errorf("%s does not keep up: %.0f of %.0f messages answered in %.2f s, %d not sent", kind, got, pace*took, took, late)
+		return 0, 0, fmt.Errorf("%s does not keep up: %.0f of %.0f messages answered in %.2f s, %d not sent", kind, got, pace*took, took, late)
 	}
-	return cpu / took / boxes * 100, nil
+	return cpu / took / boxes * 100, messages / max(1, blocks), nil
 }
 
 // message is the n-th message's key and value: as large as the loader's, a status record.
