@@ -15,7 +15,9 @@ const (
 	// paceClients share the messages. pacedMax bounds those that wait for an answer: a quarter of a second of the faster pace.
 	paceClients, pacedMax = 64, 400
 	// keptUp is the share of the pace that a site must answer, so that its CPU time is that of the pace.
-	keptUp = 0.98
+	keptUp = 0.95
+	// pacedFor is how long it is measured: answers come in blocks, so that a short time has some too few or too many.
+	pacedFor = 3 * time.Second
 )
 
 // paced is an open loop: a message is sent each time that one is due, whether or not the earlier ones are answered. It returns the
@@ -56,17 +58,18 @@ func paced(ctx context.Context, s *load.Site, kind string, pace float64) (percen
 			answered.Add(1)
 		})
 	}
-	n, start := 0, time.Now()
-	until := func(end time.Duration) {
-		for ctx.Err() == nil && time.Since(start) < end {
-			for ; float64(n) < time.Since(start).Seconds()*pace; n++ {
-				send(n)
-			}
+	sending, stop := context.WithCancel(ctx)
+	defer stop()
+	var sender sync.WaitGroup
+	sender.Go(func() {
+		start := time.Now()
+		for n := 0; sending.Err() == nil; n++ {
 			time.Sleep(time.Until(start.Add(time.Duration(float64(n) / pace * float64(time.Second)))))
+			send(n)
 		}
-	}
-	until(warm)
-	cpu, messages, blocks, was, began := 0.0, 0.0, 0.0, answered.Load(), time.Now()
+	})
+	time.Sleep(warm)
+	cpu, messages, blocks := 0.0, 0.0, 0.0
 	use := func(sign float64) error {
 		c, err := s.Counts(ctx)
 		if err != nil {
@@ -83,9 +86,12 @@ func paced(ctx context.Context, s *load.Site, kind string, pace float64) (percen
 		return nil
 	}
 	err = use(-1)
-	until(time.Since(start) + each)
-	err = errors.Join(err, use(1))
+	was, began := answered.Load(), time.Now()
+	time.Sleep(pacedFor)
 	took, got := time.Since(began).Seconds(), float64(answered.Load()-was)
+	err = errors.Join(err, use(1))
+	stop()
+	sender.Wait()
 	wg.Wait()
 	if err = errors.Join(err, failed, ctx.Err()); err != nil {
 		return 0, 0, err
