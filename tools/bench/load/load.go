@@ -67,11 +67,16 @@ func Loads(name string) (Load, error) {
 		return l, nil
 	}
 	op, n, _ := strings.Cut(name, "-")
+	n, over, shared := strings.Cut(n, "/")
 	clients, err := strconv.Atoi(n)
-	if err != nil || clients < 1 || clients > clientsMax {
-		return l, fmt.Errorf("load %q: it is an operation and how many clients, such as put-64, or batches, or batches-random", name)
+	conns := clients
+	if shared && err == nil {
+		conns, err = strconv.Atoi(over)
 	}
-	l.Op, l.Clients = op, clients
+	if err != nil || clients < 1 || clients > clientsMax || conns < 1 || clients%conns != 0 {
+		return l, fmt.Errorf("load %q: it is an operation and how many clients, such as put-64, and over how many connections they come when they share them, such as put-64/16; or batches, or batches-random", name)
+	}
+	l.Op, l.Clients, l.Each = op, conns, clients/conns
 	if op == "telemetry" {
 		l.Batch, l.Value = 100, 0
 	}
@@ -159,7 +164,7 @@ func Run(ctx context.Context, t *Target, l Load) (row result.Row, err error) {
 		}
 	}
 	row = result.Row{
-		System: t.Name, Load: l.Name, Delay: ms(t.Delay), Clients: l.Clients, Failed: failed.Load(),
+		System: t.Name, Load: l.Name, Delay: ms(t.Delay), Clients: l.Clients * l.Each, Failed: failed.Load(),
 		Rate: float64(n) * float64(l.Batch) / took.Seconds(),
 		P50:  ms(all.quantile(0.5)), P90: ms(all.quantile(0.9)), P99: ms(all.quantile(0.99)), Max: ms(all.quantile(1)),
 		Memory: after.memory,
