@@ -23,6 +23,7 @@ type Client struct {
 	turn   atomic.Uint64
 	stats  stats
 	bodies sync.Pool // of *wire.BodyEncoder
+	timers sync.Pool // of *time.Timer, stopped
 
 	// life ends when the client is closed for good.
 	life context.Context
@@ -175,8 +176,6 @@ func (c *Client) SubmitTo(ctx context.Context, box int, m *Messages) (coord.Repl
 		return coord.Reply{}, ErrClosed
 	}
 	defer c.calls.Done()
-	ctx, stop := c.untilClosed(ctx)
-	defer stop()
 	n := len(c.boxes)
 	return c.submit(ctx, (box%n+n)%n, m)
 }
@@ -192,11 +191,12 @@ func (c *Client) enter() bool {
 	return true
 }
 
-// untilClosed gives a context that ends with ctx and with the client.
-func (c *Client) untilClosed(ctx context.Context) (context.Context, func()) {
-	ctx, cancel := context.WithCancel(ctx)
-	detach := context.AfterFunc(c.life, cancel)
-	return ctx, func() { detach(); cancel() }
+// over is why a call that began with ctx must end: its caller gave up, or the client did.
+func (c *Client) over(ctx context.Context) error {
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	return c.life.Err()
 }
 
 // session gives the current session, opening one if need be. Only one is opened at a time.
@@ -214,8 +214,9 @@ func (c *Client) session(ctx context.Context) (*session, error) {
 			case <-wait:
 				continue
 			case <-ctx.Done():
-				return nil, ctx.Err()
+			case <-c.life.Done():
 			}
+			return nil, c.over(ctx)
 		}
 		done := make(chan struct{})
 		c.opening = done

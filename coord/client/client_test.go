@@ -88,7 +88,7 @@ func TestACallWaitsWhenTheWindowIsFull(t *testing.T) {
 	s := newSession(1, 3)
 	take := func(n int) *ticket {
 		t.Helper()
-		k, err := s.reserve(full, n)
+		k, err := s.reserve(full, t.Context(), n)
 		if err != nil {
 			return nil
 		}
@@ -117,7 +117,7 @@ func TestACallWaitsWhenTheWindowIsFull(t *testing.T) {
 	// When the oldest is finished, whoever waits goes on.
 	var waiting sync.WaitGroup
 	waiting.Go(func() {
-		if k, err := s.reserve(ctx, 8190); err != nil || k == nil {
+		if k, err := s.reserve(ctx, t.Context(), 8190); err != nil || k == nil {
 			t.Error(k, err)
 		}
 	})
@@ -127,7 +127,7 @@ func TestACallWaitsWhenTheWindowIsFull(t *testing.T) {
 	take(1)
 	take(1)
 	waiting.Go(func() {
-		if k, err := s.reserve(ctx, 1); err != nil || k != nil {
+		if k, err := s.reserve(ctx, t.Context(), 1); err != nil || k != nil {
 			t.Error(k, err)
 		}
 	})

@@ -84,11 +84,14 @@ func (b *endpoint) good() {
 	}
 }
 
-// connect gives the connection to the box, making one if there is none.
-func (b *endpoint) connect(ctx context.Context) (*conn, error) {
+// connect gives the connection to the box, making one within limit if there is none.
+func (b *endpoint) connect(ctx context.Context, limit time.Duration) (*conn, error) {
 	if n := b.live(); n != nil {
 		return n, nil
 	}
+	ctx, cancel := context.WithTimeout(ctx, limit)
+	defer cancel()
+	defer context.AfterFunc(b.c.life, cancel)()
 	select {
 	case b.dialing <- struct{}{}:
 	case <-ctx.Done():

@@ -18,7 +18,7 @@ type session struct {
 	flight []*ticket
 	calls  int // those of flight that are not finished
 	lost   bool
-	// wake is closed, and replaced, when a call may have become able to go on.
+	// wake, if not nil, is closed when a call that waits may have become able to go on.
 	wake chan struct{}
 }
 
@@ -29,12 +29,12 @@ type ticket struct {
 }
 
 func newSession(id uint64, callMax int) *session {
-	return &session{id: id, callMax: callMax, next: 1, wake: make(chan struct{})}
+	return &session{id: id, callMax: callMax, next: 1}
 }
 
 // reserve gives n numbers, waiting until the window has room. It gives nil, without an
-// error, when the session is lost.
-func (s *session) reserve(ctx context.Context, n int) (*ticket, error) {
+// error, when the session is lost. It gives up when ctx or life ends.
+func (s *session) reserve(ctx, life context.Context, n int) (*ticket, error) {
 	for {
 		s.mu.Lock()
 		if s.lost {
@@ -49,12 +49,17 @@ func (s *session) reserve(ctx context.Context, n int) (*ticket, error) {
 			s.mu.Unlock()
 			return t, nil
 		}
+		if s.wake == nil {
+			s.wake = make(chan struct{})
+		}
 		wake := s.wake
 		s.mu.Unlock()
 		select {
 		case <-wake:
 		case <-ctx.Done():
 			return nil, ctx.Err()
+		case <-life.Done():
+			return nil, life.Err()
 		}
 	}
 }
@@ -96,6 +101,8 @@ func (s *session) isLost() bool {
 }
 
 func (s *session) wakeAll() {
-	close(s.wake)
-	s.wake = make(chan struct{})
+	if s.wake != nil {
+		close(s.wake)
+		s.wake = nil
+	}
 }

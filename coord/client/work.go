@@ -96,7 +96,7 @@ func (c *Client) submit(ctx context.Context, box int, m *Messages) (coord.Reply,
 		if err != nil {
 			return coord.Reply{}, fmt.Errorf("%w: %w", ErrNotSent, err)
 		}
-		t, err := s.reserve(ctx, w.cols.Len())
+		t, err := s.reserve(ctx, c.life, w.cols.Len())
 		if err != nil {
 			return coord.Reply{}, fmt.Errorf("%w: %w", ErrNotSent, err)
 		}
@@ -181,12 +181,13 @@ func (c *Client) drive(ctx context.Context, w *work, box int) error {
 		default:
 			b.failed(err)
 		}
-		if last == nil || ctx.Err() == nil { // else err may only say that ctx ended
+		if last == nil || c.over(ctx) == nil { // else err may only say that the call is over
 			last = err
 		}
 		failures++
-		if c.pause(ctx, failures, reply.RetryAfter); ctx.Err() != nil {
-			return fmt.Errorf("%w (last: %w)", ctx.Err(), last)
+		c.pause(ctx, failures, reply.RetryAfter)
+		if over := c.over(ctx); over != nil {
+			return fmt.Errorf("%w (last: %w)", over, last)
 		}
 		c.stats.retried.Add(uint64(w.cols.Len()))
 		box = (b.index + 1) % len(c.boxes)
@@ -233,19 +234,31 @@ func (c *Client) pause(ctx context.Context, failures int, retryAfter time.Durati
 		return
 	}
 	wait = wait/2 + rand.N(wait/2+1)
-	timer := time.NewTimer(wait)
-	defer timer.Stop()
+	timer := c.timer(wait)
+	defer c.stopTimer(timer)
 	select {
 	case <-timer.C:
 	case <-ctx.Done():
+	case <-c.life.Done():
 	}
+}
+
+func (c *Client) timer(d time.Duration) *time.Timer {
+	if t, ok := c.timers.Get().(*time.Timer); ok {
+		t.Reset(d)
+		return t
+	}
+	return time.NewTimer(d)
+}
+
+func (c *Client) stopTimer(t *time.Timer) {
+	t.Stop() // after it nothing is in t.C (Go 1.23)
+	c.timers.Put(t)
 }
 
 // try sends what is left of w to one box and waits for its answer, no longer than one try may take.
 func (c *Client) try(ctx context.Context, b *endpoint, w *work) (coord.Reply, error) {
-	ctx, cancel := context.WithTimeout(ctx, c.cfg.TryTimeout)
-	defer cancel()
-	n, err := b.connect(ctx)
+	n, err := b.connect(ctx, c.cfg.TryTimeout)
 	if err != nil {
 		return coord.Reply{}, err
 	}
@@ -257,6 +270,8 @@ func (c *Client) try(ctx context.Context, b *endpoint, w *work) (coord.Reply, er
 		return coord.Reply{}, err
 	}
 	w.tries++
+	late := c.timer(c.cfg.TryTimeout)
+	defer c.stopTimer(late)
 	select {
 	case r := <-answer:
 		if r.Results != nil && len(r.Results) != w.cols.Len() || r.Results == nil && r.Code == coord.CodeOK {
@@ -265,13 +280,18 @@ func (c *Client) try(ctx context.Context, b *endpoint, w *work) (coord.Reply, er
 			return coord.Reply{}, err
 		}
 		return r, nil
-	case <-ctx.Done():
-		n.forget(id)
-		n.checkSilence(silentTriesMax * c.cfg.TryTimeout)
-		return coord.Reply{}, fmt.Errorf("client: box %s: no answer in time: %w", b.name, context.Cause(ctx))
 	case <-n.closed:
 		return coord.Reply{}, n.cause()
+	case <-late.C:
+		err = context.DeadlineExceeded
+	case <-ctx.Done():
+		err = context.Cause(ctx)
+	case <-c.life.Done():
+		err = c.life.Err()
 	}
+	n.forget(id)
+	n.checkSilence(silentTriesMax * c.cfg.TryTimeout)
+	return coord.Reply{}, fmt.Errorf("client: box %s: no answer in time: %w", b.name, err)
 }
 
 // encode gives the body of a request.
