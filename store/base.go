@@ -343,6 +343,10 @@ func checkChanges(c *coord.Commit) error {
 // would wait for 10 ms each time otherwise, until the runtime takes the CPU away.
 const yieldEvery = 16
 
+// fillPercent is how full bbolt leaves the pages that it splits. Its default of a half makes each commit write more pages: the same
+// keys are written again and again, and those of pages (coord.SpaceRevisions) only ascend.
+const fillPercent = 0.9
+
 func apply(tx *bolt.Tx, changes []coord.Change) error {
 	var (
 		buckets [coord.SpaceMax + 1]*bolt.Bucket
@@ -356,6 +360,7 @@ func apply(tx *bolt.Tx, changes []coord.Change) error {
 		bk := buckets[ch.Space]
 		if bk == nil {
 			bk = tx.Bucket(spaceBucket(ch.Space))
+			bk.FillPercent = fillPercent
 			buckets[ch.Space] = bk
 		}
 		key = append(append(key[:0], keyMark), ch.Key...)

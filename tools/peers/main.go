@@ -69,13 +69,15 @@ var puts = []string{"put-1", "put-64", "put-256"}
 
 func systems() []system {
 	withBatches := append(slices.Clone(puts), "batches", "batches-random")
+	shared := append(slices.Clone(puts), "put-256/16") // for clients that send requests of several callers over one connection
+	sharedWithBatches := append(slices.Clone(shared), "batches", "batches-random")
 	return []system{
-		{"holdfast-4", withBatches, startHoldfast},
-		{"holdfast-4-etcd-api", puts, startHoldfastAPI},
-		{"etcd-3", puts, etcdOf(3)},
-		{"etcd-5", puts, etcdOf(5)},
-		{"jetstream-3-sync-always", withBatches, natsOf(true)},
-		{"jetstream-3-sync-2min", withBatches, natsOf(false)},
+		{"holdfast-4", sharedWithBatches, startHoldfast},
+		{"holdfast-4-etcd-api", shared, startHoldfastAPI},
+		{"etcd-3", shared, etcdOf(3)},
+		{"etcd-5", shared, etcdOf(5)},
+		{"jetstream-3-sync-always", sharedWithBatches, natsOf(true)},
+		{"jetstream-3-sync-2min", sharedWithBatches, natsOf(false)},
 		{"cometbft-4", puts, startComet},
 		{"smartbft-4-one-process", withBatches, startSmart},
 	}

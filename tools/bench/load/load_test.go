@@ -103,3 +103,16 @@ func TestStatusRecordsAndRandomBytesAreAsLongAsAsked(t *testing.T) {
 		}
 	}
 }
+
+func TestLoadsAreReadFromTheirNames(t *testing.T) {
+	for name, want := range map[string][2]int{"put-1": {1, 1}, "put-64": {64, 1}, "get-256/16": {16, 16}, "put-4/4": {4, 1}, "batches": {16, 4}} {
+		if l, err := Loads(name); err != nil || [2]int{l.Clients, max(1, l.Each)} != want {
+			t.Errorf("%s: %+v, %v", name, l, err)
+		}
+	}
+	for _, name := range []string{"put", "put-", "put-0", "put-x", "put-64/", "put-64/0", "put-64/-4", "put-64/7", "put-4/8", "put-99999"} {
+		if l, err := Loads(name); err == nil {
+			t.Errorf("%q is %+v", name, l)
+		}
+	}
+}

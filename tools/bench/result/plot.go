@@ -32,7 +32,8 @@ func Plot(f *File, title string, loads []string) ([]byte, error) {
 	lines := map[string][]dot{}
 	var names []string
 	for _, s := range f.Series() {
-		if !slices.ContainsFunc(loads, func(p string) bool { return strings.HasPrefix(s.Load, p) }) {
+		// Clients that share connections are another line, which two points do not make.
+		if strings.Contains(s.Load, "/") || !slices.ContainsFunc(loads, func(p string) bool { return strings.HasPrefix(s.Load, p) }) {
 			continue
 		}
 		name := s.System
