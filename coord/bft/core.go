@@ -132,7 +132,7 @@ func New(cfg Config, base *coord.Block, cert *coord.Cert) (*Core, error) {
 	case cfg.Self < 0 || cfg.Self >= n:
 		return nil, fmt.Errorf("%w: self %d of %d", ErrConfig, cfg.Self, n)
 	case cfg.TermRounds < 1 || cfg.Timeout <= 0 || cfg.LeaderDown <= 0 || cfg.Retransmit <= 0 || cfg.IdleStatus <= 0 ||
-		cfg.FetchDelay <= 0 || cfg.Starve <= 0 || cfg.DepthMax < 1 || cfg.PipelineDelay < 0 || cfg.BlockBytes < 1 || cfg.PendingMax < 1:
+		cfg.FetchDelay <= 0 || cfg.Starve <= 0 || cfg.DepthMax < 1 || cfg.PipelineDelay < 0 || cfg.Spacing < 0 || cfg.BlockBytes < 1 || cfg.PendingMax < 1:
 		return nil, fmt.Errorf("%w: a limit or time is not positive", ErrConfig)
 	case cfg.Keys == nil || cfg.Done == nil || base == nil:
 		return nil, fmt.Errorf("%w: no keys, no done or no base", ErrConfig)

@@ -84,7 +84,7 @@ func (c *Core) apply(b *coord.Block, cert *coord.Cert) {
 	}
 	delete(c.blocks, c.finalDigest)
 	c.learn()
-	c.accompany(b)
+	c.accompany(b, bs)
 	c.final, c.finalDigest, c.finalCert = b.Header(), d, cert
 	c.blocks[d] = c.final
 	c.persist(coord.Record{Final: &coord.Final{Header: c.final, Cert: cert}})

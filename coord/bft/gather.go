@@ -17,6 +17,10 @@ type company struct {
 	took   int64  // from proposal to finality, smoothed, in nanoseconds
 	filled uint64 // non-empty blocks
 	waits  bool   // the next block waits for somebody
+	// authors are the members with batches in the last non-empty block, a bit each; changes is how many of a thousand blocks had
+	// others than the one before, and fill a thousand times the messages of a block, both smoothed.
+	authors       uint64
+	changes, fill int
 	of     []companion
 }
 
@@ -52,6 +56,24 @@ func (c *Core) gathers(refs []coord.BatchRef) bool {
 	return waits
 }
 
+const (
+	// changesMilli is from when on blocks are spaced, fillMilli up to when: fuller ones are worth what they cost.
+	changesMilli = 650
+	fillMilli    = 8000
+)
+
+// spaces says that the next block waits a moment after the last one because those who send change from block to block: such messages
+// come at times of their own, not after answers, each would have a block to itself, and it is blocks that cost. Clients
+// that wait for their answers, one or many, are in every block.
+func (c *Core) spaces() bool {
+	until := c.finalAt + c.cfg.Spacing
+	if w := &c.company; w.changes < changesMilli || w.fill > fillMilli || c.now >= until {
+		return false
+	}
+	c.wake(until)
+	return true
+}
+
 func (c *Core) in(refs []coord.BatchRef, member int) bool {
 	for k := range refs {
 		if refs[k].Author == c.cfg.Members[member] {
@@ -61,8 +83,9 @@ func (c *Core) in(refs []coord.BatchRef, member int) bool {
 	return false
 }
 
-// accompany notes who is in a block that has become final, and how long that took.
-func (c *Core) accompany(b *coord.Block) {
+// accompany notes who is in a block that has become final, and how long that took. bs are its batches; those that were final before
+// are nil.
+func (c *Core) accompany(b *coord.Block, bs []*coord.Batch) {
 	w := &c.company
 	if rs := c.rounds[b.Round]; rs != nil && rs.proposedAt > 0 {
 		w.took += (c.now - rs.proposedAt - w.took) / 8
@@ -71,12 +94,14 @@ func (c *Core) accompany(b *coord.Block) {
 		return
 	}
 	w.filled++
+	authors := uint64(0)
 	for i := range w.of {
 		p := &w.of[i]
 		if !c.in(b.Refs, i) {
 			continue
 		}
 		p.seen = w.filled
+		authors |= 1 << i
 		switch {
 		case p.skip > 0:
 			p.skip--
@@ -84,4 +109,16 @@ func (c *Core) accompany(b *coord.Block) {
 			p.vain /= 2
 		}
 	}
+	changed, n := 0, 0
+	for _, bt := range bs {
+		if bt != nil {
+			n += int(min(bt.Count, fillMilli))
+		}
+	}
+	w.fill += (min(n, fillMilli)*1000 - w.fill) / 8
+	if authors != w.authors {
+		changed = 1000
+	}
+	w.authors = authors
+	w.changes += (changed - w.changes) / 32
 }

@@ -261,7 +261,7 @@ func (c *Core) propose() {
 	case size < c.cfg.PipelineBytes && parent.Height > c.final.Height && c.now-c.enteredAt < c.cfg.PipelineDelay:
 		c.wake(c.enteredAt + c.cfg.PipelineDelay)
 		return
-	case size < c.cfg.PipelineBytes && c.gathers(refs):
+	case size < c.cfg.PipelineBytes && (c.gathers(refs) || c.spaces()):
 		return
 	}
 	b := &coord.Block{

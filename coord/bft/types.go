@@ -38,6 +38,8 @@ type Config struct {
 	// and a message that waits is in a fuller one; bulk does not wait.
 	PipelineBytes int
 	PipelineDelay int64
+	// Spacing is how long after a final block the next small one begins when other members have batches in each; gather.go.
+	Spacing int64
 	// BlockBytes bounds the batches' bytes in a proposal, so that a block stays cheap to
 	// apply and to fetch.
 	BlockBytes int

@@ -204,7 +204,7 @@ func NewBox(cfg BoxConfig, backend state.Backend, final *coord.Final) (*Box, err
 		TermRounds: t.TermRounds, Timeout: int64(t.Timeout), LeaderDown: int64(t.LeaderDown),
 		Retransmit: int64(t.Retransmit), IdleStatus: int64(t.IdleStatus), FetchDelay: int64(t.FetchDelay),
 		Starve: int64(t.Starve), DepthMax: t.DepthMax,
-		PipelineBytes: t.PipelineBytes, PipelineDelay: int64(t.PipelineDelay), BlockBytes: t.BlockBytes, PendingMax: t.PendingMax,
+		PipelineBytes: t.PipelineBytes, PipelineDelay: int64(t.PipelineDelay), Spacing: int64(t.Spacing), BlockBytes: t.BlockBytes, PendingMax: t.PendingMax,
 		Done: func(a coord.BoxID, seq uint64) bool { return b.st.BatchDone(a, seq) },
 		Keys: cfg.Keys, VotesFrom: cfg.Members.List[cfg.Self].VotesFrom,
 		Nonce: cfg.Nonce,

@@ -45,7 +45,7 @@ func before(c *site.BoxConfig) {
 	const alone, inflight = 1, 64 // one message a batch; batches of a box on their way
 	one := batch.Level{Target: alone, LingerShare: 1e-9}
 	c.Tuning.Batch = batch.Policy{Low: one, Normal: one, High: one, MessagesMax: alone, InflightMax: inflight, LingerMax: 1}
-	c.Tuning.PipelineBytes, c.Tuning.PipelineDelay = 1, 1
+	c.Tuning.PipelineBytes, c.Tuning.PipelineDelay, c.Tuning.Spacing = 1, 1, 1
 	c.Codec = plain{}
 	c.Keys = checked{c.Keys}
 }
