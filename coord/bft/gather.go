@@ -21,7 +21,7 @@ type company struct {
 	// others than the one before, and fill a thousand times the messages of a block, both smoothed.
 	authors       uint64
 	changes, fill int
-	of     []companion
+	of            []companion
 }
 
 // companion is what a leader knows of a member's part in the last blocks.
