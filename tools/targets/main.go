@@ -173,7 +173,7 @@ const intro = `# Before and after
 ` + "`make bench-targets`" + ` on %s, commit %s, %d CPUs, %s/%s: medians (and ranges) of %d rounds, the two sites in turn. The machine's host took
 %.1f %% of its time away. Both sites are four processes of one program on one machine, fsync on, the clients beside them.
 
-"After" is the product. "Before" is the same with seven things switched off (tools/targets/before.go): each message is a batch of its
+"After" is the product. "Before" is the same with six things switched off (tools/targets/before.go): each message is a batch of its
 own; bodies are JSON, with keys and values as base64, in place of columns; they are not compressed; neither batches nor blocks
 wait for others to come; the signature of each vote and batch is checked once by each box as it arrives (the product takes votes at
 their link's word, and only a leader checks batches, in the background); a silent box is away after %v. All else is the same in
