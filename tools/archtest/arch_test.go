@@ -28,6 +28,7 @@ var allowed = map[string][]string{
 	"coord/link":    {"coord", "coord/wire"},
 	"coord/state":   {"coord", "coord/kv"},
 	"coord/trust":   {"coord"},
+	"coord/audit":   {"coord"},
 	"coord/access":  {"coord", "coord/state"},
 	"coord/private": {"coord", "coord/state"},
 	"coord/predict": {"coord", "coord/state"},
@@ -40,7 +41,7 @@ var allowed = map[string][]string{
 	"coord/site":    {"coord", "coord/kv", "coord/wire", "coord/batch", "coord/bft", "coord/link", "coord/state", "coord/trust"},
 	"coord/liar":    {"coord"},
 	"coord/sim":     {"coord", "coord/kv", "coord/liar", "coord/wire", "coord/batch", "coord/bft", "coord/state", "coord/trust", "coord/site"},
-	"store":         {"coord", "coord/wire"},
+	"store":         {"coord", "coord/wire", "coord/audit"},
 	"firmware":      {"*"},
 	"tools":         {"*"},
 }
@@ -51,6 +52,7 @@ var only = map[string]string{
 	"github.com/golang/snappy":        "coord/wire",
 	"go.etcd.io/bbolt":                "store",
 	"github.com/mdlayher/":            "hal/linux",
+	"golang.org/x/mod/":               "coord/audit",
 }
 
 type pkg struct {
@@ -124,7 +126,7 @@ func TestPackagesSayWhatTheyAreFor(t *testing.T) {
 
 // What decides takes its input, time and chance from outside.
 func TestWhatDecidesDoesNoIO(t *testing.T) {
-	pure := []string{"hal", "coord", "coord/wire", "coord/batch", "coord/bft", "coord/state"}
+	pure := []string{"hal", "coord", "coord/wire", "coord/batch", "coord/bft", "coord/state", "coord/audit"}
 	for _, p := range packages(t) {
 		folder := strings.TrimPrefix(p.ImportPath, module)
 		if !slices.Contains(pure, folder) {
