@@ -160,13 +160,18 @@ func (b *Base) condemn(err error) error {
 	return err
 }
 
-// openFile opens or makes a bbolt file.
+// openFile opens or makes a file of the base.
+func (b *Base) openFile(name string, noSync bool) (*bolt.DB, error) {
+	return openBolt(name, b.o.BaseBytesMax, noSync)
+}
+
+// openBolt opens or makes a bbolt file.
 //
-// The whole of MaxSize is mapped at once: it is address space only, and without it a commit that makes the
+// The whole of its limit is mapped at once: it is address space only, and without it a commit that makes the
 // file grow would wait for every open snapshot (bbolt remaps under a lock that readers hold). The
 // freelist is kept on disk: finding it anew would read the whole file on every start.
-func (b *Base) openFile(name string, noSync bool) (db *bolt.DB, err error) {
-	limit := int(min(b.o.BaseBytesMax, math.MaxInt))
+func openBolt(name string, bytesMax int64, noSync bool) (db *bolt.DB, err error) {
+	limit := int(min(bytesMax, math.MaxInt))
 	err = guard("open", func() (err error) {
 		db, err = bolt.Open(name, fileMode, &bolt.Options{
 			Timeout: baseLockTimeout, FreelistType: bolt.FreelistMapType, NoStatistics: true,

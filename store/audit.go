@@ -1,0 +1,604 @@
+package store
+
+import (
+	"bytes"
+	"encoding/binary"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"log/slog"
+	"math"
+	"os"
+	"path/filepath"
+	"sync"
+
+	bolt "go.etcd.io/bbolt"
+
+	"github.com/holdfast-edge/holdfast/coord"
+	"github.com/holdfast-edge/holdfast/coord/audit"
+)
+
+// The audit log has a file of its own: its syncs do not hold up commits, a replaced or damaged state leaves it alone, and it has
+// its own limit. Buckets, numbers big-endian:
+//
+//	meta     "format", "site" and "box" as in holdfast.db; "numbers": size, first, exported, bytes, 8 bytes each
+//	records  index (8) -> audit.Record.Append
+//	tiles    level (1) || n (8) -> hashes of 32 bytes, see audit.Tree
+//	heads    box (8) || size (8) -> JSON of audit.SignedHead
+const (
+	auditName     = "audit.db"
+	recordsBucket = "records"
+	tilesBucket   = "tiles"
+	headsBucket   = "heads"
+	metaNumbers   = "numbers"
+
+	// AuditBytesMax is the default limit of records and hashes: a quarter of a million records of 200 bytes with their hashes, two months at
+	// three a minute.
+	AuditBytesMax = 64 << 20
+	// auditBytesMin leaves room for some groups.
+	auditBytesMin = 64 << 10
+	// auditHeadBytesMax bounds the heads of one box, beside that limit: the newest thousand or so.
+	auditHeadBytesMax = 2 << 20
+	// auditBoxesMax bounds the boxes whose heads are kept: members, and as many that they replaced.
+	auditBoxesMax = 2 * coord.MembersMax
+	// AuditGroupMax bounds the records of one Append.
+	AuditGroupMax = 1024
+	// auditAllocBytes is the step in which the file grows: bbolt's 16 MiB is days of records.
+	auditAllocBytes = 1 << 20
+	// auditFill: records come in order, as in an install.
+	auditFill = 0.9
+	// pruneShare is the part of the limit that is made free at once, so that not every group deletes.
+	pruneShare = 16
+)
+
+// AuditOptions of OpenAudit.
+type AuditOptions struct {
+	Site coord.SiteID
+	Box  coord.BoxID
+	// BytesMax bounds records and hashes, AuditBytesMax by default. The file may be twice as large.
+	BytesMax int64
+	// Loop lets the oldest records go when there is no room, exported or not; their hashes stay. Otherwise Append is ErrFull then.
+	Loop   bool
+	Logger *slog.Logger // nil: nothing is logged
+}
+
+// Audit is a box's audit log: records and their Merkle tree, and the signed heads of all boxes of the site. Its methods may be used by
+// many goroutines.
+type Audit struct {
+	o    AuditOptions
+	path string
+	fuse fuse
+	db   *bolt.DB
+
+	w sync.Mutex // serialises writes
+	// mu guards n and closed; both change under w too.
+	mu     sync.RWMutex
+	n      auditNumbers
+	closed bool
+}
+
+// auditNumbers are what "numbers" has.
+type auditNumbers struct {
+	size     int64 // records ever
+	first    int64 // the first that is there
+	exported int64 // those before it have a copy elsewhere
+	bytes    int64 // of records and tiles, keys included
+}
+
+func (n *auditNumbers) encode() (b []byte) {
+	for _, v := range []int64{n.size, n.first, n.exported, n.bytes} {
+		b = binary.BigEndian.AppendUint64(b, uint64(v))
+	}
+	return b
+}
+
+func decodeNumbers(b []byte) (n auditNumbers, ok bool) {
+	if len(b) != 32 {
+		return n, false
+	}
+	for i, p := range []*int64{&n.size, &n.first, &n.exported, &n.bytes} {
+		*p = int64(binary.BigEndian.Uint64(b[8*i:]))
+	}
+	return n, 0 <= n.first && n.first <= n.size && 0 <= n.exported && n.exported <= n.size && n.bytes >= 0
+}
+
+// OpenAudit opens the audit log in dir, or makes an empty one. The directory's LOCK is the caller's (Open has it). Errors: ErrIdentity,
+// ErrFormat, ErrLocked, ErrDamaged.
+func OpenAudit(dir string, o AuditOptions) (*Audit, error) {
+	if o.BytesMax <= 0 {
+		o.BytesMax = AuditBytesMax
+	}
+	o.BytesMax = max(o.BytesMax, auditBytesMin)
+	if o.Logger == nil {
+		o.Logger = slog.New(slog.DiscardHandler)
+	}
+	a := &Audit{o: o, path: filepath.Join(dir, auditName)}
+	if err := os.MkdirAll(dir, dirMode); err != nil {
+		return nil, fmt.Errorf("store: make %s: %w", dir, err)
+	}
+	if err := os.Remove(a.path + newSuffix); err != nil && !errors.Is(err, os.ErrNotExist) {
+		return nil, fmt.Errorf("store: %w", err)
+	}
+	if _, err := os.Stat(a.path); errors.Is(err, os.ErrNotExist) {
+		if err := a.create(); err != nil {
+			return nil, fmt.Errorf("store: create %s: %w", a.path, err)
+		}
+	}
+	db, err := openBolt(a.path, a.fileMax(), false)
+	if err != nil {
+		return nil, err
+	}
+	db.AllocSize = auditAllocBytes
+	a.db = db
+	if err := a.view("open", a.readMeta); err != nil {
+		return nil, errors.Join(err, db.Close())
+	}
+	return a, nil
+}
+
+// fileMax is where bbolt refuses to grow: pages that are not full, free ones, the heads.
+func (a *Audit) fileMax() int64 { return 4*a.o.BytesMax + auditBoxesMax*auditHeadBytesMax }
+
+// create makes the file under another name and renames it, as Base does.
+func (a *Audit) create() error {
+	db, err := openBolt(a.path+newSuffix, a.fileMax(), true)
+	if err != nil {
+		return err
+	}
+	err = guard("create", func() error {
+		return db.Update(func(tx *bolt.Tx) error {
+			for _, name := range []string{recordsBucket, tilesBucket, headsBucket} {
+				if _, err := tx.CreateBucket([]byte(name)); err != nil {
+					return err
+				}
+			}
+			meta, err := tx.CreateBucket([]byte(metaBucket))
+			if err != nil {
+				return err
+			}
+			return errors.Join(
+				meta.Put([]byte(metaFormat), []byte{formatVersion}),
+				meta.Put([]byte(metaSite), bytes.Clone(a.o.Site[:])),
+				meta.Put([]byte(metaBox), bytes.Clone(a.o.Box[:])),
+				meta.Put([]byte(metaNumbers), new(auditNumbers).encode()),
+			)
+		})
+	})
+	if err == nil {
+		err = db.Sync()
+	}
+	if err = errors.Join(err, db.Close()); err != nil {
+		return err
+	}
+	if err := os.Rename(a.path+newSuffix, a.path); err != nil {
+		return err
+	}
+	return OS{}.SyncDir(filepath.Dir(a.path))
+}
+
+func (a *Audit) readMeta(tx *bolt.Tx) error {
+	damaged := func(reason string) error { return &DamageError{File: a.path, Reason: reason} }
+	for _, name := range []string{metaBucket, recordsBucket, tilesBucket, headsBucket} {
+		if tx.Bucket([]byte(name)) == nil {
+			return damaged("no bucket " + name)
+		}
+	}
+	meta := tx.Bucket([]byte(metaBucket))
+	if v := meta.Get([]byte(metaFormat)); len(v) != 1 || v[0] != formatVersion {
+		return fmt.Errorf("store: %s: format %x: %w", a.path, v, ErrFormat)
+	}
+	site, box := meta.Get([]byte(metaSite)), meta.Get([]byte(metaBox))
+	if !bytes.Equal(site, a.o.Site[:]) || !bytes.Equal(box, a.o.Box[:]) {
+		return fmt.Errorf("store: %s is of box %x of site %x: %w", a.path, box, site, ErrIdentity)
+	}
+	n, ok := decodeNumbers(meta.Get([]byte(metaNumbers)))
+	if !ok {
+		return damaged("numbers")
+	}
+	// The last leaf must be there and whole, or the next Append would put the log on sand.
+	if t := treeIn(tx, n.size); n.size > 0 {
+		if _, err := t.Root(n.size); err != nil {
+			return damaged(fmt.Sprintf("tree of %d records: %v", n.size, err))
+		}
+	}
+	a.n = n
+	return nil
+}
+
+// treeIn is the log's tree as a transaction sees it.
+func treeIn(tx *bolt.Tx, size int64) *audit.Tree {
+	bk := tx.Bucket([]byte(tilesBucket))
+	return &audit.Tree{Size: size, Tile: func(level int, n int64) []byte { return bk.Get(tileKey(level, n)) }}
+}
+
+func tileKey(level int, n int64) []byte {
+	return binary.BigEndian.AppendUint64([]byte{byte(level)}, uint64(n))
+}
+
+func indexKey(i int64) []byte { return binary.BigEndian.AppendUint64(nil, uint64(i)) }
+
+func headKey(box coord.BoxID, size int64) []byte {
+	return binary.BigEndian.AppendUint64(bytes.Clone(box[:]), uint64(size))
+}
+
+// view runs a read. Errors: ErrClosed, ErrDamaged, fn's.
+func (a *Audit) view(op string, fn func(tx *bolt.Tx) error) error {
+	a.mu.RLock()
+	closed := a.closed
+	a.mu.RUnlock()
+	if closed {
+		return fmt.Errorf("store: audit: %s: %w", op, ErrClosed)
+	}
+	return guard("audit: "+op, func() error { return a.db.View(fn) })
+}
+
+// update runs a write with one sync and takes over the numbers that it leaves; w is held.
+func (a *Audit) update(op string, fn func(tx *bolt.Tx, n *auditNumbers) error) error {
+	if err := a.fuse.check("audit: " + op); err != nil {
+		return err
+	}
+	if a.closed {
+		return fmt.Errorf("store: audit: %s: %w", op, ErrClosed)
+	}
+	n := a.n
+	err := guard("audit: "+op, func() error {
+		return a.db.Update(func(tx *bolt.Tx) error {
+			if err := fn(tx, &n); err != nil {
+				return err
+			}
+			return tx.Bucket([]byte(metaBucket)).Put([]byte(metaNumbers), n.encode())
+		})
+	})
+	switch {
+	case err == nil:
+		a.mu.Lock()
+		a.n = n
+		a.mu.Unlock()
+		return nil
+	case noSpace(err) && !errors.Is(err, ErrFull):
+		return fmt.Errorf("store: audit: %s: %w: %w", op, ErrFull, err)
+	case errors.Is(err, ErrFull):
+		return fmt.Errorf("store: audit: %s: %w", op, err)
+	}
+	return a.fuse.blow("audit: "+op, err)
+}
+
+// Append makes records durable with one sync, in this order, and gives the index of the first. All are there or none is. There must be 1 to
+// AuditGroupMax, each of this box and as Check wants it. Errors: ErrFull (nothing happened; there may be room after MarkExported), ErrFailed,
+// ErrTooLarge, ErrIdentity, ErrFormat, ErrClosed.
+func (a *Audit) Append(rs []audit.Record) (int64, error) {
+	if len(rs) < 1 || len(rs) > AuditGroupMax {
+		return 0, fmt.Errorf("store: audit: append of %d records: %w", len(rs), ErrTooLarge)
+	}
+	values, leaves := make([][]byte, len(rs)), make([]coord.Digest, len(rs))
+	for i := range rs {
+		if rs[i].Box != a.o.Box {
+			return 0, fmt.Errorf("store: audit: a record of box %v: %w", rs[i].Box, ErrIdentity)
+		}
+		if err := rs[i].Check(); err != nil {
+			return 0, fmt.Errorf("store: audit: %w: %w", ErrFormat, err)
+		}
+		values[i] = rs[i].Append(nil)
+		leaves[i] = audit.LeafHash(values[i])
+	}
+	a.w.Lock()
+	defer a.w.Unlock()
+	first := a.n.size
+	err := a.update("append", func(tx *bolt.Tx, n *auditNumbers) error {
+		records, tiles := tx.Bucket([]byte(recordsBucket)), tx.Bucket([]byte(tilesBucket))
+		records.FillPercent = auditFill
+		for i, v := range values {
+			k := indexKey(n.size + int64(i))
+			n.bytes += int64(len(k) + len(v))
+			if err := records.Put(k, v); err != nil {
+				return err
+			}
+		}
+		t := treeIn(tx, n.size)
+		err := t.Add(leaves, func(level int, at int64, tile []byte) error {
+			k := tileKey(level, at)
+			old := tiles.Get(k)
+			if old == nil {
+				n.bytes += int64(len(k))
+			}
+			n.bytes += int64(len(tile) - len(old))
+			return tiles.Put(k, tile)
+		})
+		if errors.Is(err, audit.ErrPruned) {
+			return &DamageError{File: a.path, Reason: err.Error()}
+		}
+		if err != nil {
+			return err
+		}
+		n.size = t.Size
+		if n.bytes > a.o.BytesMax {
+			if err := a.prune(tx, n, first); err != nil {
+				return err
+			}
+		}
+		if n.bytes > a.o.BytesMax {
+			return fmt.Errorf("%w: %d records were not exported", ErrFull, n.size-max(n.exported, n.first))
+		}
+		return nil
+	})
+	return first, err
+}
+
+// prune makes room: first old records, whose hashes stay; then, when that is not enough, the lowest hashes of what is gone and covered by a
+// head of ours. Nothing from end on goes.
+func (a *Audit) prune(tx *bolt.Tx, n *auditNumbers, end int64) error {
+	limit := min(n.exported, end)
+	if a.o.Loop {
+		limit = end
+	}
+	target := a.o.BytesMax - a.o.BytesMax/pruneShare
+	records, tiles := tx.Bucket([]byte(recordsBucket)), tx.Bucket([]byte(tilesBucket))
+	for ; n.first < limit && n.bytes > target; n.first++ {
+		k := indexKey(n.first)
+		n.bytes -= int64(len(k) + len(records.Get(k)))
+		if err := records.Delete(k); err != nil {
+			return err
+		}
+	}
+	covered := newestHead(tx, a.o.Box)
+	for n.bytes > target {
+		k, v := tiles.Cursor().First()
+		if len(k) != 9 || k[0] != 0 {
+			return nil // only what is above the leaves is left
+		}
+		at := int64(binary.BigEndian.Uint64(k[1:]))
+		if (at+1)*audit.TileHashes > min(n.first, covered) {
+			return nil
+		}
+		n.bytes -= int64(len(k) + len(v))
+		if err := tiles.Delete(bytes.Clone(k)); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// newestHead is the size of a box's newest head, 0 for none.
+func newestHead(tx *bolt.Tx, box coord.BoxID) int64 {
+	c := tx.Bucket([]byte(headsBucket)).Cursor()
+	k, _ := c.Seek(headKey(box, -1)) // the highest key of the box, or behind it
+	if k == nil {
+		k, _ = c.Last()
+	} else if !bytes.HasPrefix(k, box[:]) {
+		k, _ = c.Prev()
+	}
+	if len(k) != 16 || !bytes.HasPrefix(k, box[:]) {
+		return 0
+	}
+	return int64(binary.BigEndian.Uint64(k[8:]))
+}
+
+// Span is which records there are: first to size-1, and the index up to which copies are elsewhere.
+func (a *Audit) Span() (first, size, exported int64) {
+	a.mu.RLock()
+	defer a.mu.RUnlock()
+	return a.n.first, a.n.size, a.n.exported
+}
+
+// Bytes is what records and hashes take of BytesMax.
+func (a *Audit) Bytes() int64 {
+	a.mu.RLock()
+	defer a.mu.RUnlock()
+	return a.n.bytes
+}
+
+// Read calls fn for the records in [from, to) that f chooses, in order, until fn returns false. It sees one moment of the log; what is
+// pruned is passed over. fn must not call the log. Errors: ErrDamaged, ErrClosed.
+func (a *Audit) Read(from, to int64, f audit.Filter, fn func(e *audit.Entry) bool) error {
+	return a.view("read", func(tx *bolt.Tx) error {
+		c := tx.Bucket([]byte(recordsBucket)).Cursor()
+		for k, v := c.Seek(indexKey(max(from, 0))); k != nil; k, v = c.Next() {
+			i := int64(binary.BigEndian.Uint64(k))
+			if i >= to {
+				return nil
+			}
+			r, err := audit.Decode(v)
+			if err != nil {
+				return &DamageError{File: a.path, Reason: fmt.Sprintf("record %d: %v", i, err)}
+			}
+			if f.Matches(r) && !fn(&audit.Entry{Index: i, Record: *r}) {
+				return nil
+			}
+		}
+		return nil
+	})
+}
+
+// Log is all records that are there, for audit.Verify: at most BytesMax, in memory. Errors: ErrDamaged, ErrClosed.
+func (a *Audit) Log() (*audit.Log, error) {
+	l := &audit.Log{Box: a.o.Box}
+	return l, a.view("read", func(tx *bolt.Tx) error {
+		n, ok := decodeNumbers(tx.Bucket([]byte(metaBucket)).Get([]byte(metaNumbers)))
+		if !ok {
+			return &DamageError{File: a.path, Reason: "numbers"}
+		}
+		l.First = n.first
+		var err error
+		if l.Before, err = treeIn(tx, n.size).Peaks(n.first); err != nil {
+			return &DamageError{File: a.path, Reason: err.Error()}
+		}
+		return tx.Bucket([]byte(recordsBucket)).ForEach(func(_, v []byte) error {
+			l.Records = append(l.Records, bytes.Clone(v))
+			return nil
+		})
+	})
+}
+
+// tree runs fn on the tree of this moment.
+func (a *Audit) tree(op string, fn func(t *audit.Tree, tx *bolt.Tx) error) error {
+	return a.view(op, func(tx *bolt.Tx) error {
+		n, ok := decodeNumbers(tx.Bucket([]byte(metaBucket)).Get([]byte(metaNumbers)))
+		if !ok {
+			return &DamageError{File: a.path, Reason: "numbers"}
+		}
+		return fn(treeIn(tx, n.size), tx)
+	})
+}
+
+// Root is the tree's root when it had size records. Errors: audit.ErrPruned, ErrClosed, ErrDamaged.
+func (a *Audit) Root(size int64) (d coord.Digest, err error) {
+	err = a.tree("root", func(t *audit.Tree, _ *bolt.Tx) (err error) {
+		d, err = t.Root(size)
+		return err
+	})
+	return d, err
+}
+
+// Grown is the proof that the log of size records begins with the one of old. Errors: audit.ErrPruned, ErrClosed, ErrDamaged.
+func (a *Audit) Grown(size, old int64) (path []coord.Digest, err error) {
+	err = a.tree("prove", func(t *audit.Tree, _ *bolt.Tx) (err error) {
+		path, err = t.Grown(size, old)
+		return err
+	})
+	return path, err
+}
+
+// NextHead is what the box orders after its last ordered head, nil when nothing is new. All that it covers is durable: no power cut makes the
+// log shorter than the head. Errors: audit.ErrPruned, ErrClosed, ErrDamaged.
+func (a *Audit) NextHead(last audit.Top) (h *audit.Head, err error) {
+	err = a.tree("head", func(t *audit.Tree, _ *bolt.Tx) (err error) {
+		h, err = t.NextHead(a.o.Box, last)
+		return err
+	})
+	return h, err
+}
+
+// Proof is the proof of a record by the newest of the box's heads. Errors: ErrNotFound (no such record, or no head covers it yet),
+// audit.ErrPruned, ErrClosed, ErrDamaged.
+func (a *Audit) Proof(index int64) (*audit.Proof, error) {
+	p := new(audit.Proof)
+	return p, a.tree("prove", func(t *audit.Tree, tx *bolt.Tx) error {
+		size := newestHead(tx, a.o.Box)
+		if index < 0 || index >= min(size, t.Size) {
+			return fmt.Errorf("store: audit: record %d; heads cover %d: %w", index, size, ErrNotFound)
+		}
+		v := tx.Bucket([]byte(recordsBucket)).Get(indexKey(index))
+		if v == nil {
+			return fmt.Errorf("store: audit: record %d is pruned: %w", index, ErrNotFound)
+		}
+		r, err := audit.Decode(v)
+		if err == nil {
+			err = json.Unmarshal(tx.Bucket([]byte(headsBucket)).Get(headKey(a.o.Box, size)), &p.Head)
+		}
+		if err != nil {
+			return &DamageError{File: a.path, Reason: fmt.Sprintf("record %d or its head: %v", index, err)}
+		}
+		p.Entry = audit.Entry{Index: index, Record: *r}
+		p.Head.Marks = nil // they are no part of what is shown
+		p.Path, err = t.Include(size, index)
+		return err
+	})
+}
+
+// KeepHead makes a signed head durable; that it is signed and follows the others is checked before. The newest of each box stay, up to
+// a size. Errors: ErrFull, ErrFailed, ErrClosed.
+func (a *Audit) KeepHead(h *audit.SignedHead) error {
+	value, err := json.Marshal(h)
+	if err != nil {
+		return fmt.Errorf("store: audit: head: %w", err)
+	}
+	a.w.Lock()
+	defer a.w.Unlock()
+	return a.update("keep head", func(tx *bolt.Tx, _ *auditNumbers) error {
+		heads := tx.Bucket([]byte(headsBucket))
+		if newestHead(tx, h.Box) == 0 {
+			if err := makePlace(heads); err != nil {
+				return err
+			}
+		}
+		if err := heads.Put(headKey(h.Box, h.Size), value); err != nil {
+			return err
+		}
+		size := 0
+		var old [][]byte
+		c := heads.Cursor()
+		// From the newest down; what does not fit any more goes.
+		for k, v := c.Seek(headKey(h.Box, newestHead(tx, h.Box))); bytes.HasPrefix(k, h.Box[:]); k, v = c.Prev() {
+			if size += len(k) + len(v); size > auditHeadBytesMax {
+				old = append(old, bytes.Clone(k))
+			}
+		}
+		return deleteAll(heads, old)
+	})
+}
+
+// makePlace removes the heads of the box that was heard of longest ago when there are auditBoxesMax.
+func makePlace(heads *bolt.Bucket) error {
+	newest := map[coord.BoxID]uint64{} // the height of each box's last head
+	err := heads.ForEach(func(k, v []byte) error {
+		var h struct{ Height uint64 }
+		_ = json.Unmarshal(v, &h) // one that cannot be read is the oldest
+		newest[coord.BoxID(k)] = h.Height
+		return nil
+	})
+	if err != nil || len(newest) < auditBoxesMax {
+		return err
+	}
+	who, oldest := coord.BoxID{}, uint64(math.MaxUint64)
+	for b, h := range newest {
+		if h < oldest || h == oldest && bytes.Compare(b[:], who[:]) < 0 {
+			who, oldest = b, h
+		}
+	}
+	var keys [][]byte
+	c := heads.Cursor()
+	for k, _ := c.Seek(who[:]); bytes.HasPrefix(k, who[:]); k, _ = c.Next() {
+		keys = append(keys, bytes.Clone(k))
+	}
+	return deleteAll(heads, keys)
+}
+
+func deleteAll(bk *bolt.Bucket, keys [][]byte) error {
+	for _, k := range keys {
+		if err := bk.Delete(k); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// Heads are the heads of a box that are kept, by size. Errors: ErrDamaged, ErrClosed.
+func (a *Audit) Heads(box coord.BoxID) (out []audit.SignedHead, err error) {
+	err = a.view("heads", func(tx *bolt.Tx) error {
+		c := tx.Bucket([]byte(headsBucket)).Cursor()
+		for k, v := c.Seek(box[:]); bytes.HasPrefix(k, box[:]); k, v = c.Next() {
+			var h audit.SignedHead
+			if err := json.Unmarshal(v, &h); err != nil {
+				return &DamageError{File: a.path, Reason: fmt.Sprintf("head %x: %v", k, err)}
+			}
+			out = append(out, h)
+		}
+		return nil
+	})
+	return out, err
+}
+
+// MarkExported says that records before index are safe elsewhere: they may go when room is needed. It never goes back. Errors:
+// ErrFailed, ErrFull, ErrClosed.
+func (a *Audit) MarkExported(index int64) error {
+	a.w.Lock()
+	defer a.w.Unlock()
+	return a.update("mark exported", func(_ *bolt.Tx, n *auditNumbers) error {
+		n.exported = max(n.exported, min(index, n.size))
+		return nil
+	})
+}
+
+// Close ends reads and closes the file.
+func (a *Audit) Close() error {
+	a.w.Lock()
+	defer a.w.Unlock()
+	a.mu.Lock()
+	was := a.closed
+	a.closed = true
+	a.mu.Unlock()
+	if was {
+		return nil
+	}
+	return guard("audit: close", a.db.Close)
+}
