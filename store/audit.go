@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"log/slog"
 	"math"
 	"os"
@@ -47,6 +48,8 @@ const (
 	auditAllocBytes = 1 << 20
 	// auditFill: records come in order, as in an install.
 	auditFill = 0.9
+	// archiveChunkBytes is about what Archive writes at once.
+	archiveChunkBytes = 64 << 10
 	// pruneShare is the part of the limit that is made free at once, so that not every group deletes.
 	pruneShare = 16
 )
@@ -264,7 +267,7 @@ func (a *Audit) update(op string, fn func(tx *bolt.Tx, n *auditNumbers) error) e
 }
 
 // Append makes records durable with one sync, in this order, and gives the index of the first. All are there or none is. There must be 1 to
-// AuditGroupMax, each of this box and as Check wants it. Errors: ErrFull (nothing happened; there may be room after MarkExported), ErrFailed,
+// AuditGroupMax, each of this box and as Check wants it. Errors: ErrFull (nothing happened; there may be room after MarkExported or KeepHead), ErrFailed,
 // ErrTooLarge, ErrIdentity, ErrFormat, ErrClosed.
 func (a *Audit) Append(rs []audit.Record) (int64, error) {
 	if len(rs) < 1 || len(rs) > AuditGroupMax {
@@ -317,7 +320,10 @@ func (a *Audit) Append(rs []audit.Record) (int64, error) {
 			}
 		}
 		if n.bytes > a.o.BytesMax {
-			return fmt.Errorf("%w: %d records were not exported", ErrFull, n.size-max(n.exported, n.first))
+			if left := n.size - max(n.exported, n.first); left > int64(len(rs)) && !a.o.Loop {
+				return fmt.Errorf("%w: %d records were not exported", ErrFull, left)
+			}
+			return fmt.Errorf("%w: no head covers the hashes of %d records", ErrFull, n.size-newestHead(tx, a.o.Box))
 		}
 		return nil
 	})
@@ -429,6 +435,39 @@ func (a *Audit) Log() (*audit.Log, error) {
 	})
 }
 
+// Archive writes records from to to-1 as a file for audit.ReadArchive: when it is safe elsewhere, MarkExported(to). It sees one moment of
+// the log, and the file cannot shrink meanwhile: w should be quick. Errors: ErrNotFound (not all of them are there), w's, ErrDamaged, ErrClosed.
+func (a *Audit) Archive(w io.Writer, from, to int64) error {
+	return a.tree("archive", func(t *audit.Tree, tx *bolt.Tx) error {
+		c := tx.Bucket([]byte(recordsBucket)).Cursor()
+		k, v := c.Seek(indexKey(from))
+		if from < 0 || to > t.Size || from >= to || k == nil || !bytes.Equal(k, indexKey(from)) {
+			return fmt.Errorf("store: audit: archive of records %d to %d: %w", from, to-1, ErrNotFound)
+		}
+		p, err := t.Peaks(from)
+		if err != nil {
+			return &DamageError{File: a.path, Reason: err.Error()}
+		}
+		line := audit.AppendArchive(nil, a.o.Box, &p)
+		for ; k != nil && bytes.Compare(k, indexKey(to)) < 0; k, v = c.Next() {
+			r, err := audit.Decode(v)
+			if err != nil {
+				return &DamageError{File: a.path, Reason: fmt.Sprintf("record %x: %v", k, err)}
+			}
+			if line = audit.AppendLine(line, r); len(line) > archiveChunkBytes {
+				if _, err := w.Write(line); err != nil {
+					return fmt.Errorf("store: audit: archive: %w", err)
+				}
+				line = line[:0]
+			}
+		}
+		if _, err := w.Write(line); err != nil {
+			return fmt.Errorf("store: audit: archive: %w", err)
+		}
+		return nil
+	})
+}
+
 // tree runs fn on the tree of this moment.
 func (a *Audit) tree(op string, fn func(t *audit.Tree, tx *bolt.Tx) error) error {
 	return a.view(op, func(tx *bolt.Tx) error {
@@ -459,7 +498,8 @@ func (a *Audit) Grown(size, old int64) (path []coord.Digest, err error) {
 }
 
 // NextHead is what the box orders after its last ordered head, nil when nothing is new. All that it covers is durable: no power cut makes the
-// log shorter than the head. Errors: audit.ErrPruned, ErrClosed, ErrDamaged.
+// log shorter than the head. Errors: audit.ErrShortened and ErrRewritten (this log is not the one that last is of), audit.ErrPruned,
+// ErrClosed, ErrDamaged.
 func (a *Audit) NextHead(last audit.Top) (h *audit.Head, err error) {
 	err = a.tree("head", func(t *audit.Tree, _ *bolt.Tx) (err error) {
 		h, err = t.NextHead(a.o.Box, last)

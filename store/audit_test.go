@@ -1,11 +1,16 @@
 package store_test
 
 import (
+	"bytes"
+	"context"
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
+	"sync"
 	"testing"
 
 	bolt "go.etcd.io/bbolt"
@@ -206,6 +211,116 @@ func TestTheLogKeepsToItsBytes(t *testing.T) {
 	}
 }
 
+// Records leave in archives as the log fills, and all archives with what is left are the whole log.
+func TestTheWholeLogIsInItsArchivesAndItself(t *testing.T) {
+	a := openAudit(t, t.TempDir(), store.AuditOptions{BytesMax: 128 << 10})
+	var top audit.Top
+	var parts [][]byte
+	n := 0
+	for n < 5000 {
+		_, err := a.Append(auditRecords(n, n+50))
+		if errors.Is(err, store.ErrFull) {
+			_, size, exported := a.Span()
+			var part bytes.Buffer
+			must(t, a.Archive(&part, exported, size))
+			must(t, a.MarkExported(size))
+			parts = append(parts, part.Bytes())
+			continue
+		}
+		must(t, err)
+		n += 50
+		orderHeads(t, a, &top)
+	}
+	first, size, exported := a.Span()
+	want(t, a.Archive(io.Discard, first-1, size), store.ErrNotFound)
+	want(t, a.Archive(io.Discard, first, size+1), store.ErrNotFound)
+	var last bytes.Buffer
+	must(t, a.Archive(&last, exported, size))
+	whole := &audit.Log{Box: testBox}
+	for _, p := range append(parts, last.Bytes()) {
+		l, err := audit.ReadArchive(bytes.NewReader(p), 1<<20)
+		must(t, err)
+		must(t, whole.Join(l))
+	}
+	signed, err := a.Heads(testBox)
+	must(t, err)
+	var heads []audit.Head
+	for i := range signed {
+		heads = append(heads, signed[i].Head)
+	}
+	if r := audit.Verify(whole, heads); !r.OK() || r.First != 0 || r.Proven != int64(n) || len(parts) < 2 {
+		t.Errorf("%d archives: %+v", len(parts), r)
+	}
+}
+
+// Many read, prove and order heads while records come and old ones go.
+func TestTheLogIsReadWhileItGrows(t *testing.T) {
+	a := openAudit(t, t.TempDir(), store.AuditOptions{BytesMax: 128 << 10, Loop: true})
+	ctx, stop := context.WithCancel(t.Context())
+	var wg sync.WaitGroup
+	for range 2 {
+		wg.Go(func() {
+			for ctx.Err() == nil {
+				first, size, _ := a.Span()
+				next := int64(-1)
+				must(t, a.Read(first, size, audit.Filter{}, func(e *audit.Entry) bool {
+					if next >= 0 && e.Index != next || e.Record != auditRecord(int(e.Index)) {
+						t.Errorf("%d where %d should be", e.Index, next)
+					}
+					next = e.Index + 1
+					return true
+				}))
+				if _, err := a.Root(size); err != nil {
+					t.Error(err)
+				}
+				if _, err := a.Proof(first + (size-first)/2); err != nil && !errors.Is(err, store.ErrNotFound) {
+					t.Error(err)
+				}
+				l, err := a.Log()
+				must(t, err)
+				if r := audit.Verify(l, nil); len(r.Faults) > 0 {
+					t.Error(r)
+				}
+			}
+		})
+	}
+	var top audit.Top
+	for n := 0; n < 6000; n += 100 {
+		_, err := a.Append(auditRecords(n, n+100))
+		must(t, err)
+		orderHeads(t, a, &top)
+	}
+	stop()
+	wg.Wait()
+	if first, _, _ := a.Span(); first == 0 {
+		t.Error("nothing was pruned")
+	}
+}
+
+// Hashes that no head covers stay, whatever was exported: without them the next head could not be made.
+func TestWithoutHeadsTheLogFillsAndIsWhole(t *testing.T) {
+	a := openAudit(t, t.TempDir(), store.AuditOptions{BytesMax: 64 << 10})
+	n := 0
+	for {
+		_, err := a.Append(auditRecords(n, n+10))
+		if err == nil {
+			n += 10
+			continue
+		}
+		if want(t, err, store.ErrFull); strings.Contains(err.Error(), "no head") {
+			break
+		}
+		must(t, a.MarkExported(int64(n)))
+	}
+	var top audit.Top
+	orderHeads(t, a, &top) // the site is back
+	if top.Size != int64(n) || n < 1000 {
+		t.Errorf("a head of %d records, want %d", top.Size, n)
+	}
+	_, err := a.Append(auditRecords(n, n+10))
+	must(t, err)
+}
+
 func fileBytes(t *testing.T, dir string) int64 {
 	i, err := os.Stat(filepath.Join(dir, "audit.db"))
 	must(t, err)
@@ -340,6 +455,9 @@ func BenchmarkAuditProof(b *testing.B) {
 	})
 	b.Run("head", func(b *testing.B) {
 		last := audit.Top{Size: n - 100}
+		var err error
+		last.Root, err = a.Root(last.Size)
+		must(b, err)
 		for b.Loop() {
 			_, err := a.NextHead(last)
 			must(b, err)

@@ -20,6 +20,9 @@ var (
 	ErrShortened = errors.New("audit: the log is shorter than it was")
 	// ErrRewritten: the log is not proven to begin with what it was before.
 	ErrRewritten = errors.New("audit: the log does not begin with what it was")
+	// ErrStale: the head was made for another last one than the site has. An honest box's may be, when an earlier head of its own was
+	// ordered later than it thought (a restart); it is passed over.
+	ErrStale = errors.New("audit: made for another last head")
 	// ErrUnproven: a quorum of the members did not sign this.
 	ErrUnproven = errors.New("audit: not signed by a quorum")
 )
@@ -34,7 +37,8 @@ const (
 	pathMax     = 64
 	headVersion = 1
 	// HeadBytesMax bounds an encoded head.
-	HeadBytesMax = 1 + 8 + 8 + 32 + 1 + pathMax*32 + 2 + HeadRecordsMax*MarkBytes
+	HeadBytesMax = headFixed + pathMax*32 + 2 + HeadRecordsMax*MarkBytes
+	headFixed    = 1 + 8 + 8 + 8 + 32 + 1
 )
 
 // Head is what a box orders about its log: the value of a message of its own.
@@ -45,7 +49,9 @@ type Head struct {
 	// Marks are the first MarkBytes of the leaf hash of each record since the box's last ordered head. They only help to name a record: the
 	// root is what binds.
 	Marks []byte `json:"marks,omitempty"`
-	// Path proves that the log begins with that of the last ordered head (RFC 6962, 2.1.2); empty for the first.
+	// From is the size of the box's last ordered head as the box knew it; 0: none.
+	From int64 `json:"-"`
+	// Path proves that the log begins with its first From records as they were (RFC 6962, 2.1.2); empty for the first.
 	Path []coord.Digest `json:"-"`
 }
 
@@ -54,14 +60,16 @@ type Head struct {
 //	 0  version, 1
 //	 1  box
 //	 9  size, 8 bytes
-//	17  root
-//	49  number of hashes of the path, 1 byte; the hashes
+//	17  from, 8 bytes
+//	25  root
+//	57  number of hashes of the path, 1 byte; the hashes
 //	    number of marks, 2 bytes; the marks
 //
 // Numbers are big-endian.
 func (h *Head) Append(b []byte) []byte {
 	b = append(append(b, headVersion), h.Box[:]...)
 	b = binary.BigEndian.AppendUint64(b, uint64(h.Size))
+	b = binary.BigEndian.AppendUint64(b, uint64(h.From))
 	b = append(append(b, h.Root[:]...), byte(len(h.Path)))
 	for i := range h.Path {
 		b = append(b, h.Path[i][:]...)
@@ -72,14 +80,16 @@ func (h *Head) Append(b []byte) []byte {
 
 // DecodeHead reads what Append wrote; the error is ErrHead. Nothing but the form is checked. b is not kept.
 func DecodeHead(b []byte) (*Head, error) {
-	const fixed = 1 + 8 + 8 + 32 + 1
-	if len(b) < fixed+2 || len(b) > HeadBytesMax || b[0] != headVersion {
+	if len(b) < headFixed+2 || len(b) > HeadBytesMax || b[0] != headVersion {
 		return nil, fmt.Errorf("%w: %d bytes of another version or size", ErrHead, len(b))
 	}
-	h := &Head{Box: coord.BoxID(b[1:9]), Size: int64(binary.BigEndian.Uint64(b[9:])), Root: coord.Digest(b[17:49])}
-	n, rest := int(b[49]), b[fixed:]
-	if n > pathMax || len(rest) < n*32+2 || h.Size < 1 {
-		return nil, fmt.Errorf("%w: size %d, path of %d hashes", ErrHead, h.Size, n)
+	h := &Head{
+		Box: coord.BoxID(b[1:9]), Size: int64(binary.BigEndian.Uint64(b[9:])), From: int64(binary.BigEndian.Uint64(b[17:])),
+		Root: coord.Digest(b[25:57]),
+	}
+	n, rest := int(b[57]), b[headFixed:]
+	if n > pathMax || len(rest) < n*32+2 || h.Size < 0 || h.From < 0 {
+		return nil, fmt.Errorf("%w: size %d from %d, path of %d hashes", ErrHead, h.Size, h.From, n)
 	}
 	for i := range n {
 		h.Path = append(h.Path, coord.Digest(rest[i*32:]))
@@ -101,13 +111,15 @@ type Top struct {
 
 // Extends says whether the head may follow the box's last one: the log grew, begins with what it was, and every new record has its mark.
 // It is a pure function of both, so all boxes agree. That the box itself signed the message is the caller's to check.
-// Errors: ErrShortened, ErrRewritten (both an accusation of h.Box), ErrHead.
+// Errors: ErrShortened and ErrRewritten name h.Box, which said with its signature what no honest box says; ErrStale and ErrHead do not.
 func (h *Head) Extends(last Top) error {
 	switch {
+	case h.Size == last.Size && h.Root != last.Root && last.Size > 0:
+		return fmt.Errorf("%w: box %v says two roots for %d records", ErrRewritten, h.Box, h.Size)
+	case h.From != last.Size:
+		return fmt.Errorf("%w: box %v goes on from %d records, its last head has %d", ErrStale, h.Box, h.From, last.Size)
 	case h.Size < last.Size:
 		return fmt.Errorf("%w: box %v had %d records and says %d", ErrShortened, h.Box, last.Size, h.Size)
-	case h.Size == last.Size && h.Root != last.Root:
-		return fmt.Errorf("%w: box %v says two roots for %d records", ErrRewritten, h.Box, h.Size)
 	case h.Size == last.Size:
 		return fmt.Errorf("%w: box %v has nothing new", ErrHead, h.Box)
 	case h.Size-last.Size > HeadRecordsMax || int64(len(h.Marks)) != (h.Size-last.Size)*MarkBytes:
@@ -123,14 +135,23 @@ func (h *Head) Extends(last Top) error {
 	return nil
 }
 
-// NextHead is the head that the box orders after last: over the whole log, or as much of it as one head may cover. leaf gives
-// the hash of a record. The result is nil when nothing is new.
+// NextHead is the head that the box orders after last: over the whole log, or as much of it as one head may cover; nil when nothing is
+// new. Errors: ErrShortened and ErrRewritten when the log is not the one that last is of (the box was damaged or somebody wrote into it:
+// it orders no head and raises an alarm), ErrPruned.
 func (t *Tree) NextHead(box coord.BoxID, last Top) (*Head, error) {
+	if t.Size < last.Size {
+		return nil, fmt.Errorf("%w: %d records, the last head has %d", ErrShortened, t.Size, last.Size)
+	}
+	if was, err := t.Root(last.Size); err != nil {
+		return nil, err
+	} else if was != last.Root && last.Size > 0 {
+		return nil, fmt.Errorf("%w: the root of its first %d records is %v, the site has %v", ErrRewritten, last.Size, was, last.Root)
+	}
 	size := min(t.Size, last.Size+HeadRecordsMax)
-	if size <= last.Size {
+	if size == last.Size {
 		return nil, nil
 	}
-	h := &Head{Box: box, Size: size}
+	h := &Head{Box: box, Size: size, From: last.Size}
 	var err error
 	if h.Root, err = t.Root(size); err != nil {
 		return nil, err
@@ -169,7 +190,7 @@ type SignedHead struct {
 // Accepted is what a box signs when the head in the block at height was accepted; nothing is signed yet.
 func Accepted(site coord.SiteID, epoch, height uint64, h *Head) *SignedHead {
 	s := &SignedHead{Site: site, Epoch: epoch, Height: height, Head: *h, MarksDigest: sha256.Sum256(h.Marks)}
-	s.Path = nil
+	s.Path, s.From = nil, 0
 	return s
 }
 

@@ -29,11 +29,16 @@ func TestAHeadIsAcceptedOnlyWhenTheLogGrew(t *testing.T) {
 	}
 	b.add(t, record(100), record(101))
 	good := next(b, b.top)
-	short, same, forged, marks := *good, *good, *next(other, b.top), *good
+	short, same, marks := *good, *good, *good
+	forged := audit.Head{Box: testBox, Size: 120, From: 100, Marks: make([]byte, 20*audit.MarkBytes)}
+	forged.Root, _ = other.tree.Root(120)
+	forged.Path, _ = other.tree.Grown(120, 100)
 	short.Size = 50
 	same.Size = 100
 	marks.Marks = marks.Marks[:8]
-	stale := audit.Head{Box: testBox, Size: b.top.Size, Root: b.top.Root}
+	nothing := audit.Head{Box: testBox, Size: b.top.Size, From: b.top.Size, Root: b.top.Root}
+	// A restart: a head went on its way, and after it one more that did not know of it.
+	earlier := b.heads[9] // goes on from 90
 	first := audit.Head{Box: testBox, Size: 5000, Root: good.Root, Marks: make([]byte, 5000*audit.MarkBytes)}
 	for name, c := range map[string]struct {
 		h    *audit.Head
@@ -41,12 +46,31 @@ func TestAHeadIsAcceptedOnlyWhenTheLogGrew(t *testing.T) {
 		want error
 	}{
 		"grown": {good, b.top, nil}, "shortened": {&short, b.top, audit.ErrShortened}, "another root of one size": {&same, b.top, audit.ErrRewritten},
-		"another past": {&forged, b.top, audit.ErrRewritten}, "marks missing": {&marks, b.top, audit.ErrHead}, "nothing new": {&stale, b.top, audit.ErrHead},
+		"another past": {&forged, b.top, audit.ErrRewritten}, "marks missing": {&marks, b.top, audit.ErrHead}, "nothing new": {&nothing, b.top, audit.ErrHead},
+		"made before another was ordered": {good, audit.Top{Size: 101, Root: good.Root}, audit.ErrStale}, "ordered twice": {&earlier, b.top, audit.ErrStale},
+		"ordered late":     {&earlier, audit.Top{Size: 102, Root: good.Root}, audit.ErrStale},
 		"too much at once": {&first, audit.Top{}, audit.ErrHead},
 	} {
 		if err := c.h.Extends(c.last); !errors.Is(err, c.want) {
 			t.Errorf("%s: %v, want %v", name, err, c.want)
 		}
+	}
+}
+
+// A box whose own log is not the one that it ordered last says so to itself, and orders nothing.
+func TestADamagedLogMakesNoHead(t *testing.T) {
+	b, other := bookOf(t, 100, 10), newBook()
+	for i := range 150 {
+		other.add(t, record(i+i/60))
+	}
+	if _, err := other.tree.NextHead(testBox, b.top); !errors.Is(err, audit.ErrRewritten) {
+		t.Errorf("another past: %v", err)
+	}
+	if _, err := bookOf(t, 99, 10).tree.NextHead(testBox, b.top); !errors.Is(err, audit.ErrShortened) {
+		t.Errorf("one record gone: %v", err)
+	}
+	if h, err := b.tree.NextHead(testBox, b.top); h != nil || err != nil {
+		t.Errorf("nothing new: %v %v", h, err)
 	}
 }
 

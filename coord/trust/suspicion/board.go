@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"math"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/holdfast-edge/holdfast/coord"
@@ -137,7 +138,7 @@ func (b *board) note(e *event, now int64) {
 	g := &s.grounds[e.reason]
 	g.Points = min(g.Points+e.points, pointsMax)
 	g.Events++
-	g.Last, g.Detail = now, e.detail[:min(len(e.detail), detailBytesMax)]
+	g.Last, g.Detail = now, strings.ToValidUTF8(e.detail[:min(len(e.detail), detailBytesMax)], "")
 	s.level()
 }
 

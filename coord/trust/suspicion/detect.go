@@ -128,9 +128,6 @@ func (s *states) add(box coord.BoxID, height uint64, d coord.Digest) (out []*eve
 			oldest = i
 		}
 	}
-	if rs[oldest].height > height {
-		return nil
-	}
 	rs[oldest] = report{height: height, digest: d}
 	count := map[coord.Digest]int{}
 	for _, rs := range s.boxes {

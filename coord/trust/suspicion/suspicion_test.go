@@ -123,7 +123,7 @@ func TestWhoHasAnotherStateThanTheQuorumIsNamed(t *testing.T) {
 		"one differs, last":      {[]say{{1, a}, {2, a}, {3, a}, {4, b}}, []byte{4}},
 		"one differs, first":     {[]say{{4, b}, {1, a}, {2, a}, {3, a}}, []byte{4}},
 		"split":                  {[]say{{1, a}, {2, a}, {3, b}, {4, b}}, nil},
-		"this one, not the rest": {[]say{{1, b}, {2, a}, {3, a}, {4, a}}, nil}, // this box is damaged; it does not accuse itself or others
+		"this one, not the rest": {[]say{{1, b}, {2, a}, {3, a}, {4, a}}, []byte{1}}, // this box is damaged, and accuses nobody else
 		"said twice":             {[]say{{1, a}, {2, a}, {3, a}, {3, b}, {4, a}}, nil},
 	} {
 		w := watch(4)
@@ -134,23 +134,48 @@ func TestWhoHasAnotherStateThanTheQuorumIsNamed(t *testing.T) {
 		for _, s := range w.Standings(second) {
 			if s.Level == suspicion.Suspect {
 				got = append(got, s.Box[0])
+				if g := s.Grounds[0]; len(s.Grounds) != 1 || g.Reason != suspicion.WrongState || g.Events != 1 {
+					t.Errorf("%s: one event expected: %+v", name, s)
+				}
 			}
 		}
 		if !slices.Equal(got, c.want) {
 			t.Errorf("%s: %v are suspected, want %v", name, got, c.want)
 		}
 	}
+	// Reports that come later do not make it two events.
+	w := suspicion.New(suspicion.Config{Self: coord.BoxID{1}, Members: ids(7)})
+	for box := range byte(7) {
+		d := a
+		if box == 1 {
+			d = b
+		}
+		w.State(coord.BoxID{box + 1}, 100, d, second)
+	}
+	if s := w.Standings(second); s[0].Box != (coord.BoxID{2}) || s[0].Grounds[0].Events != 1 || s[1].Points != 0 {
+		t.Errorf("seven boxes, one differs: %+v", s[:2])
+	}
 	// A liar that reports far heights does not push out what others said.
-	w := watch(4)
+	w = watch(4)
 	w.State(coord.BoxID{1}, 100, a, second)
 	w.State(coord.BoxID{2}, 100, a, second)
 	for h := range uint64(1000) {
 		w.State(coord.BoxID{4}, 1000+h, b, second)
 	}
-	w.State(coord.BoxID{4}, 100, b, second) // too old for its own places
 	w.State(coord.BoxID{3}, 100, b, second)
 	if s := w.Standings(second); s[0].Points != 0 {
 		t.Errorf("without a quorum: %+v", s[0])
+	}
+	w = watch(4)
+	for h := range uint64(1000) {
+		w.State(coord.BoxID{4}, 1000+h, b, second)
+	}
+	for _, box := range []byte{1, 2, 3} {
+		w.State(coord.BoxID{box}, 100, a, second)
+	}
+	w.State(coord.BoxID{4}, 100, b, second) // far heights do not hide it
+	if s := w.Standings(second); s[0].Box != (coord.BoxID{4}) || s[0].Level != suspicion.Suspect || s[1].Points != 0 {
+		t.Errorf("behind far heights: %+v", s[:2])
 	}
 }
 
@@ -165,7 +190,8 @@ func TestAClockOffTheMedianIsNamed(t *testing.T) {
 		"ahead within its trip":       {[]time.Duration{0, 0, time.Second}, []time.Duration{0, 0, time.Second + time.Millisecond}, nil},
 		"too long a trip":             {[]time.Duration{0, 0, time.Hour}, []time.Duration{0, 0, time.Minute}, nil},
 		"this box is off, not others": {[]time.Duration{time.Hour, time.Hour, time.Hour}, []time.Duration{0, 0, 0}, nil},
-		"of 1970":                     {[]time.Duration{0, 0, math.MinInt64}, []time.Duration{0, 0, 0}, []byte{4}},
+		"of 1970":                     {[]time.Duration{0, 0, math.MinInt64}, []time.Duration{0, 0, time.Second}, []byte{4}},
+		"of another age":              {[]time.Duration{0, 0, math.MaxInt64}, []time.Duration{0, 0, time.Second}, []byte{4}},
 		"no two agree":                {[]time.Duration{time.Hour, 2 * time.Hour, 3 * time.Hour}, []time.Duration{0, 0, 0}, []byte{2, 4}}, // then more than f are off
 	} {
 		w := watch(4)
@@ -184,6 +210,60 @@ func TestAClockOffTheMedianIsNamed(t *testing.T) {
 		}
 		if !slices.Equal(got, c.want) {
 			t.Errorf("%s: %v are suspected, want %v", name, got, c.want)
+		}
+	}
+}
+
+// Fewer than a quorum of fresh samples say nothing, and a step of this box's own clock is forgiven.
+func TestClocksAreJudgedByAFreshQuorum(t *testing.T) {
+	w := watch(7) // a quorum is 5 with this one
+	now := second
+	for range 60 {
+		for i, o := range []time.Duration{0, 0, time.Hour} {
+			w.ClockSample(coord.BoxID{byte(i + 2)}, o, 0, now)
+		}
+		now += second
+	}
+	w.ClockSample(coord.BoxID{5}, 0, 0, now-2*int64(time.Minute)) // the fifth, but of long ago
+	w.ClockSample(coord.BoxID{4}, time.Hour, 0, now)
+	if s := standing(w, 4, now); s.Points != 0 {
+		t.Errorf("by four of seven clocks: %+v", s)
+	}
+	w.ClockSample(coord.BoxID{5}, 0, 0, now)
+	w.ClockSample(coord.BoxID{4}, time.Hour, 0, now)
+	if s := standing(w, 4, now); s.Points == 0 {
+		t.Errorf("by five of seven clocks: %+v", s)
+	}
+	w = watch(7)
+	for i := range 600 {
+		offset := time.Duration(0)
+		if i >= 300 { // this box's clock was set back by an hour
+			offset = time.Hour
+		}
+		for j := 2; j <= 7; j++ {
+			w.ClockSample(coord.BoxID{byte(j)}, offset, 0, now)
+			now += second / 6
+		}
+	}
+	for _, s := range w.Standings(now) {
+		if s.Level != suspicion.Fine {
+			t.Errorf("after a step of its own: %+v", s)
+		}
+	}
+}
+
+// A little above the rate, for long, is noticed, and the little below it is not.
+func TestTheRateHoldsForLong(t *testing.T) {
+	r := suspicion.DefaultRates()[suspicion.Telemetry]
+	for share, want := range map[float64]suspicion.Level{0.99: suspicion.Fine, 1.2: suspicion.Suspect} {
+		w := watch(4)
+		now := second
+		for range 600 {
+			w.Traffic(coord.BoxID{2}, suspicion.Telemetry, int(share*r.PerSecond/10), now)
+			now += second / 10
+		}
+		if s := standing(w, 2, now); s.Level != want {
+			t.Errorf("%v of the rate: %+v", share, s)
 		}
 	}
 }

@@ -8,7 +8,7 @@ import (
 
 // Config of a Watch.
 type Config struct {
-	Self    coord.BoxID   // is never judged
+	Self    coord.BoxID   // is judged only by its state: a quorum that has another one says that this box is damaged
 	Members []coord.BoxID // all, Self too; at most coord.MembersMax
 	// Rates is what each box may send to this one, by Class; a zero one is not watched.
 	Rates [classes]Rate
@@ -67,7 +67,7 @@ func keep[T any](old map[coord.BoxID]*T, ids []coord.BoxID) map[coord.BoxID]*T {
 }
 
 func (w *Watch) note(e *event, now int64) {
-	if e != nil && e.box != w.clocks.self {
+	if e != nil && (e.box != w.clocks.self || e.reason == WrongState) {
 		w.board.note(e, now)
 	}
 }
@@ -77,7 +77,8 @@ func (w *Watch) Traffic(box coord.BoxID, c Class, n int, now int64) {
 	w.note(w.volume.add(box, c, n, now), now)
 }
 
-// State says which state box signed at a checkpoint. This box's own belongs there too. The signature is checked before.
+// State says which state box signed at a checkpoint. This box's own belongs there too: without it a quorum may be missing, and it is how a
+// damaged box learns that it is. The signature is checked before.
 func (w *Watch) State(box coord.BoxID, height uint64, d coord.Digest, now int64) {
 	for _, e := range w.states.add(box, height, d) {
 		w.note(e, now)
