@@ -59,6 +59,16 @@ func TestArchivesAreVerifiedAsOneLog(t *testing.T) {
 	if err := readArchive(t, first).Join(readArchive(t, third)); !errors.Is(err, audit.ErrArchive) {
 		t.Errorf("a part is missing: %v", err)
 	}
+	other := readArchive(t, second)
+	other.Box[0] ^= 1
+	if err := readArchive(t, first).Join(other); !errors.Is(err, audit.ErrArchive) {
+		t.Errorf("another box's part: %v", err)
+	}
+	hidden := readArchive(t, second) // as if nothing had been before
+	hidden.Before = audit.Peaks{}
+	if r := audit.Verify(hidden, b.heads); r.OK() || r.Faults[0].Kind != audit.Rewritten || r.Faults[0].To != 37 {
+		t.Errorf("without what is before: %+v", r)
+	}
 	line := func(f func(lines []string) []string) []byte { // of the second part; its line 6 is record 42
 		return []byte(strings.Join(f(strings.SplitAfter(string(second), "\n")), ""))
 	}

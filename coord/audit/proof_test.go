@@ -2,6 +2,7 @@ package audit_test
 
 import (
 	"bytes"
+	"crypto/sha256"
 	"encoding/json"
 	"errors"
 	"strings"
@@ -51,6 +52,9 @@ func TestAProofIsCheckedWithTheMembersKeysAlone(t *testing.T) {
 		"another site":       {func(p *audit.Proof) { p.Head.Site[0] ^= 1 }, audit.ErrUnproven},
 		"another epoch":      {func(p *audit.Proof) { p.Head.Epoch++ }, audit.ErrUnproven},
 		"other marks":        {func(p *audit.Proof) { p.Head.Marks[0] ^= 1 }, audit.ErrUnproven},
+		"marks and digest":   {func(p *audit.Proof) { p.Head.Marks[0] ^= 1; p.Head.MarksDigest = sha256.Sum256(p.Head.Marks) }, audit.ErrUnproven},
+		"all of another box": {func(p *audit.Proof) { p.Box[0] ^= 1; p.Head.Box[0] ^= 1 }, audit.ErrUnproven},
+		"signed elsewhere":   {func(p *audit.Proof) { p.Head.Site[0] ^= 1; p.Head.Sigs = nil; sign(&p.Head, ids, 0, 1, 2) }, audit.ErrUnproven},
 		"no marks":           {func(p *audit.Proof) { p.Head.Marks = nil }, nil},
 		"two signatures":     {func(p *audit.Proof) { p.Head.Sigs = p.Head.Sigs[:2] }, audit.ErrUnproven},
 		"one of them twice":  {func(p *audit.Proof) { p.Head.Sigs[1] = p.Head.Sigs[0] }, audit.ErrUnproven},
@@ -68,6 +72,31 @@ func TestAProofIsCheckedWithTheMembersKeysAlone(t *testing.T) {
 				t.Errorf("%v, want %v", err, c.want)
 			}
 		})
+	}
+}
+
+// A box that put another's name on a record of its own log convinces nobody, though a quorum signed the log.
+func TestARecordInAnothersNameIsNoProof(t *testing.T) {
+	ids, m, v := site(t, 4)
+	b := newBook()
+	r := record(0)
+	r.Box[0] ^= 1
+	b.add(t, r)
+	b.order(t)
+	p := &audit.Proof{Entry: audit.Entry{Record: r}, Head: *audit.Accepted(m.Site, m.Epoch, 5, &b.heads[0])}
+	sign(&p.Head, ids, 0, 1, 2)
+	if err := p.Check(m, v.VerifyReading); !errors.Is(err, audit.ErrProof) {
+		t.Errorf("%v, want %v", err, audit.ErrProof)
+	}
+}
+
+func TestTooMuchIsNotRead(t *testing.T) {
+	if _, err := audit.ReadProof(strings.NewReader("{}" + strings.Repeat(" ", 64<<10))); !errors.Is(err, audit.ErrProof) {
+		t.Errorf("a long proof: %v", err)
+	}
+	r := record(1)
+	if _, err := audit.Decode(append(r.Append(nil), 0)); !errors.Is(err, audit.ErrRecord) {
+		t.Errorf("a byte behind a record: %v", err)
 	}
 }
 
