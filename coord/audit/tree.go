@@ -20,8 +20,6 @@ const (
 	TileHashes = 1 << tileHeight
 	// TileBytes is its size.
 	TileBytes = TileHashes * tlog.HashSize
-	// levelsMax is the most levels of tiles of a log of 2^63 records.
-	levelsMax = 64/tileHeight + 1
 )
 
 // LeafHash is the hash of an encoded record: SHA-256(0x00 || record) (RFC 6962, 2.1).
