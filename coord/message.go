@@ -36,6 +36,8 @@ const (
 	KindLead Kind = 12
 	// KindProve asks all boxes to sign what Key is at this place, for the client whose nonce Value is.
 	KindProve Kind = 13
+	// KindAudit is the head of the sender's audit log: Value is audit.Head's. Only boxes send it.
+	KindAudit Kind = 14
 )
 
 // Columns are messages as a struct of arrays, so that a loop over one field touches

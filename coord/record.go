@@ -50,7 +50,9 @@ const (
 	SpaceRevisions Space = 7
 	SpaceLeases    Space = 8 // leases
 	SpaceLeaseKeys Space = 9 // keys of leases, by lease and key
-	SpaceMax             = 9
+	// SpaceAudit has the last head of each box's audit log.
+	SpaceAudit Space = 10
+	SpaceMax         = 10
 )
 
 // Commit is the changes of the blocks up to and including Header, to be made durable together.

@@ -98,6 +98,7 @@ type Effects struct {
 	Offer     *coord.Checkpoint // signed by f+1 now
 	Evidence  []coord.Evidence
 	Readings  []state.Asked
+	Accused   []state.Accused
 	Changes   *Changes // what the blocks of this Step changed, when BoxConfig.Watch
 	Wake      int64
 	Fault     string
@@ -117,7 +118,7 @@ type Changes struct {
 // Visible says whether anything waits for the log.
 func (e *Effects) Visible() bool {
 	return len(e.Persist) > 0 || e.Roll != nil || len(e.Send) > 0 || len(e.Answers) > 0 || e.Commit != nil ||
-		e.Changes != nil || len(e.Readings) > 0
+		e.Changes != nil || len(e.Readings) > 0 || len(e.Accused) > 0
 }
 
 // Box is one box without its goroutines, disk and network. Not safe for concurrent use.
@@ -528,6 +529,7 @@ func (b *Box) apply(d bft.Delivery) {
 		b.fx.Changes.Revision = revs[len(revs)-1].Revision
 	}
 	b.fx.Readings = append(b.fx.Readings, b.st.TakeAsked()...)
+	b.fx.Accused = append(b.fx.Accused, b.st.TakeAccused()...)
 	if id, asked := b.st.TakeLead(); asked {
 		b.core.Lead(b.cfg.Members.Index(id))
 	}

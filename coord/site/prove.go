@@ -7,6 +7,7 @@ import (
 	"sync"
 
 	"github.com/holdfast-edge/holdfast/coord"
+	"github.com/holdfast-edge/holdfast/coord/audit"
 	"github.com/holdfast-edge/holdfast/coord/state"
 )
 
@@ -32,6 +33,10 @@ type prover struct {
 	byNonce map[string]*proving
 	byHash  map[coord.Digest]*proving
 	early   [][]coord.ReadVote // by member, oldest first
+
+	// heads are of audit logs, headOrder their digests, oldest first.
+	heads     map[coord.Digest]*audit.SignedHead
+	headOrder []coord.Digest
 }
 
 type proving struct {
@@ -90,6 +95,10 @@ func (s *Site) answerReading(r *state.Asked) {
 	if !ok {
 		return
 	}
+	if r.Head != nil {
+		s.signHead(keys, r)
+		return
+	}
 	m := s.o.Box.Members
 	d := r.Reading.Digest(m.Site, m.Epoch)
 	v := coord.ReadVote{Digest: d, Sig: keys.SignReading(d)}
@@ -124,6 +133,10 @@ func (s *Site) onReading(from int, v *coord.ReadVote) {
 	defer s.prover.mu.Unlock()
 	if p := s.prover.byHash[v.Digest]; p != nil {
 		s.count(p, from, v)
+		return
+	}
+	if s.prover.heads[v.Digest] != nil {
+		s.countHead(v.Digest, from, v)
 		return
 	}
 	list := append(s.prover.early[from], *v)

@@ -38,11 +38,12 @@ type rig struct {
 
 // box is one computer: its log and state stay when its Site ends.
 type box struct {
-	site *site.Site
-	log  *memLog
-	base *memBase
-	stop context.CancelFunc
-	done chan error // the end of Run; nil while it does not run
+	site  *site.Site
+	log   *memLog
+	base  *memBase
+	stop  context.CancelFunc
+	done  chan error // the end of Run; nil while it does not run
+	heads heads
 }
 
 // asked is a request and how often it was answered.
@@ -111,6 +112,7 @@ func (r *rig) open(i int) *site.Site {
 	s, err := site.Open(site.Options{
 		Box: site.BoxConfig{Members: r.members, Self: i, Keys: tagKeys{i, r.members}, Tuning: r.tuning},
 		Log: b.log, Base: b.base, Connect: r.hub.connect(i), Logger: slog.New(slog.DiscardHandler), Version: "test",
+		Audit: b.heads.keep,
 	})
 	if err != nil {
 		r.t.Fatal(err)

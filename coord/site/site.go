@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/holdfast-edge/holdfast/coord"
+	"github.com/holdfast-edge/holdfast/coord/audit"
 	"github.com/holdfast-edge/holdfast/coord/bft"
 	"github.com/holdfast-edge/holdfast/coord/state"
 )
@@ -54,6 +55,8 @@ type Options struct {
 	Version string
 	// Changes, if not nil, is called with what blocks changed, in order and when it is visible. It must not block.
 	Changes func(*Changes)
+	// Audit, if not nil, is called with heads of the boxes' audit logs that a quorum signed, this box's among them. It must not block.
+	Audit func(*audit.SignedHead)
 	// Loop, if not nil, runs the owner's loop: it calls the function it is given, once, and returns after it. A box
 	// uses it to choose the thread.
 	Loop func(loop func())
@@ -144,6 +147,7 @@ func Open(o Options) (*Site, error) {
 		written: make(chan struct{}, 1), stopped: make(chan struct{}),
 		prover: prover{
 			byNonce: map[string]*proving{}, byHash: map[coord.Digest]*proving{}, early: make([][]coord.ReadVote, o.Box.Members.N()),
+			heads: map[coord.Digest]*audit.SignedHead{},
 		},
 	}
 	s.index.asks, s.index.claimed = map[uint64]*indexAsk{}, make([]claimed, o.Box.Members.N())
@@ -444,6 +448,9 @@ func (s *Site) release(e *Effects) {
 	}
 	for i := range e.Readings {
 		s.answerReading(&e.Readings[i])
+	}
+	for _, a := range e.Accused {
+		s.log.Error("a box's audit log is not what it was", "member", a.Box, "height", a.Height, "err", a.Err)
 	}
 	for _, a := range e.Answers {
 		a.Request.Done(a.Reply)

@@ -7,6 +7,7 @@ import (
 	"slices"
 
 	"github.com/holdfast-edge/holdfast/coord"
+	"github.com/holdfast-edge/holdfast/coord/audit"
 	"github.com/holdfast-edge/holdfast/coord/kv"
 )
 
@@ -39,7 +40,8 @@ func (m *Machine) applyRun(kind coord.Kind, id uint64, cols *coord.Columns, i, j
 			results = append(results, coord.Result{Revision: m.meta.revision})
 		}
 		return results
-	case coord.KindKV, coord.KindLease, coord.KindCompact, coord.KindTick, coord.KindBarrier, coord.KindLead, coord.KindProve:
+	case coord.KindKV, coord.KindLease, coord.KindCompact, coord.KindTick, coord.KindBarrier, coord.KindLead, coord.KindProve,
+		coord.KindAudit:
 		for ; i < j && m.err == nil; i++ {
 			results = append(results, m.applyKV(kind, cols.Key(i), cols.Value(i)))
 		}
@@ -128,6 +130,8 @@ func (m *Machine) applyKV(kind coord.Kind, key, value []byte) (r coord.Result) {
 		m.lead = coord.BoxID(key)
 	case coord.KindProve:
 		r.Code = m.prove(key, value)
+	case coord.KindAudit:
+		r.Code = m.auditHead(value)
 	}
 	r.Revision = m.meta.revision
 	return r
@@ -162,6 +166,8 @@ func (m *Machine) prove(key, nonce []byte) coord.Code {
 type Asked struct {
 	Author  coord.BoxID
 	Reading coord.Reading
+	// Head, if not nil, is what is to be signed in place of the reading: the author's audit log, at Reading.Height.
+	Head *audit.Head
 }
 
 // again answers a message that took effect before. A read is done again: its client has

@@ -44,6 +44,8 @@ type Machine struct {
 	author    coord.BoxID   // of the batch being applied
 	asked     []Asked       // since the last TakeAsked
 	lead      coord.BoxID   // who was asked to lead since the last TakeLead
+	audits    auditTable
+	accused   []Accused // since the last TakeAccused
 }
 
 // New gives the state as the backend has it. It reads all sessions, authors and counters
@@ -62,6 +64,7 @@ func New(b Backend) (*Machine, error) {
 		rule:      DefaultRule(),
 		sessions:  newSessionTable(),
 		boxes:     newBoxTable(),
+		audits:    newAuditTable(),
 	}
 	v, ok, err := b.Get(coord.SpaceMeta, []byte(metaKey))
 	if err != nil {
@@ -80,6 +83,7 @@ func New(b Backend) (*Machine, error) {
 		{coord.SpaceSessions, m.loadSession},
 		{coord.SpaceBoxes, m.loadBox},
 		{coord.SpaceLeases, m.loadLease},
+		{coord.SpaceAudit, m.loadAudit},
 	} {
 		if err := scanAll(b, l.sp, l.load); err != nil {
 			return nil, err
@@ -241,7 +245,7 @@ func (m *Machine) Take() []coord.Change {
 	m.inFlight++
 	keys, counters, history, revs, leaseKeys := m.keys.take(), m.counters.take(), m.history.take(), m.revs.take(), m.leaseKeys.take()
 	out := make([]coord.Change, 0, 1+len(keys)+len(counters)+len(m.sessions.dirty)+len(m.sessions.dropped)+len(m.boxes.dirty)+
-		len(history)+len(revs)+len(m.leases.dirty)+len(m.leases.dropped)+len(leaseKeys))
+		len(history)+len(revs)+len(m.leases.dirty)+len(m.leases.dropped)+len(leaseKeys)+len(m.audits.dirty))
 	out = append(out, coord.Change{Space: coord.SpaceMeta, Key: []byte(metaKey), Value: appendMeta(nil, &m.meta)})
 	out = takeStrings(out, coord.SpaceKeys, keys)
 	out = takeCounters(out, counters)
@@ -250,7 +254,8 @@ func (m *Machine) Take() []coord.Change {
 	out = takeStrings(out, coord.SpaceHistory, history)
 	out = takeStrings(out, coord.SpaceRevisions, revs)
 	out = m.leases.take(out)
-	return takeStrings(out, coord.SpaceLeaseKeys, leaseKeys)
+	out = takeStrings(out, coord.SpaceLeaseKeys, leaseKeys)
+	return m.audits.take(out)
 }
 
 // Committed says that the changes of the oldest Take that gave any are durable: the

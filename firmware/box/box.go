@@ -17,6 +17,7 @@ import (
 	"time"
 
 	"github.com/holdfast-edge/holdfast/coord"
+	"github.com/holdfast-edge/holdfast/coord/audit"
 	"github.com/holdfast-edge/holdfast/coord/site"
 	"github.com/holdfast-edge/holdfast/firmware/config"
 	"github.com/holdfast-edge/holdfast/firmware/console"
@@ -108,6 +109,11 @@ func Run(ctx context.Context, o Options) (err error) {
 		return err
 	}
 	opened(disk.close)
+	ledger, err := openLedger(o.Config, who, log)
+	if err != nil {
+		return err
+	}
+	opened(ledger.disk.Close)
 	// 4. The sockets, whose files are in the directory.
 	sockets, err := openSockets(ctx, o.Config)
 	if err != nil {
@@ -119,9 +125,9 @@ func Run(ctx context.Context, o Options) (err error) {
 		Self: who.member.ID, SiteID: who.members.Site, Members: who.list, DiskBytes: disk.base.Bytes, TempDir: o.Config.DataDir, TLS: o.Config.Client.Secure(),
 		Limits: etcdapi.Limits{Connections: o.Config.Limits.ClientConnections}, Logger: log,
 		KeepRevisions: uint64(o.Config.History.KeepRevisions), KeepTime: time.Duration(o.Config.History.KeepTime),
-		KeepBytes: uint64(o.Config.History.KeepBytes),
+		KeepBytes: uint64(o.Config.History.KeepBytes), Audit: ledger.Record,
 	})
-	s, err := openSite(&o, who, disk, ports.peer, api.Changes, hw, log)
+	s, err := openSite(&o, who, disk, ports.peer, api.Changes, ledger.signed, hw, log)
 	if err != nil {
 		return err
 	}
@@ -133,12 +139,12 @@ func Run(ctx context.Context, o Options) (err error) {
 	if err != nil {
 		return fmt.Errorf("box: open native stream: %w", err)
 	}
-	pages, err := console.New(console.Config{Site: s, Hosts: o.Config.Console.Hosts, Logger: log})
+	pages, err := console.New(console.Config{Site: s, Audit: ledger.disk, Hosts: o.Config.Console.Hosts, Logger: log})
 	if err != nil {
 		return fmt.Errorf("box: open console: %w", err)
 	}
 	r := &running{
-		o: o, log: log, hardware: hw, site: s, streams: streams, pages: pages, api: api, client: ports.client,
+		o: o, log: log, hardware: hw, ledger: ledger, site: s, streams: streams, pages: pages, api: api, client: ports.client,
 		native:  present(ports.native, sockets.native),
 		console: present(ports.console, sockets.console),
 	}
@@ -152,6 +158,7 @@ type running struct {
 	o               Options
 	log             *slog.Logger
 	hardware        *hardware
+	ledger          *ledger
 	site            *site.Site
 	streams         *native.Server
 	pages           *console.Console
@@ -171,6 +178,8 @@ func (r *running) run(ctx context.Context) error {
 		return r.pages.Serve(ctx, consoleDrain, r.o.Config.Limits.ConsoleConnections, r.console...)
 	})
 	machine := start(never, stop, "hardware", func(ctx context.Context) error { return r.hardware.run(ctx, r.site.View) })
+	ledger := start(never, stop, "audit log", func(ctx context.Context) error { return r.ledger.run(ctx, r.site) })
+	r.note(never, "box.start")
 	var streams []*part
 	for _, l := range r.native {
 		streams = append(streams, start(never, stop, "native stream", func(context.Context) error {
@@ -211,13 +220,29 @@ func (r *running) run(ctx context.Context) error {
 	if ctx.Err() == nil {
 		err = context.Cause(alive)
 	}
-	for _, p := range append(streams, machine, ordering, pages) {
+	r.note(never, "box.stop")
+	for _, p := range append(streams, machine, ledger, ordering, pages) {
 		if e := p.stop(); e != nil && !errors.Is(err, e) {
 			err = errors.Join(err, fmt.Errorf("box: %s: %w", p.name, e))
 		}
 	}
 	r.log.Info("box has stopped", "after", time.Since(began).Round(time.Millisecond))
 	return err
+}
+
+// noteMax is how long the audit log may take for what the box does by itself.
+const noteMax = 2 * time.Second
+
+// note records what the box does by itself. When that cannot be, the box goes on: its site is worth more.
+func (r *running) note(ctx context.Context, action string) {
+	ctx, cancel := context.WithTimeout(ctx, noteMax)
+	defer cancel()
+	err := r.ledger.Record(ctx, audit.Record{
+		Principal: "box:" + r.ledger.box.String(), Action: action, Outcome: audit.Allowed, Reason: "version " + r.o.Version,
+	})
+	if err != nil {
+		r.log.Error("an action was not recorded", "action", action, "err", err)
+	}
 }
 
 // part is a running part of the box.

@@ -7,13 +7,14 @@ import (
 	"time"
 
 	"github.com/holdfast-edge/holdfast/coord"
+	"github.com/holdfast-edge/holdfast/coord/audit"
 	"github.com/holdfast-edge/holdfast/coord/link"
 	"github.com/holdfast-edge/holdfast/coord/site"
 	"github.com/holdfast-edge/holdfast/coord/trust"
 )
 
 // openSite makes the ordering from the parts that it declares as ports.
-func openSite(o *Options, who *identity, disk *storage, peer net.Listener, changes func(*site.Changes), hw *hardware, log *slog.Logger) (*site.Site, error) {
+func openSite(o *Options, who *identity, disk *storage, peer net.Listener, changes func(*site.Changes), signed func(*audit.SignedHead), hw *hardware, log *slog.Logger) (*site.Site, error) {
 	verifier, err := trust.NewVerifier(who.members)
 	if err != nil {
 		return nil, fmt.Errorf("box: open ordering: %w", err)
@@ -50,7 +51,7 @@ func openSite(o *Options, who *identity, disk *storage, peer net.Listener, chang
 	}
 	s, err := site.Open(site.Options{
 		Box: ordering,
-		Log: disk.log, Base: disk.base, Logger: log, Version: o.Version, Connect: connect, Changes: changes, Loop: hw.loop(),
+		Log: disk.log, Base: disk.base, Logger: log, Version: o.Version, Connect: connect, Changes: changes, Audit: signed, Loop: hw.loop(),
 	})
 	if err != nil {
 		return nil, fmt.Errorf("box: open ordering: %w", err)

@@ -18,6 +18,7 @@ const (
 	segmentMin     Size = 1 << 20               // a batch frame can be 1.3 MiB; smaller segments would be one batch each
 	segmentMax     Size = 1 << 30               // a segment is preallocated as a whole
 	retainMax      Size = 1 << 40               // beyond any card
+	auditMin       Size = 1 << 20               // a few thousand records
 	memoryMin      Size = 16 << 20              // below this the collector runs without end
 	roundMin            = 20 * time.Millisecond // below the fsync of a card leaders change for nothing
 	waitMax             = time.Minute           // a minute without a leader is an outage, whatever the reason
@@ -135,6 +136,7 @@ func (c *Config) checkRanges() error {
 		text          func(int64) string
 	}{
 		{"log.segment_size", int64(c.Log.SegmentSize), int64(segmentMin), int64(segmentMax), sizeText},
+		{"audit.keep_bytes", int64(c.Audit.KeepBytes), int64(auditMin), int64(retainMax), sizeText},
 		{"log.retain_size", int64(c.Log.RetainSize), int64(c.Log.SegmentSize), int64(retainMax), sizeText},
 		{"timeouts.round", int64(c.Timeouts.Round), int64(roundMin), int64(waitMax), durationText},
 		{"timeouts.leader_down", int64(c.Timeouts.LeaderDown), int64(roundMin), int64(waitMax), durationText},

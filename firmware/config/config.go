@@ -51,6 +51,7 @@ type Config struct {
 	Timeouts Timeouts `toml:"timeouts" json:"timeouts"`
 	Limits   Limits   `toml:"limits" json:"limits"`
 	HAL      HAL      `toml:"hal" json:"hal"`
+	Audit    Audit    `toml:"audit" json:"audit"`
 }
 
 // Peer is about the links between boxes.
@@ -114,6 +115,11 @@ type Limits struct {
 	NativeConnections  int  `toml:"native_connections" json:"native_connections"`
 	ClientConnections  int  `toml:"client_connections" json:"client_connections"`
 	ConsoleConnections int  `toml:"console_connections" json:"console_connections"`
+}
+
+// Audit is about the record of what was done and refused.
+type Audit struct {
+	KeepBytes Size `toml:"keep_bytes" json:"keep_bytes"`
 }
 
 // HAL is about the machine below.

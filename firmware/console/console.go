@@ -40,6 +40,8 @@ type Site interface {
 // Config is what a console needs; all fields but Hosts are required.
 type Config struct {
 	Site Site
+	// Audit is the box's audit log.
+	Audit Audit
 	// Hosts are names under which browsers may come, beside addresses and localhost.
 	Hosts  []string
 	Logger *slog.Logger
@@ -61,8 +63,8 @@ type Console struct {
 
 // New makes a console. It starts nothing, and asks nothing of the site, which need not run yet.
 func New(cfg Config) (*Console, error) {
-	if cfg.Site == nil || cfg.Logger == nil {
-		return nil, fmt.Errorf("%w: Site and Logger are required", ErrConfig)
+	if cfg.Site == nil || cfg.Audit == nil || cfg.Logger == nil {
+		return nil, fmt.Errorf("%w: Site, Audit and Logger are required", ErrConfig)
 	}
 	c := &Console{cfg: cfg, hosts: allowedHosts(cfg.Hosts), streams: make(chan struct{}, streamsMax)}
 	if err := c.loadPages(); err != nil {
@@ -99,6 +101,10 @@ func (c *Console) routes() http.Handler {
 		{"/api/v1/proof/{key...}", c.apiProof},
 		{"/api/v1/log", c.apiLog},
 		{"/api/v1/evidence", c.apiEvidence},
+		{"/api/v1/audit", socketOnly(c.apiAudit)},
+		{"/api/v1/audit/log", socketOnly(c.apiAuditLog)},
+		{"/api/v1/audit/heads", socketOnly(c.apiAuditHeads)},
+		{"/api/v1/audit/proof/{index}", socketOnly(c.apiAuditProof)},
 		{"/api/v1/openapi.json", c.apiOpenAPI},
 	} {
 		mux.Handle("GET "+r.pattern, c.measured(r.pattern, r.handle))

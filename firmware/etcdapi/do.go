@@ -219,16 +219,17 @@ func requiresLeader(ctx context.Context) bool {
 	return len(v) > 0 && v[0] == rpctypes.MetadataHasLeader
 }
 
-func (s *Server) unary(ctx context.Context, req any, _ *grpc.UnaryServerInfo, next grpc.UnaryHandler) (any, error) {
+func (s *Server) unary(ctx context.Context, req any, info *grpc.UnaryServerInfo, next grpc.UnaryHandler) (any, error) {
 	if requiresLeader(ctx) && !s.view.Load().Serving {
 		return nil, rpctypes.ErrGRPCNoLeader
 	}
-	return next(ctx, req)
+	res, err := next(ctx, req)
+	return res, s.record(ctx, info.FullMethod, req, err)
 }
 
-func (s *Server) stream(srv any, ss grpc.ServerStream, _ *grpc.StreamServerInfo, next grpc.StreamHandler) error {
+func (s *Server) stream(srv any, ss grpc.ServerStream, info *grpc.StreamServerInfo, next grpc.StreamHandler) error {
 	if !requiresLeader(ss.Context()) {
-		return next(srv, ss)
+		return s.record(ss.Context(), info.FullMethod, nil, next(srv, ss))
 	}
 	ctx, cancel := context.WithCancelCause(ss.Context())
 	defer cancel(nil)
@@ -236,7 +237,7 @@ func (s *Server) stream(srv any, ss grpc.ServerStream, _ *grpc.StreamServerInfo,
 	if !s.view.Load().Serving { // after onLoss, which is told of a change only
 		return rpctypes.ErrGRPCNoLeader
 	}
-	err := next(srv, &withContext{ss, ctx})
+	err := s.record(ctx, info.FullMethod, nil, next(srv, &withContext{ss, ctx}))
 	if cause := context.Cause(ctx); errors.Is(cause, rpctypes.ErrGRPCNoLeader) {
 		return cause
 	}

@@ -27,6 +27,7 @@ import (
 	"google.golang.org/grpc/keepalive"
 
 	"github.com/holdfast-edge/holdfast/coord"
+	"github.com/holdfast-edge/holdfast/coord/audit"
 	"github.com/holdfast-edge/holdfast/coord/site"
 	"github.com/holdfast-edge/holdfast/coord/state"
 )
@@ -97,8 +98,10 @@ type Config struct {
 	KeepRevisions uint64
 	KeepBytes     uint64
 	KeepTime      time.Duration
-	Limits        Limits
-	Logger        *slog.Logger
+	// Audit, if not nil, records what was done or refused; it returns when that is durable.
+	Audit  func(ctx context.Context, r audit.Record) error
+	Limits Limits
+	Logger *slog.Logger
 }
 
 // Server serves the etcd API of one box. Make it with New, give Changes to the site, then Serve.

@@ -19,6 +19,7 @@ import (
 	"time"
 
 	"github.com/holdfast-edge/holdfast/coord"
+	"github.com/holdfast-edge/holdfast/coord/audit"
 	"github.com/holdfast-edge/holdfast/coord/site"
 	"github.com/holdfast-edge/holdfast/firmware/console/api"
 	"github.com/holdfast-edge/holdfast/firmware/unixsock"
@@ -154,6 +155,67 @@ func (b *Box) Evidence(ctx context.Context) (*coord.Exhibit, error) {
 		return nil, fmt.Errorf("remote: %w: %s: %w", ErrAnswer, b.address, err)
 	}
 	return x, nil
+}
+
+// Audit calls fn with each entry of the audit log that the query chooses (firmware/console, /api/v1/audit).
+func (b *Box) Audit(ctx context.Context, q url.Values, fn func(*audit.Entry) error) error {
+	body, err := b.open(ctx, "/api/v1/audit?"+q.Encode())
+	if err != nil {
+		return err
+	}
+	defer body.Close()
+	d := json.NewDecoder(body)
+	for {
+		var e audit.Entry
+		if err := d.Decode(&e); errors.Is(err, io.EOF) {
+			return nil
+		} else if err != nil {
+			return fmt.Errorf("remote: %w: %s broke off: %w", ErrAnswer, b.address, err)
+		}
+		if err := fn(&e); err != nil {
+			return err
+		}
+	}
+}
+
+// AuditLog is the box's whole audit log, to be verified.
+func (b *Box) AuditLog(ctx context.Context) (l *audit.Log, err error) {
+	return l, b.read(ctx, "/api/v1/audit/log", func(r io.Reader) (err error) {
+		l, err = api.ReadAuditLog(r)
+		return err
+	})
+}
+
+// AuditHeads are the heads of a box's audit log that the box has; the zero id is the box itself.
+func (b *Box) AuditHeads(ctx context.Context, of coord.BoxID) (heads []audit.SignedHead, err error) {
+	path := "/api/v1/audit/heads"
+	if of != (coord.BoxID{}) {
+		path += "?box=" + of.String()
+	}
+	return heads, b.read(ctx, path, func(r io.Reader) (err error) {
+		heads, err = api.ReadAuditHeads(r)
+		return err
+	})
+}
+
+// AuditProof proves an entry of the box's audit log. Whoever gets it checks it: the box that is asked may lie.
+func (b *Box) AuditProof(ctx context.Context, index int64) (p *audit.Proof, err error) {
+	return p, b.read(ctx, "/api/v1/audit/proof/"+strconv.FormatInt(index, 10), func(r io.Reader) (err error) {
+		p, err = audit.ReadProof(r)
+		return err
+	})
+}
+
+func (b *Box) read(ctx context.Context, path string, fn func(io.Reader) error) error {
+	body, err := b.open(ctx, path)
+	if err != nil {
+		return err
+	}
+	defer body.Close()
+	if err := fn(body); err != nil {
+		return fmt.Errorf("remote: %w: %s: %w", ErrAnswer, b.address, err)
+	}
+	return nil
 }
 
 // Ready asks whether the box serves; the error says why not.

@@ -1,0 +1,100 @@
+package site
+
+import (
+	"context"
+	"fmt"
+
+	"github.com/holdfast-edge/holdfast/coord"
+	"github.com/holdfast-edge/holdfast/coord/audit"
+	"github.com/holdfast-edge/holdfast/coord/state"
+)
+
+// headsMax bounds the heads of audit logs, of each member, whose signatures are being gathered.
+const headsMax = 4
+
+// OrderAudit orders the head of this box's audit log. When the site accepted it every box signs that for all others, and
+// Options.Audit gets it with a quorum of signatures, here and elsewhere; so it does when a head comes from another box. Errors: ErrBusy,
+// ErrStopped, audit.ErrHead (it does not follow AuditTop: the site has it that the log was another one), ctx's.
+func (s *Site) OrderAudit(ctx context.Context, h *audit.Head) error {
+	cols := new(coord.Columns)
+	cols.Add(coord.KindAudit, 0, 0, 0, nil, h.Append(nil))
+	reply := make(chan coord.Reply, 1)
+	s.Submit(&Request{Cols: cols, Done: func(r coord.Reply) { reply <- r }})
+	select {
+	case r := <-reply:
+		code := r.Code
+		if code == coord.CodeOK && len(r.Results) == 1 {
+			code = r.Results[0].Code
+		}
+		switch code {
+		case coord.CodeOK:
+			return nil
+		case coord.CodeBusy, coord.CodeFull:
+			return fmt.Errorf("site: order the audit log's head: %w: %v", ErrBusy, code)
+		case coord.CodeStopping:
+			return fmt.Errorf("site: order the audit log's head: %w", ErrStopped)
+		}
+		return fmt.Errorf("site: order the audit log's head: %w: the site refuses it: %v", audit.ErrHead, code)
+	case <-ctx.Done():
+		return fmt.Errorf("site: order the audit log's head: %w", ctx.Err())
+	}
+}
+
+// AuditTop is the last head of this box's audit log that the site accepted, as far as this box has applied it.
+func (s *Site) AuditTop() audit.Top {
+	m := s.o.Box.Members
+	return s.box.State().AuditTop(m.List[s.o.Box.Self].ID)
+}
+
+// signHead signs a head that took effect, for all.
+func (s *Site) signHead(keys ReadKeys, a *state.Asked) {
+	m := s.o.Box.Members
+	h := audit.Accepted(m.Site, m.Epoch, a.Reading.Height, a.Head)
+	d := h.Digest()
+	v := coord.ReadVote{Digest: d, Sig: keys.SignReading(d)}
+	for i := range m.N() {
+		if i != s.o.Box.Self {
+			s.links.Send(coord.Out{To: i, Msg: &coord.PeerMsg{Reading: &v}})
+		}
+	}
+	p := &s.prover
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.heads[d] != nil {
+		return
+	}
+	p.heads[d] = h
+	p.headOrder = append(p.headOrder, d)
+	if len(p.headOrder) > headsMax*m.N() {
+		delete(p.heads, p.headOrder[0])
+		p.headOrder = p.headOrder[1:]
+	}
+	s.countHead(d, s.o.Box.Self, &v)
+	for i, list := range p.early {
+		for j := range list {
+			if list[j].Digest == d {
+				s.countHead(d, i, &list[j])
+			}
+		}
+	}
+}
+
+// countHead adds a signature if it is good, and gives the head away when it has a quorum of them; prover.mu is held.
+func (s *Site) countHead(d coord.Digest, from int, v *coord.ReadVote) {
+	h := s.prover.heads[d]
+	q := coord.Quorum(s.o.Box.Members.N())
+	if h == nil || len(h.Sigs) >= q {
+		return
+	}
+	for i := range h.Sigs {
+		if int(h.Sigs[i].Voter) == from {
+			return
+		}
+	}
+	if k, ok := s.o.Box.Keys.(ReadKeys); !ok || !k.VerifyReading(from, d, &v.Sig) {
+		return
+	}
+	if h.Sigs = append(h.Sigs, coord.ReadSig{Voter: uint8(from), Sig: v.Sig}); len(h.Sigs) == q && s.o.Audit != nil {
+		s.o.Audit(h)
+	}
+}

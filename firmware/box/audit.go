@@ -1,0 +1,228 @@
+package box
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"net"
+	"sync"
+	"time"
+
+	"github.com/holdfast-edge/holdfast/coord"
+	"github.com/holdfast-edge/holdfast/coord/audit"
+	"github.com/holdfast-edge/holdfast/coord/site"
+	"github.com/holdfast-edge/holdfast/firmware/config"
+	"github.com/holdfast-edge/holdfast/store"
+)
+
+const (
+	// headEvery is how often the audit log's head is ordered when there is something new, and headRecords are reason enough to do
+	// it at once: what no head covers a thief of the box can still change.
+	headEvery   = time.Minute
+	headRecords = 256
+	// headLook is how often that is looked at.
+	headLook = time.Second
+	// headsWaiting bounds the signed heads on their way to the disk.
+	headsWaiting = 64
+	// refusalsEvery: of refusals that are alike in principal, action and source, one is recorded in this time, and says how many there
+	// were; refusalsMax bounds those that are told apart.
+	refusalsEvery = time.Second
+	refusalsMax   = 1024
+)
+
+// ledger is the box's audit log at work: records of all parts go to the disk in groups, and the site signs its head.
+type ledger struct {
+	disk  *store.Audit
+	queue *store.AuditQueue
+	box   coord.BoxID
+	log   *slog.Logger
+	heads chan *audit.SignedHead
+	now   func() time.Time
+
+	mu       sync.Mutex
+	refusals map[refusal]*refusals
+	lost     int // signed heads that did not fit into heads
+}
+
+type refusal struct{ principal, action, source string }
+
+type refusals struct {
+	until time.Time
+	more  int
+}
+
+func openLedger(c *config.Config, who *identity, log *slog.Logger) (*ledger, error) {
+	a, err := store.OpenAudit(c.DataDir, store.AuditOptions{
+		Site: who.members.Site, Box: who.member.ID, BytesMax: int64(c.Audit.KeepBytes), Loop: true, Logger: log,
+	})
+	if err != nil {
+		return nil, fmt.Errorf("box: open the audit log: %w", err)
+	}
+	return &ledger{
+		disk: a, queue: store.NewAuditQueue(a, log), box: who.member.ID, log: log,
+		heads: make(chan *audit.SignedHead, headsWaiting), now: time.Now, refusals: map[refusal]*refusals{},
+	}, nil
+}
+
+// Record takes what was done or refused; box and time are filled in. It returns when what was done is durable; an error says that it is
+// not recorded: what stopped the log, or ctx's. Refusals are durable a moment later; those that are alike are put together, and never
+// an error.
+func (l *ledger) Record(ctx context.Context, r audit.Record) error {
+	r.Box, r.TimeMs = l.box, l.now().UnixMilli()
+	if r.Outcome != audit.Denied {
+		if err := l.queue.Put(ctx, r); err != nil {
+			return err
+		}
+		return l.queue.Flush(ctx)
+	}
+	if more, now := l.alike(&r); !now {
+		return nil
+	} else if more > 0 {
+		r.Reason = fmt.Sprintf("%s (and %d more like it before)", r.Reason, more)
+	}
+	if err := l.queue.Offer(r); err != nil {
+		l.log.Warn("a refusal was not recorded", "action", r.Action, "principal", r.Principal, "err", err)
+	}
+	return nil
+}
+
+// alike says whether a refusal is to be recorded now, and how many like it were not.
+func (l *ledger) alike(r *audit.Record) (more int, now bool) {
+	host, _, err := net.SplitHostPort(r.Source)
+	if err != nil {
+		host = r.Source
+	}
+	k := refusal{r.Principal, r.Action, host}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	at := l.now()
+	s := l.refusals[k]
+	if s == nil {
+		if len(l.refusals) >= refusalsMax {
+			for old, s := range l.refusals {
+				if at.After(s.until) {
+					delete(l.refusals, old)
+				}
+			}
+		}
+		if len(l.refusals) >= refusalsMax {
+			// A flood from many sources: those beyond are one.
+			k = refusal{}
+			s = l.refusals[k]
+		}
+		if s == nil {
+			s = new(refusals)
+			l.refusals[k] = s
+		}
+	}
+	if at.Before(s.until) {
+		s.more++
+		return 0, false
+	}
+	more, s.more = s.more, 0
+	s.until = at.Add(refusalsEvery)
+	return more, true
+}
+
+// signed takes a head that a quorum signed; it does not block.
+func (l *ledger) signed(h *audit.SignedHead) {
+	select {
+	case l.heads <- h:
+	default:
+		l.mu.Lock()
+		l.lost++ // other boxes have it too, and the next one covers it
+		l.mu.Unlock()
+	}
+}
+
+// run works until ctx ends and everything that was taken is on the disk.
+func (l *ledger) run(ctx context.Context, s *site.Site) error {
+	writing, stop := context.WithCancel(context.WithoutCancel(ctx))
+	defer stop()
+	var parts sync.WaitGroup
+	var failed error
+	parts.Go(func() { failed = l.queue.Run(writing) })
+	parts.Go(func() { l.keep(ctx) })
+	parts.Go(func() { l.order(ctx, s) })
+	<-ctx.Done()
+	stop() // after it the queue takes nothing and writes what it has
+	parts.Wait()
+	return failed
+}
+
+func (l *ledger) keep(ctx context.Context) {
+	for {
+		select {
+		case h := <-l.heads:
+			if err := l.disk.KeepHead(h); err != nil {
+				l.log.Error("a signed head of an audit log was not kept", "of", h.Box, "size", h.Size, "err", err)
+			}
+		case <-ctx.Done():
+			return
+		}
+	}
+}
+
+// order has the site sign how long the log is and what is in it.
+func (l *ledger) order(ctx context.Context, s *site.Site) {
+	look := time.NewTicker(headLook)
+	defer look.Stop()
+	var last time.Time
+	told := false
+	for {
+		select {
+		case <-look.C:
+		case <-ctx.Done():
+			return
+		}
+		_, size, _ := l.disk.Span()
+		switch behind := size - s.AuditTop().Size; {
+		case behind < 0 && !told:
+			told = true
+			l.log.Error("the audit log is shorter than what the site signed: it was lost or replaced", "records", size, "signed", size-behind)
+			continue
+		case behind <= 0, behind < headRecords && time.Since(last) < headEvery:
+			continue
+		}
+		last = time.Now()
+		err := l.orderOne(ctx, s)
+		switch {
+		case err == nil:
+			told = false
+		case ctx.Err() != nil:
+			return
+		case !told:
+			told = true
+			l.log.Error("the site does not sign this box's audit log", "records", size, "err", err)
+		}
+	}
+}
+
+// orderOne orders the next head. Before that a barrier takes effect, so that what an earlier start of this box ordered either did
+// or never will: a head that follows another one than the site's last would accuse this box.
+func (l *ledger) orderOne(ctx context.Context, s *site.Site) error {
+	if err := barrier(ctx, s); err != nil {
+		return err
+	}
+	h, err := l.disk.NextHead(s.AuditTop())
+	if err != nil || h == nil {
+		return err
+	}
+	return s.OrderAudit(ctx, h)
+}
+
+func barrier(ctx context.Context, s *site.Site) error {
+	cols := new(coord.Columns)
+	cols.Add(coord.KindBarrier, 0, 0, 0, nil, nil)
+	done := make(chan coord.Reply, 1)
+	s.Submit(&site.Request{Cols: cols, Done: func(r coord.Reply) { done <- r }})
+	select {
+	case r := <-done:
+		if r.Code != coord.CodeOK {
+			return fmt.Errorf("box: the site does not order: %v", r.Code)
+		}
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}

@@ -1,0 +1,181 @@
+package console
+
+import (
+	"bufio"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"math"
+	"net"
+	"net/http"
+	"strconv"
+	"time"
+
+	"github.com/holdfast-edge/holdfast/coord"
+	"github.com/holdfast-edge/holdfast/coord/audit"
+	"github.com/holdfast-edge/holdfast/firmware/console/api"
+	"github.com/holdfast-edge/holdfast/store"
+)
+
+// Audit is the box's audit log as the console shows it; *store.Audit is one.
+type Audit interface {
+	Span() (first, size, exported int64)
+	Read(from, to int64, f audit.Filter, fn func(e *audit.Entry) bool) error
+	Log() (*audit.Log, error)
+	Heads(box coord.BoxID) ([]audit.SignedHead, error)
+	Proof(index int64) (*audit.Proof, error)
+}
+
+// socketOnly hides a page from the network: who did what is for the box's own user.
+func socketOnly(next http.HandlerFunc) http.HandlerFunc {
+	return func(w http.ResponseWriter, r *http.Request) {
+		if a, ok := r.Context().Value(http.LocalAddrContextKey).(net.Addr); !ok || a.Network() != "unix" {
+			apiError(w, http.StatusForbidden, "the audit log is shown on the box's socket only; run `holdfast audit` on the box")
+			return
+		}
+		next(w, r)
+	}
+}
+
+// apiAudit streams the entries that the query chooses, a line each.
+func (c *Console) apiAudit(w http.ResponseWriter, r *http.Request) {
+	q := r.URL.Query()
+	f := audit.Filter{Principal: q.Get("principal"), Action: q.Get("action"), Resource: q.Get("resource"), Request: q.Get("request")}
+	var err error
+	number := func(name string, def int64) int64 {
+		s := q.Get(name)
+		if s == "" {
+			return def
+		}
+		v, e := strconv.ParseInt(s, 10, 64)
+		if e != nil || v < 0 {
+			err = fmt.Errorf("%s must be a number of at least 0", name)
+		}
+		return v
+	}
+	f.FromMs, f.ToMs = number("from_ms", 0), number("to_ms", 0)
+	from, to, last := number("from", 0), number("to", math.MaxInt64), number("last", 0)
+	if s := q.Get("outcome"); s != "" && f.Outcome.UnmarshalText([]byte(s)) != nil {
+		err = errors.New("outcome must be allowed, denied or failed")
+	}
+	if err != nil {
+		apiError(w, http.StatusBadRequest, err.Error())
+		return
+	}
+	if last > 0 {
+		// The newest that match: their places first, for the log can only be read forward.
+		places := make([]int64, 0, min(last, lastMax))
+		err = c.cfg.Audit.Read(from, to, f, func(e *audit.Entry) bool {
+			if len(places) == cap(places) {
+				copy(places, places[1:])
+				places = places[:len(places)-1]
+			}
+			places = append(places, e.Index)
+			return true
+		})
+		if err != nil {
+			c.failed(w, r, err)
+			return
+		}
+		if from = math.MaxInt64; len(places) > 0 {
+			from = places[0]
+		}
+	}
+	c.lines(w, r, func(line func(v any) error) error {
+		var failed error
+		err := c.cfg.Audit.Read(from, to, f, func(e *audit.Entry) bool {
+			failed = line(e)
+			return failed == nil && r.Context().Err() == nil
+		})
+		return errors.Join(err, failed)
+	})
+}
+
+// lastMax bounds how many of the newest entries can be asked for.
+const lastMax = 10_000
+
+// lines streams JSON, a line each.
+func (c *Console) lines(w http.ResponseWriter, r *http.Request, write func(line func(v any) error) error) {
+	w.Header().Set("Content-Type", "application/x-ndjson")
+	out := bufio.NewWriter(w)
+	to := json.NewEncoder(out)
+	control := http.NewResponseController(w)
+	wrote := false
+	err := write(func(v any) error {
+		wrote = true
+		_ = control.SetWriteDeadline(time.Now().Add(writeTimeMax))
+		return to.Encode(v)
+	})
+	if err == nil {
+		err = out.Flush()
+	}
+	switch {
+	case err == nil:
+	case !wrote:
+		c.failed(w, r, err)
+	default:
+		c.cfg.Logger.Info("an answer was not sent whole", "path", r.URL.Path, "err", err)
+		panic(http.ErrAbortHandler) // net/http's way to say that an answer broke off
+	}
+}
+
+// apiAuditLog streams the whole log as it is on the disk, for somebody else to verify: a head line, then each record.
+func (c *Console) apiAuditLog(w http.ResponseWriter, r *http.Request) {
+	l, err := c.cfg.Audit.Log()
+	if err != nil {
+		c.failed(w, r, err)
+		return
+	}
+	c.lines(w, r, func(line func(v any) error) error {
+		if err := line(api.AuditLog{Box: l.Box, First: l.First, Before: l.Before.Hashes()}); err != nil {
+			return err
+		}
+		for _, rec := range l.Records {
+			if err := line(rec); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+}
+
+// apiAuditHeads streams the signed heads of a box's log that this box has.
+func (c *Console) apiAuditHeads(w http.ResponseWriter, r *http.Request) {
+	box := c.cfg.Site.View().ID
+	if s := r.URL.Query().Get("box"); s != "" {
+		if err := box.UnmarshalText([]byte(s)); err != nil {
+			apiError(w, http.StatusBadRequest, "box must be a box's id")
+			return
+		}
+	}
+	heads, err := c.cfg.Audit.Heads(box)
+	if err != nil {
+		c.failed(w, r, err)
+		return
+	}
+	c.lines(w, r, func(line func(v any) error) error {
+		for i := range heads {
+			if err := line(&heads[i]); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+}
+
+func (c *Console) apiAuditProof(w http.ResponseWriter, r *http.Request) {
+	i, err := strconv.ParseInt(r.PathValue("index"), 10, 64)
+	if err != nil {
+		apiError(w, http.StatusBadRequest, "the index must be a number")
+		return
+	}
+	p, err := c.cfg.Audit.Proof(i)
+	switch {
+	case errors.Is(err, store.ErrNotFound) || errors.Is(err, audit.ErrPruned):
+		apiError(w, http.StatusNotFound, err.Error())
+	case err != nil:
+		c.failed(w, r, err)
+	default:
+		writeJSON(w, p)
+	}
+}
