@@ -3,6 +3,7 @@ package state
 import (
 	"bytes"
 	"encoding/binary"
+	"errors"
 	"slices"
 
 	"github.com/holdfast-edge/holdfast/coord"
@@ -38,7 +39,9 @@ func (m *Machine) auditHead(value []byte) coord.Code {
 		t = &auditTop{box: h.Box}
 	}
 	if err := h.Extends(t.Top); err != nil {
-		m.accused = append(m.accused, Accused{Box: h.Box, Height: m.meta.height, Err: err})
+		if errors.Is(err, audit.ErrShortened) || errors.Is(err, audit.ErrRewritten) {
+			m.accused = append(m.accused, Accused{Box: h.Box, Height: m.meta.height, Err: err})
+		}
 		return coord.CodeBad
 	}
 	t.Top = audit.Top{Size: h.Size, Root: h.Root}
@@ -51,8 +54,8 @@ func (m *Machine) auditHead(value []byte) coord.Code {
 	return coord.CodeOK
 }
 
-// Accused is a box whose audit log is not what it said before, by a head that it ordered at Height: Err is audit.ErrShortened,
-// audit.ErrRewritten, or audit.ErrHead, which is no more than a mistake.
+// Accused is a box whose audit log is not what it said before, by a head that it ordered at Height: Err is audit.ErrShortened or
+// audit.ErrRewritten.
 type Accused struct {
 	Box    coord.BoxID
 	Height uint64

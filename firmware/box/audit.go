@@ -176,12 +176,7 @@ func (l *ledger) order(ctx context.Context, s *site.Site) {
 			return
 		}
 		_, size, _ := l.disk.Span()
-		switch behind := size - s.AuditTop().Size; {
-		case behind < 0 && !told:
-			told = true
-			l.log.Error("the audit log is shorter than what the site signed: it was lost or replaced", "records", size, "signed", size-behind)
-			continue
-		case behind <= 0, behind < headRecords && time.Since(last) < headEvery:
+		if size-s.AuditTop().Size < headRecords && time.Since(last) < headEvery {
 			continue
 		}
 		last = time.Now()
@@ -198,9 +193,12 @@ func (l *ledger) order(ctx context.Context, s *site.Site) {
 	}
 }
 
-// orderOne orders the next head. Before that a barrier takes effect, so that what an earlier start of this box ordered either did
-// or never will: a head that follows another one than the site's last would accuse this box.
+// orderOne orders the next head, if something is new. Before that a barrier takes effect: what this box ordered in an earlier start either
+// did by then or never will. An error is also that the log on the disk is not the one that the site signed.
 func (l *ledger) orderOne(ctx context.Context, s *site.Site) error {
+	if h, err := l.disk.NextHead(s.AuditTop()); err != nil || h == nil {
+		return err
+	}
 	if err := barrier(ctx, s); err != nil {
 		return err
 	}

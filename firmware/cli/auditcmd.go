@@ -136,13 +136,13 @@ func auditExportCommand(build Build) command {
 	return command{
 		name: "export", about: "write records for other systems",
 		more: `
-Formats: json (a record a line), ocsf (a line each, of API Activity or Authentication), cef (ArcSight's), raw (the whole log, for
-audit verify --log).
-What is exported may be pruned from the box afterwards: keep it.
+Formats: json (a record a line), ocsf (a line each, of API Activity or Authentication), cef (ArcSight's), archive (all
+records that are there, in a form that stays provable: see audit verify). The box drops its oldest records when it has no room: export
+before.
 `,
 		flags: func(f *flag.FlagSet) func(context.Context, *streams, []string) error {
 			addr := f.String("addr", "", "`address` of the box's console")
-			format := f.String("format", "json", "`json, ocsf, cef or raw`")
+			format := f.String("format", "json", "`json, ocsf, cef or archive`")
 			out := f.String("out", "", "write to this `file`, not to standard output")
 			query := choosing(f)
 			return func(ctx context.Context, s *streams, args []string) error {
@@ -150,7 +150,7 @@ What is exported may be pruned from the box afterwards: keep it.
 				if err = cmp.Or(noArgs(args), err); err != nil {
 					return err
 				}
-				if *format == "raw" {
+				if *format == "archive" {
 					return ask(*addr, func(b *remote.Box) error {
 						return writeTo(s.out, *out, func(w io.Writer) error { return b.Raw(ctx, "/api/v1/audit/log", w) })
 					})
@@ -161,7 +161,7 @@ What is exported may be pruned from the box afterwards: keep it.
 					"cef":  func(b []byte, e *audit.Entry) []byte { return audit.AppendCEF(b, e, build.Version) },
 				}[*format]
 				if line == nil {
-					return fmt.Errorf("%w: --format %s; it is json, ocsf, cef or raw", errUsage, *format)
+					return fmt.Errorf("%w: --format %s; it is json, ocsf, cef or archive", errUsage, *format)
 				}
 				return ask(*addr, func(b *remote.Box) error {
 					return writeTo(s.out, *out, func(w io.Writer) error {
@@ -224,7 +224,7 @@ func trusting(f *flag.FlagSet) func() (*coord.Members, *trust.Verifier, error) {
 
 func auditVerifyCommand() command {
 	return command{
-		name: "verify", about: "find records that were edited, dropped, inserted or moved",
+		name: "verify", args: "[ARCHIVE...]", about: "find records that were edited, dropped, inserted or moved",
 		more: `
 The log is compared with the heads that the site signed. A thief of the box may have taken heads away, too: give those that another box
 has (holdfast audit heads --box ID, run there) with --heads.
@@ -232,25 +232,21 @@ The exit code is 1 when something is wrong.
 
 Examples:
   holdfast audit verify --site /etc/holdfast/site.json --heads heads-from-box-1.jsonl
-  holdfast audit verify --site site.json --log audit-log.jsonl --heads heads.jsonl     (anywhere, without a box)
+  holdfast audit verify --site site.json --heads heads.jsonl october.jsonl november.jsonl     (archives, without a box)
 `,
 		flags: func(f *flag.FlagSet) func(context.Context, *streams, []string) error {
 			addr, asJSON := asking(f)
 			members := trusting(f)
-			logFile := f.String("log", "", "verify this `file` (audit export --format raw), not the box's log")
 			headFile := f.String("heads", "", "also the signed heads in this `file`")
 			return func(ctx context.Context, s *streams, args []string) error {
-				if err := noArgs(args); err != nil {
-					return err
-				}
 				m, v, err := members()
 				if err != nil {
 					return err
 				}
 				var l *audit.Log
 				var heads []audit.SignedHead
-				if *logFile != "" {
-					l, err = fromFile(*logFile, api.ReadAuditLog)
+				if len(args) > 0 {
+					l, err = archives(args)
 				} else {
 					err = ask(*addr, func(b *remote.Box) (err error) {
 						// The heads first: one that is signed meanwhile would cover records that were read before.
@@ -274,6 +270,22 @@ Examples:
 			}
 		},
 	}
+}
+
+// archives reads archives of one log, in order.
+func archives(names []string) (l *audit.Log, err error) {
+	for _, name := range names {
+		next, err := fromFile(name, func(r io.Reader) (*audit.Log, error) { return audit.ReadArchive(r, api.AuditLogMax) })
+		if err != nil {
+			return nil, err
+		}
+		if l == nil {
+			l = next
+		} else if err := l.Join(next); err != nil {
+			return nil, fmt.Errorf("%s: %w", name, err)
+		}
+	}
+	return l, nil
 }
 
 func fromFile[T any](name string, read func(io.Reader) (T, error)) (T, error) {

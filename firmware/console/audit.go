@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"math"
 	"net"
 	"net/http"
@@ -13,7 +14,6 @@ import (
 
 	"github.com/holdfast-edge/holdfast/coord"
 	"github.com/holdfast-edge/holdfast/coord/audit"
-	"github.com/holdfast-edge/holdfast/firmware/console/api"
 	"github.com/holdfast-edge/holdfast/store"
 )
 
@@ -21,7 +21,7 @@ import (
 type Audit interface {
 	Span() (first, size, exported int64)
 	Read(from, to int64, f audit.Filter, fn func(e *audit.Entry) bool) error
-	Log() (*audit.Log, error)
+	Archive(w io.Writer, from, to int64) error
 	Heads(box coord.BoxID) ([]audit.SignedHead, error)
 	Proof(index int64) (*audit.Proof, error)
 }
@@ -119,24 +119,35 @@ func (c *Console) lines(w http.ResponseWriter, r *http.Request, write func(line 
 	}
 }
 
-// apiAuditLog streams the whole log as it is on the disk, for somebody else to verify: a head line, then each record.
+// apiAuditLog streams the log as an archive, for somebody else to keep and to verify.
 func (c *Console) apiAuditLog(w http.ResponseWriter, r *http.Request) {
-	l, err := c.cfg.Audit.Log()
-	if err != nil {
+	first, size, _ := c.cfg.Audit.Span()
+	w.Header().Set("Content-Type", "application/x-ndjson")
+	_ = http.NewResponseController(w).SetWriteDeadline(time.Now().Add(archiveTimeMax))
+	out := &counted{w: w}
+	err := c.cfg.Audit.Archive(out, first, size)
+	switch {
+	case err == nil:
+	case out.n == 0:
 		c.failed(w, r, err)
-		return
+	default:
+		c.cfg.Logger.Info("an answer was not sent whole", "path", r.URL.Path, "err", err)
+		panic(http.ErrAbortHandler)
 	}
-	c.lines(w, r, func(line func(v any) error) error {
-		if err := line(api.AuditLog{Box: l.Box, First: l.First, Before: l.Before.Hashes()}); err != nil {
-			return err
-		}
-		for _, rec := range l.Records {
-			if err := line(rec); err != nil {
-				return err
-			}
-		}
-		return nil
-	})
+}
+
+// archiveTimeMax is how long somebody may take to read the whole log; the box's file cannot shrink meanwhile.
+const archiveTimeMax = time.Minute
+
+// counted says whether anything was written.
+type counted struct {
+	w io.Writer
+	n int
+}
+
+func (c *counted) Write(b []byte) (int, error) {
+	c.n += len(b)
+	return c.w.Write(b)
 }
 
 // apiAuditHeads streams the signed heads of a box's log that this box has.

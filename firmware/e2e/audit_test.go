@@ -134,8 +134,8 @@ func TestWhatIsDoneOnABoxIsRecordedProvedAndCannotBeChangedUnseen(t *testing.T) 
 		return err
 	})
 	raw := filepath.Join(t.TempDir(), "log.jsonl")
-	must("audit", "export", "--addr", socket, "--format", "raw", "--out", raw)
-	must("audit", "verify", "--log", raw, "--heads", heads, "--site", sites)
+	must("audit", "export", "--addr", socket, "--format", "archive", "--out", raw)
+	must("audit", "verify", "--heads", heads, "--site", sites, raw)
 	for format, want := range map[string]string{"ocsf": `"class_uid":`, "cef": "CEF:0|", "json": `"action":"kv.compact"`} {
 		if out := must("audit", "export", "--addr", socket, "--format", format); !strings.Contains(out, want) {
 			t.Errorf("%s: %s", format, out)

@@ -181,7 +181,7 @@ func (b *Box) Audit(ctx context.Context, q url.Values, fn func(*audit.Entry) err
 // AuditLog is the box's whole audit log, to be verified.
 func (b *Box) AuditLog(ctx context.Context) (l *audit.Log, err error) {
 	return l, b.read(ctx, "/api/v1/audit/log", func(r io.Reader) (err error) {
-		l, err = api.ReadAuditLog(r)
+		l, err = audit.ReadArchive(r, api.AuditLogMax)
 		return err
 	})
 }
