@@ -48,11 +48,10 @@ const (
 	SpaceHistory Space = 6
 	// SpaceRevisions has what each revision changed, in pages by revision.
 	SpaceRevisions Space = 7
-	SpaceLeases    Space = 8 // leases
-	SpaceLeaseKeys Space = 9 // keys of leases, by lease and key
-	// SpaceAudit has the last head of each box's audit log.
-	SpaceAudit Space = 10
-	SpaceMax         = 10
+	SpaceLeases    Space = 8  // leases
+	SpaceLeaseKeys Space = 9  // keys of leases, by lease and key
+	SpaceAudit     Space = 10 // the last head of each box's audit log
+	SpaceMax             = 10
 )
 
 // Commit is the changes of the blocks up to and including Header, to be made durable together.

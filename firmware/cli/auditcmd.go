@@ -88,6 +88,12 @@ func moment(s string, now time.Time) (time.Time, error) {
 func auditListCommand() command {
 	return command{
 		name: "list", about: "print records, oldest first",
+		more: `
+Examples:
+  holdfast audit list --last 20
+  holdfast audit list --since 24h --outcome denied --addr unix:///var/lib/holdfast/holdfast.sock
+  holdfast audit list --action kv. --json
+`,
 		flags: func(f *flag.FlagSet) func(context.Context, *streams, []string) error {
 			addr, asJSON := asking(f)
 			last := f.Int("last", 100, "the newest `so many` that the other flags choose; 0: all")
@@ -139,6 +145,10 @@ func auditExportCommand(build Build) command {
 Formats: json (a record a line), ocsf (a line each, of API Activity or Authentication), cef (ArcSight's), archive (all
 records that are there, in a form that stays provable: see audit verify). The box drops its oldest records when it has no room: export
 before.
+
+Examples:
+  holdfast audit export --format ocsf --since 24h --out audit.jsonl
+  holdfast audit export --format archive --out october.jsonl
 `,
 		flags: func(f *flag.FlagSet) func(context.Context, *streams, []string) error {
 			addr := f.String("addr", "", "`address` of the box's console")
@@ -396,6 +406,10 @@ Example:
 func auditProveCommand() command {
 	return command{
 		name: "prove", args: "INDEX", about: "write the proof that a record is in the log that the site signed",
+		more: `
+Example:
+  holdfast audit prove 17 --out record.json
+`,
 		flags: func(f *flag.FlagSet) func(context.Context, *streams, []string) error {
 			addr := f.String("addr", "", "`address` of the box's console")
 			out := f.String("out", "", "write to this `file`, not to standard output")

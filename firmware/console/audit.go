@@ -124,7 +124,7 @@ func (c *Console) apiAuditLog(w http.ResponseWriter, r *http.Request) {
 	first, size, _ := c.cfg.Audit.Span()
 	w.Header().Set("Content-Type", "application/x-ndjson")
 	_ = http.NewResponseController(w).SetWriteDeadline(time.Now().Add(archiveTimeMax))
-	out := &counted{w: w}
+	out := &written{w: w}
 	err := c.cfg.Audit.Archive(out, first, size)
 	switch {
 	case err == nil:
@@ -139,13 +139,13 @@ func (c *Console) apiAuditLog(w http.ResponseWriter, r *http.Request) {
 // archiveTimeMax is how long somebody may take to read the whole log; the box's file cannot shrink meanwhile.
 const archiveTimeMax = time.Minute
 
-// counted says whether anything was written.
-type counted struct {
+// written counts what was written.
+type written struct {
 	w io.Writer
 	n int
 }
 
-func (c *counted) Write(b []byte) (int, error) {
+func (c *written) Write(b []byte) (int, error) {
 	c.n += len(b)
 	return c.w.Write(b)
 }
