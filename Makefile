@@ -140,13 +140,13 @@ bench-peers: build ## a site beside etcd, JetStream and CometBFT: docs/bench-pee
 
 bench-peers-short: build ## the same programs, half a second of two loads each
 	go build -C tools/peers -o $(CURDIR)/bin/peers .
-	bin/peers -rounds 1 -time 500ms -warm 200ms -idle 1s -loads put-1,batches
+	bin/peers -rounds 1 -time 500ms -warm 200ms -idle 1s -loads put-1,watch-64,batches
 
 bench-targets: ## four lines before and after: docs/targets.md
 	go run ./tools/targets -out docs/targets.md
 
 bench-short: build ## the benchmark's programs still work: a second of each load
-	go run ./tools/bench -parts load -rounds 1 -time 500ms -warm 200ms -boxes 4 -delays 0,5 -loads put-1,put-16,batches,telemetry-4,get-16 -json bin/bench-short.json
+	go run ./tools/bench -parts load -rounds 1 -time 500ms -warm 200ms -boxes 4 -delays 0,5 -loads put-1,put-16,put-16/4,batches,telemetry-4,get-16,watch-4 -json bin/bench-short.json
 	go run ./tools/bench plot -o bin/bench-short.svg bin/bench-short.json
 	go run ./tools/targets -rounds 1
 

@@ -53,7 +53,7 @@ func measure(ctx context.Context) error {
 	flag.BoolVar(&o.check, "check", false, "with -compare: end with an error when a figure is worse beyond noise")
 	flag.StringVar(&o.boxes, "boxes", "4", "`sizes` of the site, such as 1,4,7,10")
 	flag.StringVar(&o.delays, "delays", "0", "one-way `delays` between boxes in milliseconds, such as 0,5,20")
-	flag.StringVar(&o.loads, "loads", "put-1,put-16,put-64,put-256,put-64/4,put-256/16,batches,batches-random,telemetry-16,get-64", "`which`: an operation (put, get, telemetry) and how many clients, and over how many connections when they share them (put-256/16); or batches, batches-random")
+	flag.StringVar(&o.loads, "loads", "put-1,put-16,put-64,put-256,put-64/4,put-256/16,batches,batches-random,telemetry-16,get-64,watch-64", "`which`: an operation (put, get, telemetry, watch: each client is told of all puts, through the etcd API) and how many clients, and over how many connections when they share them (put-256/16); or batches, batches-random")
 	flag.StringVar(&o.parts, "parts", "load,idle,kill,codec,size", "`which` parts to run")
 	flag.IntVar(&o.rounds, "rounds", 3, "`how often` each site is started and measured, in turn")
 	flag.DurationVar(&o.each, "time", 4*time.Second, "`length` of each load")

@@ -75,6 +75,9 @@ type etcdClient struct{ c *clientv3.Client }
 
 func etcdOpen(endpoints []string) func(context.Context, string, int) (load.Client, error) {
 	return func(ctx context.Context, op string, i int) (load.Client, error) {
+		if op == "watch" {
+			return load.OpenWatch(ctx, endpoints[i%len(endpoints)])
+		}
 		if op != "put" {
 			return nil, fmt.Errorf("no operation %q", op)
 		}

@@ -70,12 +70,13 @@ var puts = []string{"put-1", "put-64", "put-256"}
 func systems() []system {
 	withBatches := append(slices.Clone(puts), "batches", "batches-random")
 	shared := append(slices.Clone(puts), "put-256/16") // for clients that send requests of several callers over one connection
+	watched := append(slices.Clone(shared), "watch-64")
 	sharedWithBatches := append(slices.Clone(shared), "batches", "batches-random")
 	return []system{
 		{"holdfast-4", sharedWithBatches, startHoldfast},
-		{"holdfast-4-etcd-api", shared, startHoldfastAPI},
-		{"etcd-3", shared, etcdOf(3)},
-		{"etcd-5", shared, etcdOf(5)},
+		{"holdfast-4-etcd-api", watched, startHoldfastAPI},
+		{"etcd-3", watched, etcdOf(3)},
+		{"etcd-5", watched, etcdOf(5)},
 		{"jetstream-3-sync-always", sharedWithBatches, natsOf(true)},
 		{"jetstream-3-sync-2min", sharedWithBatches, natsOf(false)},
 		{"cometbft-4", puts, startComet},

@@ -47,7 +47,7 @@ type Target struct {
 // Load is closed loops: each waits for its answer before the next request.
 type Load struct {
 	Name    string
-	Op      string // "put", "get"
+	Op      string // "put", "get", "watch", "telemetry"
 	Clients int    // connections
 	Each    int    // loops on each, at least 1
 	Batch   int    // messages of a request, at least 1

@@ -392,6 +392,9 @@ type native struct {
 
 // open connects to all boxes, the i-th first.
 func (s *Site) open(ctx context.Context, op string, i int) (Client, error) {
+	if op == "watch" {
+		return OpenWatch(ctx, s.Boxes[i%len(s.Boxes)].Client)
+	}
 	if !slices.Contains([]string{"put", "get", "telemetry"}, op) {
 		return nil, fmt.Errorf("the native stream has no operation %q", op)
 	}
