@@ -125,7 +125,11 @@ func openBase(dir string, o Options, f *fuse, behind func(uint64) error) (*Base,
 		return nil, err
 	}
 	b.file = &baseFile{db: db}
-	if err := b.readMeta(db); err != nil {
+	err = b.readMeta(db)
+	if err == nil {
+		err = addSpaces(db)
+	}
+	if err != nil {
 		return nil, errors.Join(err, db.Close())
 	}
 	return b, nil
@@ -241,6 +245,35 @@ func (b *Base) initialise(tx *bolt.Tx) error {
 	)
 }
 
+// firstSpaces is how many spaces the first format had. A base may be of a release that had no more.
+const firstSpaces = coord.SpaceLeaseKeys
+
+// addSpaces makes the buckets that an earlier release did not have.
+func addSpaces(db *bolt.DB) error {
+	missing := false
+	err := guard("open", func() error {
+		return db.View(func(tx *bolt.Tx) error {
+			for sp := firstSpaces + 1; sp <= coord.SpaceMax; sp++ {
+				missing = missing || tx.Bucket(spaceBucket(sp)) == nil
+			}
+			return nil
+		})
+	})
+	if err != nil || !missing {
+		return err
+	}
+	return guard("open", func() error {
+		return db.Update(func(tx *bolt.Tx) error {
+			for sp := firstSpaces + 1; sp <= coord.SpaceMax; sp++ {
+				if _, err := tx.CreateBucketIfNotExists(spaceBucket(sp)); err != nil {
+					return err
+				}
+			}
+			return nil
+		})
+	})
+}
+
 // readMeta checks whose base it is and what it stands for.
 func (b *Base) readMeta(db *bolt.DB) error {
 	damaged := func(reason string) error { return &DamageError{File: b.path, Reason: reason} }
@@ -257,7 +290,7 @@ func (b *Base) readMeta(db *bolt.DB) error {
 			if !bytes.Equal(site, b.o.Site[:]) || !bytes.Equal(box, b.o.Box[:]) {
 				return fmt.Errorf("store: %s is of box %x of site %x: %w", b.path, box, site, ErrIdentity)
 			}
-			for sp := coord.Space(1); sp <= coord.SpaceMax; sp++ {
+			for sp := coord.Space(1); sp <= firstSpaces; sp++ {
 				if tx.Bucket(spaceBucket(sp)) == nil {
 					return damaged(fmt.Sprintf("no bucket of space %d", sp))
 				}

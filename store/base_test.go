@@ -356,3 +356,34 @@ func TestEverythingEndsWhenTheStoreIsClosed(t *testing.T) {
 	want(t, err, store.ErrClosed)
 	want(t, s.Append([]coord.Record{newChain().vote()}), store.ErrClosed)
 }
+
+// A base of a release that had fewer spaces keeps what it has, and gets the new ones.
+func TestABaseOfAnEarlierReleaseIsUsed(t *testing.T) {
+	dir := t.TempDir()
+	b := openBase(t, dir)
+	must(t, b.Commit(&coord.Commit{Header: header(1), Changes: []coord.Change{put(coord.SpaceKeys, "k", "v")}}))
+	must(t, b.Close())
+	without := func(sp coord.Space) {
+		t.Helper()
+		db, err := bolt.Open(filepath.Join(dir, "holdfast.db"), 0o600, nil)
+		must(t, err)
+		must(t, db.Update(func(tx *bolt.Tx) error { return tx.DeleteBucket([]byte{byte(sp)}) }))
+		must(t, db.Close())
+	}
+	without(coord.SpaceAudit)
+	b = openBase(t, dir)
+	if got := contents(t, b)["2/k"]; got != "v" {
+		t.Errorf("it has %q", got)
+	}
+	must(t, b.Commit(&coord.Commit{Header: header(2), Changes: []coord.Change{put(coord.SpaceAudit, "a", "b")}}))
+	must(t, b.Close())
+	b = openBase(t, dir)
+	if got := contents(t, b)["10/a"]; got != "b" {
+		t.Errorf("the new space has %q", got)
+	}
+	must(t, b.Close())
+	without(coord.SpaceLeaseKeys) // every release had it
+	if b, err := store.OpenBase(dir, options()); !errors.Is(err, store.ErrDamaged) {
+		t.Errorf("%v, %v", b, err)
+	}
+}
