@@ -36,8 +36,10 @@ const (
 	KindLead Kind = 12
 	// KindProve asks all boxes to sign what Key is at this place, for the client whose nonce Value is.
 	KindProve Kind = 13
+	// 14 is to be a box's word on a change of members.
+
 	// KindAudit is the head of the sender's audit log: Value is audit.Head's. Only boxes send it.
-	KindAudit Kind = 14
+	KindAudit Kind = 15
 )
 
 // Columns are messages as a struct of arrays, so that a loop over one field touches
