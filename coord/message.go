@@ -36,10 +36,12 @@ const (
 	KindLead Kind = 12
 	// KindProve asks all boxes to sign what Key is at this place, for the client whose nonce Value is.
 	KindProve Kind = 13
-	// 14 is to be a box's word on a change of members.
-
+	// KindDecide proposes a Decision, or is the sender's word on one: Value is state.AppendWord's. Only boxes send it.
+	KindDecide Kind = 14
 	// KindAudit is the head of the sender's audit log: Value is audit.Head's. Only boxes send it.
 	KindAudit Kind = 15
+	// KindOpinion is whom the sender suspects: Value is a bit for each member of its epoch. Only boxes send it.
+	KindOpinion Kind = 16
 )
 
 // Columns are messages as a struct of arrays, so that a loop over one field touches

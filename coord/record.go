@@ -51,7 +51,8 @@ const (
 	SpaceLeases    Space = 8  // leases
 	SpaceLeaseKeys Space = 9  // keys of leases, by lease and key
 	SpaceAudit     Space = 10 // the last head of each box's audit log
-	SpaceMax             = 10
+	SpaceSite      Space = 11 // what the site decided about itself: documents, open decisions
+	SpaceMax             = 11
 )
 
 // Commit is the changes of the blocks up to and including Header, to be made durable together.
