@@ -36,7 +36,7 @@ type inbound struct {
 
 	serving     bool // the hellos are over
 	deadlineSet time.Time
-	pong        [headerBytes + stampBytes]byte
+	pong        [headerBytes + stampBytes + wallBytes]byte
 }
 
 // accepting takes connections until ctx ends; it returns when all of them have ended.
@@ -198,6 +198,7 @@ func (c *inbound) receive() error {
 				return fmt.Errorf("link: receive: %w: %w", ErrFrame, err)
 			}
 			p.counters.messagesIn.Add(1)
+			p.counters.load(m, size)
 			p.handling.Store(true)
 			cfg.OnMessage(p.index, m, size)
 			p.handling.Store(false)
@@ -214,7 +215,10 @@ func (c *inbound) receive() error {
 
 // answer echoes a ping. A peer that does not read its pongs stalls its own reader only, and for Dead at most.
 func (c *inbound) answer(stamp []byte) error {
-	pong := append(appendHeader(c.pong[:0], framePong, stampBytes), stamp...)
+	pong := append(appendHeader(c.pong[:0], framePong, pongBytes(c.version)), stamp...)
+	if c.version >= versionWall {
+		pong = c.peer.link.appendWall(pong)
+	}
 	if err := c.raw.SetWriteDeadline(time.Now().Add(c.peer.link.cfg.Dead)); err != nil {
 		return err
 	}

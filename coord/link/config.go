@@ -69,6 +69,9 @@ type Config struct {
 	// Logger gets what an operator should know; nil: nothing.
 	Logger *slog.Logger
 
+	// Clock, if set, is the time of day and whether this box's clock is set, which peers are told; nil: it is not.
+	Clock func() (now time.Time, set bool)
+
 	// Dial replaces a plain TCP dialler, in tests. It must honour ctx.
 	Dial func(ctx context.Context, address string) (net.Conn, error)
 
@@ -78,6 +81,9 @@ type Config struct {
 	QueueBytes, QueueFrames                  int
 	StrangersMax                             int
 	StrangersPerAddress                      int
+
+	// versionMax, in tests, is the highest version spoken; 0: VersionMax.
+	versionMax uint16
 }
 
 // withDefaults fills in what is zero and checks the rest.
@@ -116,6 +122,9 @@ func (c Config) withDefaults() (Config, error) {
 		if *n.value < 0 {
 			return c, fmt.Errorf("%w: a size of %d", ErrConfig, *n.value)
 		}
+	}
+	if c.versionMax == 0 {
+		c.versionMax = VersionMax
 	}
 	if c.Logger == nil {
 		c.Logger = slog.New(slog.DiscardHandler)

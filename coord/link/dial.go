@@ -36,6 +36,7 @@ type outbound struct {
 	queue *queue
 	// incarnation is of the process that this connection leads to.
 	incarnation uint64
+	version     uint16
 
 	buffer []byte // what is written next
 	taken  []*frame
@@ -112,7 +113,7 @@ func (l *Link) connect(ctx context.Context, p *peer, config *tls.Config) (*outbo
 	conn := tls.Client(raw, config)
 	in := newFrameReader(conn, headerBytes+helloBytesMax)
 	stop := context.AfterFunc(ctx, func() { _ = raw.Close() })
-	theirs, err := l.greet(ctx, p, conn, in)
+	theirs, version, err := l.greet(ctx, p, conn, in)
 	if !stop() && err == nil {
 		err = ctx.Err() // raw is closed, or about to be
 	}
@@ -121,22 +122,22 @@ func (l *Link) connect(ctx context.Context, p *peer, config *tls.Config) (*outbo
 	}
 	return &outbound{
 		peer: p, raw: raw, tls: conn, in: in,
-		queue: newQueue(l.cfg.QueueFrames, l.cfg.QueueBytes), incarnation: theirs.incarnation,
+		queue: newQueue(l.cfg.QueueFrames, l.cfg.QueueBytes), incarnation: theirs.incarnation, version: version,
 	}, nil
 }
 
-func (l *Link) greet(ctx context.Context, p *peer, conn *tls.Conn, in *frameReader) (theirs hello, err error) {
+func (l *Link) greet(ctx context.Context, p *peer, conn *tls.Conn, in *frameReader) (theirs hello, version uint16, err error) {
 	if err = conn.HandshakeContext(ctx); err != nil {
-		return theirs, err
+		return theirs, 0, err
 	}
 	if _, err = conn.Write(appendHello(nil, &l.hello)); err != nil {
-		return theirs, err
+		return theirs, 0, err
 	}
 	if theirs, err = readHello(in); err != nil {
-		return theirs, err
+		return theirs, 0, err
 	}
-	_, err = agree(&l.hello, &theirs, p.member.ID)
-	return theirs, err
+	version, err = agree(&l.hello, &theirs, p.member.ID)
+	return theirs, version, err
 }
 
 func readHello(in *frameReader) (hello, error) {
@@ -295,12 +296,13 @@ func (c *outbound) readPongs() error {
 		c.heardPong(now)
 		c.peer.heardNow(now)
 		c.peer.measured(rtt)
+		c.peer.compared(body[stampBytes:], rtt, now)
 	}
 }
 
 // roundTrip is how long ago the echoed ping left; not ok when it is no echo of ours.
 func (c *outbound) roundTrip(typ byte, body []byte, now time.Time) (time.Duration, bool) {
-	if typ != framePong || len(body) != stampBytes {
+	if typ != framePong || len(body) != pongBytes(c.version) {
 		return 0, false
 	}
 	sent := time.Duration(binary.BigEndian.Uint64(body))

@@ -41,7 +41,8 @@
 //	type 1  hello    site 8, epoch 8, box 8, incarnation 8, lowest version 2, highest version 2; more
 //	                 bytes are a later version's and ignored, up to helloBytesMax
 //	type 2  ping     8 bytes that mean something to the sender only; dialler to acceptor
-//	type 3  pong     the same 8 bytes; acceptor to dialler
+//	type 3  pong     the same 8 bytes; from version 2 on 8 bytes of the acceptor's clock, nanoseconds since 1970, 0 when it
+//	                 is not set; acceptor to dialler
 //	type 4  message  wire.AppendPeer; dialler to acceptor
 //
 // The version spoken is the lower of the two highest ones; it must not be below either lowest one.

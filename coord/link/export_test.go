@@ -23,6 +23,9 @@ func AppendHello(h Hello) []byte {
 	return appendHello(nil, &hello{h.Site, h.Epoch, h.Box, h.Incarnation, h.Min, h.Max})
 }
 
+// SpeakAtMost makes a Link one of an earlier release.
+func SpeakAtMost(version uint16) func(*Config) { return func(c *Config) { c.versionMax = version } }
+
 func AppendFrame(typ byte, body []byte) []byte {
 	return append(appendHeader(nil, typ, len(body)), body...)
 }

@@ -21,13 +21,14 @@ const (
 	lengthBytes = 4
 	headerBytes = lengthBytes + 1
 	stampBytes  = 8
+	wallBytes   = 8
 	helloBytes  = 8 + 8 + 8 + 8 + 2 + 2
 
 	// helloBytesMax bounds the only frame that is read from a peer not yet known to be of this
 	// site: this version's 36 bytes, and room for what later ones add.
 	helloBytesMax = 256
 	// controlBytesMax bounds frames from acceptor to dialler: only pongs.
-	controlBytesMax = stampBytes
+	controlBytesMax = stampBytes + wallBytes
 	// readBytes is a reader's buffer: four full TLS records, so that a burst of votes is one system call.
 	// Frames up to this size are decoded where they lie.
 	readBytes = 64 << 10
@@ -38,7 +39,9 @@ const (
 // Versions of the peer protocol that this build speaks.
 const (
 	VersionMin = 1
-	VersionMax = 1
+	VersionMax = 2
+	// versionWall is the first whose pongs carry the sender's clock.
+	versionWall = 2
 )
 
 // appendHeader appends the header of a frame with a body of n bytes.

@@ -46,7 +46,7 @@ func New(config Config) (*Link, error) {
 		cfg: cfg,
 		hello: hello{
 			site: cfg.Members.Site, epoch: cfg.Members.Epoch, box: self.ID,
-			incarnation: binary.BigEndian.Uint64(random[:]), min: VersionMin, max: VersionMax,
+			incarnation: binary.BigEndian.Uint64(random[:]), min: VersionMin, max: cfg.versionMax,
 		},
 		start: time.Now(),
 		peers: make([]*peer, cfg.Members.N()),

@@ -62,6 +62,8 @@ type counters struct {
 	away                    atomic.Uint64
 	bad, twins, ups         atomic.Uint64
 	silences, stalls        atomic.Uint64
+	control, bulk           atomic.Uint64
+	clock                   atomic.Pointer[Clock]
 }
 
 // setSending makes c the connection to send on, or none.
@@ -189,6 +191,11 @@ type PeerState struct {
 	// before Config.Dead. Timeout is the silence that now makes a verdict; 0: not connected yet.
 	Silences, Stalls uint64
 	Timeout          time.Duration
+	// ControlIn counts what it sent and is not bulk (ClassBulk): messages, a large one as one for each controlBytes. BulkIn is the
+	// bytes of the rest.
+	ControlIn, BulkIn uint64
+	// Clock is its clock beside ours, as the newest heartbeat has it; nil: not known, or one of the two is not set.
+	Clock *Clock
 }
 
 func (p *peer) state() PeerState {
@@ -200,6 +207,7 @@ func (p *peer) state() PeerState {
 		MessagesIn: c.messagesIn.Load(), MessagesOut: c.messagesOut.Load(),
 		Away: c.away.Load(), BadFrames: c.bad.Load(), Twins: c.twins.Load(), Ups: c.ups.Load(),
 		Silences: c.silences.Load(), Stalls: c.stalls.Load(), Timeout: time.Duration(c.timeout.Load()),
+		ControlIn: c.control.Load(), BulkIn: c.bulk.Load(), Clock: c.clock.Load(),
 	}
 	for i := range c.dropped {
 		s.Dropped[i] = c.dropped[i].Load()
