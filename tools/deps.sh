@@ -16,6 +16,7 @@ command -v strace >/dev/null || want+=(strace)     # tools/chaos
 command -v ip >/dev/null || want+=(iproute2)       # tools/chaos
 command -v mkfs.ext4 >/dev/null || want+=(e2fsprogs) # tools/chaos
 command -v cpio >/dev/null || want+=(cpio)           # tools/e2ehal
+command -v swtpm >/dev/null || want+=(swtpm)         # hal/tpm/tpmtest
 command -v spin >/dev/null || want+=(spin)
 command -v z3 >/dev/null || want+=(z3)
 if [ "${1:-}" = e2e-hal ]; then

@@ -37,6 +37,7 @@ type Identity struct {
 	public []byte
 	id     coord.BoxID
 	cert   tls.Certificate
+	place  KeyPlace
 }
 
 // LoadOrCreate reads identity.key in dir, or makes it when there is none. dir must exist: a data
@@ -62,6 +63,9 @@ func LoadOrCreate(dir string) (*Identity, error) {
 
 // ID is the box's name.
 func (id *Identity) ID() coord.BoxID { return id.id }
+
+// Place is where the key lies between two starts: KeyInFile or KeyInTPM.
+func (id *Identity) Place() KeyPlace { return id.place }
 
 // PublicKey is the public key, PKIX DER, as coord.Member.Key has it. The caller owns the copy.
 func (id *Identity) PublicKey() []byte { return append([]byte(nil), id.public...) }
@@ -103,7 +107,7 @@ func newIdentity(key *ecdsa.PrivateKey) (*Identity, error) {
 	if err != nil {
 		return nil, err
 	}
-	id := &Identity{key: key, public: public, id: coord.BoxIDOf(public)}
+	id := &Identity{key: key, public: public, id: coord.BoxIDOf(public), place: KeyInFile}
 	probe := sha256.Sum256(public)
 	sig, err := sign(key, probe[:])
 	if err != nil {
@@ -207,18 +211,24 @@ func createKey(dir, path string) (*ecdsa.PrivateKey, error) {
 	if err != nil {
 		return nil, fmt.Errorf("trust: create key: %w", err)
 	}
-	der, err := x509.MarshalPKCS8PrivateKey(key)
-	if err != nil {
-		return nil, fmt.Errorf("trust: create key: %w", err)
-	}
-	data := pem.EncodeToMemory(&pem.Block{Type: pemType, Bytes: der})
-	err = createFile(dir, path, data, keyFileMode)
+	err = writeKey(dir, path, key)
 	if errors.Is(err, fs.ErrExist) {
 		// Another process was first. Its key is this box's name now.
 		return readKey(path)
 	}
 	if err != nil {
-		return nil, fmt.Errorf("trust: create key: %w", err)
+		return nil, err
 	}
 	return key, nil
+}
+
+func writeKey(dir, path string, key *ecdsa.PrivateKey) error {
+	der, err := x509.MarshalPKCS8PrivateKey(key)
+	if err == nil {
+		err = createFile(dir, path, pem.EncodeToMemory(&pem.Block{Type: pemType, Bytes: der}), keyFileMode)
+	}
+	if err != nil {
+		return fmt.Errorf("trust: create key: %w", err)
+	}
+	return nil
 }

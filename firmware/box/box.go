@@ -148,7 +148,7 @@ func Run(ctx context.Context, o Options) (err error) {
 		native:  present(ports.native, sockets.native),
 		console: present(ports.console, sockets.console),
 	}
-	log.Info("box starts", "id", who.member.ID, "site", who.members.Site, "version", o.Version,
+	log.Info("box starts", "id", who.member.ID, "key", who.key.Place(), "site", who.members.Site, "version", o.Version,
 		"peer", address(ports.peer), "client", address(ports.client), "native", address(ports.native), "console", address(ports.console))
 	return r.run(ctx)
 }

@@ -10,6 +10,7 @@ import (
 	"github.com/holdfast-edge/holdfast/coord"
 	"github.com/holdfast-edge/holdfast/coord/trust"
 	"github.com/holdfast-edge/holdfast/firmware/config"
+	"github.com/holdfast-edge/holdfast/hal/tpm"
 )
 
 // openMode are the permissions that nobody but the owner may have on a data directory.
@@ -37,11 +38,15 @@ func identify(c *config.Config) (*identity, error) {
 	if err != nil && !missing {
 		return nil, fmt.Errorf("box: %w", err)
 	}
-	if _, err := os.Stat(filepath.Join(c.DataDir, trust.KeyFile)); !missing && errors.Is(err, fs.ErrNotExist) {
+	there, err := trust.HasKey(c.DataDir)
+	if err != nil {
+		return nil, fmt.Errorf("box: %w", err)
+	}
+	if !missing && !there {
 		return nil, fmt.Errorf("box: %w: %s has a site and no %s; restore the key from a backup, or replace the box",
 			ErrDirectory, c.DataDir, trust.KeyFile)
 	}
-	key, err := trust.LoadOrCreate(c.DataDir)
+	key, err := OpenKey(c)
 	if err != nil {
 		return nil, fmt.Errorf("box: %w", err)
 	}
@@ -60,6 +65,17 @@ func identify(c *config.Config) (*identity, error) {
 	}
 	return who, nil
 }
+
+// OpenKey reads or makes the box's key where the configuration has it. Errors: those of trust.Open.
+func OpenKey(c *config.Config) (*trust.Identity, error) {
+	return trust.Open(c.DataDir, trust.KeyOptions{Place: trust.KeyPlace(c.Identity.Key), TPM: func() (trust.Sealer, error) {
+		chip := Chip(c)
+		return chip, chip.Usable()
+	}})
+}
+
+// Chip is the machine's TPM; whether there is one shows when it is used.
+func Chip(c *config.Config) *tpm.Device { return tpm.New(c.TPM.Device, c.TPM.PCRs...) }
 
 // checkDirectory says in a line what is wrong with the data directory.
 func checkDirectory(dir string) error {

@@ -32,6 +32,7 @@ const (
 	keepMax             = 366 * 24 * time.Hour  // beyond, compact by hand
 	hostsMax            = 64                    // names of one console
 	busyPollMax         = time.Millisecond      // longer than an interrupt ever waits
+	pcrMax              = 23                    // of a TPM for PCs (PC Client Platform TPM Profile)
 	suggestEdits        = 2                     // between a misspelt key and the one that was meant
 )
 
@@ -64,6 +65,9 @@ func (c *Config) check() error {
 	case cl.ClientCAFile != "" && !cl.Secure():
 		return fmt.Errorf("%w: client.client_ca_file needs TLS; set client.tls = \"on\"", ErrValue)
 	}
+	if err := c.checkSecrets(); err != nil {
+		return err
+	}
 	if c.Console.Listen == "" && c.Console.Socket == "" {
 		return fmt.Errorf("%w: console.listen and console.socket are both empty; nobody could ask the box anything", ErrValue)
 	}
@@ -74,6 +78,22 @@ func (c *Config) check() error {
 		return err
 	}
 	return c.checkRanges()
+}
+
+// checkSecrets is about where keys lie.
+func (c *Config) checkSecrets() error {
+	if k := c.Identity.Key; k != "auto" && k != "file" && k != "tpm" {
+		return fmt.Errorf("%w: identity.key = %q; it is auto, file or tpm", ErrValue, k)
+	}
+	for _, p := range c.TPM.PCRs {
+		if p > pcrMax {
+			return fmt.Errorf("%w: tpm.pcrs has %d; PCRs are from 0 to %d", ErrValue, p, pcrMax)
+		}
+	}
+	if c.TPM.Device == "" {
+		return fmt.Errorf("%w: tpm.device is empty; leave it out if there is none", ErrValue)
+	}
+	return nil
 }
 
 func (h *HAL) check() error {

@@ -42,6 +42,8 @@ var defaultText []byte
 type Config struct {
 	DataDir  string   `toml:"data_dir" json:"data_dir"`
 	Name     string   `toml:"name" json:"name"`
+	Identity Identity `toml:"identity" json:"identity"`
+	TPM      TPM      `toml:"tpm" json:"tpm"`
 	Peer     Peer     `toml:"peer" json:"peer"`
 	Client   Client   `toml:"client" json:"client"`
 	History  History  `toml:"history" json:"history"`
@@ -52,6 +54,17 @@ type Config struct {
 	Limits   Limits   `toml:"limits" json:"limits"`
 	HAL      HAL      `toml:"hal" json:"hal"`
 	Audit    Audit    `toml:"audit" json:"audit"`
+}
+
+// Identity is about the box's own key.
+type Identity struct {
+	Key string `toml:"key" json:"key"`
+}
+
+// TPM is about the chip that seals secrets.
+type TPM struct {
+	Device string `toml:"device" json:"device"`
+	PCRs   []uint `toml:"pcrs" json:"pcrs"`
 }
 
 // Peer is about the links between boxes.

@@ -20,6 +20,7 @@ var allowed = map[string][]string{
 	"hal/linux":     {"hal", "boards"},
 	"hal/haltest":   {"hal", "boards"},
 	"hal/work":      {"hal", "hal/linux", "boards"},
+	"hal/tpm":       {},
 	"coord":         {"coord/kv"},
 	"coord/kv":      {},
 	"coord/wire":    {"coord"},
@@ -53,6 +54,7 @@ var only = map[string]string{
 	"go.etcd.io/bbolt":                "store",
 	"github.com/mdlayher/":            "hal/linux",
 	"golang.org/x/mod/":               "coord/audit",
+	"github.com/google/go-tpm/":       "hal/tpm",
 }
 
 type pkg struct {
