@@ -214,6 +214,7 @@ func (c *Core) takeCert(x *coord.Cert) {
 	case coord.VoteNotarize:
 		rs := c.round(x.Round)
 		rs.notar, rs.notarAt = x, c.now
+		c.sawNotarized(rs)
 		if rs.fin != nil && rs.fin.Digest != x.Digest {
 			c.fault("a round's notarized and final blocks differ")
 		}

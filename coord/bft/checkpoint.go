@@ -52,6 +52,7 @@ func (c *Core) onCheckpointVote(from int, v *coord.Vote) {
 	}
 	if !c.verify(v) {
 		c.bad(from)
+		c.sawBadSignature(from, "a vote for a checkpoint")
 		return
 	}
 	c.keepCheckpointVote(from, v)
@@ -59,6 +60,7 @@ func (c *Core) onCheckpointVote(from int, v *coord.Vote) {
 }
 
 func (c *Core) keepCheckpointVote(i int, v *coord.Vote) {
+	c.see(Seen{Kind: SeenState, Member: i, Height: v.Round, Digest: v.Digest})
 	vs := c.ckpt.votes[i]
 	if len(vs) >= ckptVotesKept {
 		vs = vs[1:]

@@ -36,6 +36,7 @@ type roundState struct {
 	prop       *coord.Block
 	propDigest coord.Digest
 	proposedAt int64 // by this box; 0: not
+	propAt     int64 // when prop came
 }
 
 type termState struct {
@@ -90,6 +91,7 @@ type Core struct {
 
 	lead       int    // who is to lead (Lead)
 	leadBefore uint64 // until this term
+	aside      uint32 // who should not (SetAside)
 	court      court
 
 	pullAt   int64 // not before this do we ask for final blocks again
@@ -100,6 +102,8 @@ type Core struct {
 	stash    *stash
 	company  company
 	down     []bool
+	upAt     []int64 // by member: since when its link is up
+	seen     []Seen
 	heard    []coord.Status
 	badCerts []int
 
@@ -141,7 +145,7 @@ func New(cfg Config, base *coord.Block, cert *coord.Cert) (*Core, error) {
 		cfg: cfg, n: n, f: coord.MaxFaulty(n), q: coord.Quorum(n),
 		index:  make(map[coord.BoxID]int, n),
 		rounds: map[uint64]*roundState{}, terms: map[uint64]*termState{}, blocks: map[coord.Digest]*coord.Block{},
-		down: make([]bool, n), absent: make([]bool, n), liar: make([]bool, n), heard: make([]coord.Status, n), badCerts: make([]int, n),
+		down: make([]bool, n), upAt: make([]int64, n), absent: make([]bool, n), liar: make([]bool, n), heard: make([]coord.Status, n), badCerts: make([]int, n),
 		claims: claims{by: make([]said, n)}, ckpt: checkpoints{votes: make([]ckptVotes, n)},
 	}
 	c.stats.Bad = make([]uint64, n)
@@ -316,7 +320,7 @@ func (c *Core) termOf(t uint64) *termState {
 
 // Step takes one input at one time (which never goes back). It is the only entry after Start.
 func (c *Core) Step(in Input, now int64) Ready {
-	c.now, c.rd = now, Ready{Wake: math.MaxInt64}
+	c.now, c.rd, c.seen = now, Ready{Wake: math.MaxInt64}, c.seen[:0]
 	if !c.started {
 		c.started, c.enteredAt, c.termAt, c.nextRetx = true, now, now, now
 		for _, h := range c.pool.order {
@@ -360,6 +364,7 @@ func (c *Core) Step(in Input, now int64) Ready {
 		c.wake(c.stash.at)
 	}
 	c.wake(c.pool.wake)
+	c.rd.Seen = c.seen
 	return c.rd
 }
 

@@ -115,7 +115,13 @@ func (c *Core) contradicts(from int, old, v *coord.Vote) bool {
 	if from == int(v.Voter) {
 		c.bad(from)
 	}
-	if !c.verify(v) || !c.verify(old) {
+	if !c.verify(v) {
+		if from == int(v.Voter) {
+			c.sawBadSignature(from, "a vote that goes against another")
+		}
+		return true
+	}
+	if !c.verify(old) {
 		return true
 	}
 	if len(*known) >= exposedKept {

@@ -48,6 +48,7 @@ func (c *Core) onBatch(from int, b *coord.Batch, d coord.Digest, verified bool) 
 		return
 	}
 	h := c.keepBatch(b, d, verified)
+	h.direct = member && from == i
 	c.persist(coord.Record{Batch: b})
 	if from == c.cfg.Self {
 		c.send(coord.ToAll, &coord.PeerMsg{Batch: b})
@@ -100,6 +101,9 @@ func (c *Core) onChecked(k Checked) {
 	}
 	// The author sent us something that nobody else will take: forget it, unless a block needs it.
 	c.bad(c.index[h.Batch.Author])
+	if h.direct {
+		c.sawBadSignature(c.index[h.Batch.Author], "a batch")
+	}
 	c.unpend(h)
 }
 

@@ -86,6 +86,7 @@ func (c *Core) checkVotes(rs *roundState) bool {
 			if !c.verify(&coord.Vote{Kind: x.Kind, Epoch: x.Epoch, Round: x.Round, Digest: x.Digest, Voter: uint8(i), Sig: v.sig}) {
 				*v, c.liar[i] = slot{}, true
 				c.bad(i)
+				c.sawBadSignature(i, "a vote")
 				continue
 			}
 			v.good = true

@@ -33,6 +33,8 @@ type rig struct {
 	nonce  uint64
 	nonces [7]uint64
 	sent   []*coord.Vote
+	// watch, when set, is shown what each core wants.
+	watch func(i int, rd *Ready)
 }
 
 type parcel struct {
@@ -115,6 +117,9 @@ func (r *rig) step(i int, in Input) Ready {
 	rd := r.cores[i].Step(in, r.now)
 	if rd.Fault != "" {
 		r.t.Fatalf("core %d: %s", i, rd.Fault)
+	}
+	if r.watch != nil {
+		r.watch(i, &rd)
 	}
 	voted := false
 	for k := range rd.Persist {

@@ -200,6 +200,7 @@ func (c *Core) judge(from int, p *coord.Proposal) {
 		if rs := c.round(b.Round); rs.prop == nil {
 			rs.prop, rs.propDigest = b, d
 			c.progressed = true
+			c.sawProposal(rs)
 		}
 	case b.Round > c.cur && c.near(b.Round) && (c.stash == nil || c.stash.p.Block.Round <= b.Round):
 		// We know its proof and may not follow yet: the last round of a term is left only when it is proven,
@@ -270,6 +271,8 @@ func (c *Core) propose() {
 	}
 	rs := c.round(c.cur)
 	rs.prop, rs.propDigest, rs.proposedAt = b, b.Digest(), c.now
+	rs.propAt = c.now
+	c.named(b)
 	c.keepBlock(b)
 	v := c.cast(coord.VoteNotarize, c.cur, rs.propDigest)
 	c.send(coord.ToAll, &coord.PeerMsg{Proposal: &coord.Proposal{Block: b, Sig: v.Sig, Parent: parent.Header(), Proof: proof}})
@@ -306,8 +309,12 @@ func (c *Core) Lead(member int) { c.lead, c.leadBefore = member, c.term(c.cur)+u
 
 // makesWay says whether to end this term early for the member that is to lead.
 func (c *Core) makesWay() bool {
-	return c.term(c.cur) < c.leadBefore && c.Leader(c.cur) != c.lead
+	return c.term(c.cur) < c.leadBefore && c.Leader(c.cur) != c.lead || c.aside&(1<<c.Leader(c.cur)) != 0
 }
+
+// SetAside says which members should not lead, a bit each: their terms are ended early. All boxes are told the same by an ordered
+// message, and safety does not depend on it; at most f of them keep n-f to lead.
+func (c *Core) SetAside(members uint32) { c.aside = members }
 
 func (c *Core) work() bool {
 	if c.pool.pending > 0 || c.hiRound > c.final.Round || c.target != nil {
@@ -356,6 +363,7 @@ func (c *Core) timer() {
 		at = min(at, s)
 	}
 	if c.now >= at {
+		c.sawNoProposal()
 		c.castEmpty()
 		return
 	}
@@ -383,6 +391,7 @@ func (c *Core) onLink(l Link) {
 	}
 	c.down[l.Peer] = !l.Up
 	if l.Up {
+		c.upAt[l.Peer] = c.now
 		c.nextRetx = c.now // what it missed while it was away
 	}
 }

@@ -126,6 +126,8 @@ type Ready struct {
 	Stable   *coord.Checkpoint
 	Offer    *coord.Checkpoint
 	Evidence []coord.Evidence
+	// Seen is for scores of suspicion; it is valid until the next Step.
+	Seen []Seen
 	// Wake is when Step wants to be called again though nothing happened.
 	Wake int64
 	// Fault, when set, is something that cannot happen with at most f liars and an undamaged
@@ -141,4 +143,6 @@ type Held struct {
 	// be ordered, since when.
 	verified, checking, pending bool
 	since                       int64
+	direct                      bool   // it came over its author's link
+	named                       uint64 // the round whose proposal named it; 0: none
 }

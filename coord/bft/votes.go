@@ -33,6 +33,7 @@ func (c *Core) onVote(from int, v *coord.Vote) {
 	}
 	if c.liar[from] && !c.verify(v) {
 		c.bad(from)
+		c.sawBadSignature(from, "a vote")
 		return
 	}
 	c.put(v)
