@@ -40,7 +40,7 @@ const (
 	KindDecide Kind = 14
 	// KindAudit is the head of the sender's audit log: Value is audit.Head's. Only boxes send it.
 	KindAudit Kind = 15
-	// KindOpinion is whom the sender suspects: Value is a bit for each member of its epoch. Only boxes send it.
+	// KindOpinion is whom the sender suspects: Value is state.AppendOpinion's. Only boxes send it.
 	KindOpinion Kind = 16
 )
 

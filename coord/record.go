@@ -52,7 +52,8 @@ const (
 	SpaceLeaseKeys Space = 9  // keys of leases, by lease and key
 	SpaceAudit     Space = 10 // the last head of each box's audit log
 	SpaceSite      Space = 11 // what the site decided about itself: documents, open decisions
-	SpaceMax             = 11
+	SpaceOpinions  Space = 12 // whom each member suspects
+	SpaceMax             = 12
 )
 
 // Commit is the changes of the blocks up to and including Header, to be made durable together.

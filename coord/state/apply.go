@@ -41,7 +41,7 @@ func (m *Machine) applyRun(kind coord.Kind, id uint64, cols *coord.Columns, i, j
 		}
 		return results
 	case coord.KindKV, coord.KindLease, coord.KindCompact, coord.KindTick, coord.KindBarrier, coord.KindLead, coord.KindProve,
-		coord.KindAudit:
+		coord.KindAudit, coord.KindOpinion:
 		for ; i < j && m.err == nil; i++ {
 			results = append(results, m.applyKV(kind, cols.Key(i), cols.Value(i)))
 		}
@@ -132,6 +132,8 @@ func (m *Machine) applyKV(kind coord.Kind, key, value []byte) (r coord.Result) {
 		r.Code = m.prove(key, value)
 	case coord.KindAudit:
 		r.Code = m.auditHead(value)
+	case coord.KindOpinion:
+		r.Code = m.opine(value)
 	}
 	r.Revision = m.meta.revision
 	return r

@@ -45,6 +45,7 @@ type Machine struct {
 	asked     []Asked       // since the last TakeAsked
 	lead      coord.BoxID   // who was asked to lead since the last TakeLead
 	audits    auditTable
+	opinions  opinionTable
 	accused   []Accused // since the last TakeAccused
 }
 
@@ -65,6 +66,7 @@ func New(b Backend) (*Machine, error) {
 		sessions:  newSessionTable(),
 		boxes:     newBoxTable(),
 		audits:    newAuditTable(),
+		opinions:  newOpinionTable(),
 	}
 	v, ok, err := b.Get(coord.SpaceMeta, []byte(metaKey))
 	if err != nil {
@@ -84,6 +86,7 @@ func New(b Backend) (*Machine, error) {
 		{coord.SpaceBoxes, m.loadBox},
 		{coord.SpaceLeases, m.loadLease},
 		{coord.SpaceAudit, m.loadAudit},
+		{coord.SpaceOpinions, m.loadOpinion},
 	} {
 		if err := scanAll(b, l.sp, l.load); err != nil {
 			return nil, err
@@ -255,7 +258,8 @@ func (m *Machine) Take() []coord.Change {
 	out = takeStrings(out, coord.SpaceRevisions, revs)
 	out = m.leases.take(out)
 	out = takeStrings(out, coord.SpaceLeaseKeys, leaseKeys)
-	return m.audits.take(out)
+	out = m.audits.take(out)
+	return m.opinions.take(out)
 }
 
 // Committed says that the changes of the oldest Take that gave any are durable: the
