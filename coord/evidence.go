@@ -37,6 +37,7 @@ const (
 	RuleOneLevel        Rule = 3 // one empty vote a term
 	RuleEmptyIsNotFinal Rule = 4 // no finalize vote at or above the level of an empty vote in its term
 	RuleOneState        Rule = 5 // one state at a height
+	RuleOneSuccessor    Rule = 6 // one end of an epoch
 )
 
 // String says in words what the box did.
@@ -52,6 +53,8 @@ func (r Rule) String() string {
 		return "called a block final in rounds that it had declared empty"
 	case RuleOneState:
 		return "signed two states at one height"
+	case RuleOneSuccessor:
+		return "signed two ends of one epoch"
 	}
 	return "unknown"
 }
@@ -76,6 +79,10 @@ func Conflict(a, b *Vote, termRounds uint64) (Rule, uint64) {
 	case a.Kind == VoteEmpty:
 		if a.Round/termRounds == term && a.Round != b.Round {
 			return RuleOneLevel, term
+		}
+	case a.Kind == VoteEpoch:
+		if a.Round != b.Round || a.Digest != b.Digest {
+			return RuleOneSuccessor, a.Epoch
 		}
 	case a.Round != b.Round || a.Digest == b.Digest:
 	case a.Kind == VoteNotarize:
@@ -158,7 +165,7 @@ func ReadExhibit(r io.Reader) (*Exhibit, error) {
 
 // UnmarshalText reads what String wrote, of the kinds that exist.
 func (k *VoteKind) UnmarshalText(t []byte) error {
-	for v := VoteNotarize; v <= VoteCheckpoint; v++ {
+	for v := VoteNotarize; v <= VoteEpoch; v++ {
 		if v.String() == string(t) {
 			*k = v
 			return nil

@@ -114,6 +114,8 @@ const (
 	VoteEmpty VoteKind = 3
 	// VoteCheckpoint: at height Round the state is Digest (see CheckpointDigest).
 	VoteCheckpoint VoteKind = 4
+	// VoteEpoch: the block of height Round ends the epoch, and Digest says how (see HandoverDigest).
+	VoteEpoch VoteKind = 5
 )
 
 func (k VoteKind) String() string {
@@ -126,6 +128,8 @@ func (k VoteKind) String() string {
 		return "empty"
 	case VoteCheckpoint:
 		return "checkpoint"
+	case VoteEpoch:
+		return "epoch"
 	}
 	return "unknown"
 }
@@ -256,8 +260,11 @@ type SnapshotPart struct {
 	Data       []byte
 }
 
-// PeerMsg is one message between boxes: exactly one field is set. It is immutable once sent.
+// PeerMsg is one message between boxes: Epoch, and exactly one of the other fields. It is immutable once sent.
 type PeerMsg struct {
+	// Epoch is the one that the sender is in; indexes of members in the message are of it.
+	Epoch uint64
+
 	Batch    *Batch
 	Proposal *Proposal
 	Vote     *Vote
@@ -284,6 +291,9 @@ type PeerMsg struct {
 	// IndexAsk asks, with a nonce, which round the receiver claims (answered by Index).
 	IndexAsk *uint64
 	Index    *Index
+	// Handover tells how an epoch ended; HandoverAsk asks for that of the epoch that it names.
+	Handover    *Handover
+	HandoverAsk *uint64
 }
 
 // Index says that all that its sender voted to finalize is of Round or of rounds before it.
@@ -297,3 +307,9 @@ type Out struct {
 
 // ToAll addresses every other member.
 const ToAll = -1
+
+// Parcel is a message to a box by its name, or, when To is zero, to all other members of the epoch that Msg is of.
+type Parcel struct {
+	To  BoxID
+	Msg *PeerMsg
+}

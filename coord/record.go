@@ -11,12 +11,16 @@ type Record struct {
 	Final *Final
 	// Stable is the newest checkpoint that a quorum signed.
 	Stable *Checkpoint
-	// Silent is the round before which the box does not vote because it does not know what it signed;
-	// SilentUnknown until the others have told where they are.
-	Silent *uint64
+	// Silent says that the box does not vote for a while, because it does not know what it signed.
+	Silent *Silence
 }
 
-// SilentUnknown is Record.Silent before the first round of voting is known.
+// Silence is the round of an epoch before which a box does not vote; SilentUnknown until the others have told where they are. Epoch 0:
+// in whatever epoch it starts, for it does not know that either. A silence in a later record replaces one in an earlier, and one of
+// an epoch that is over is over.
+type Silence struct{ Epoch, From uint64 }
+
+// SilentUnknown is Silence.From before the first round of voting is known.
 const SilentUnknown = 1<<64 - 1
 
 // Final is a delivered block's header and the certificate that it was judged by (which may be
@@ -63,4 +67,6 @@ type Commit struct {
 	Changes []Change
 	// Checkpoint asks that the state exactly at Header be kept for a snapshot.
 	Checkpoint bool
+	// Handover, if not nil, says that Header ends an epoch; it becomes durable with the changes.
+	Handover *Handover
 }

@@ -200,8 +200,7 @@ func TestADamagedLogCanBeSetAsideAndANewOneBegun(t *testing.T) {
 
 // forgotten is what a log says first that began behind a damaged one.
 func forgotten() []coord.Record {
-	unknown := uint64(coord.SilentUnknown)
-	return []coord.Record{{Silent: &unknown}}
+	return []coord.Record{{Silent: &coord.Silence{From: coord.SilentUnknown}}}
 }
 
 // Wherever the power goes while a log is set aside, what is left says that the box forgot, or is still damaged.

@@ -201,8 +201,7 @@ func (l *Log) report(d *DamageError) { l.damage.CompareAndSwap(nil, d) }
 
 // forgotten is the head of a log that begins anew behind one that was lost: the box does not know what it signed.
 func forgotten() []coord.Record {
-	unknown := uint64(coord.SilentUnknown)
-	return []coord.Record{{Silent: &unknown}}
+	return []coord.Record{{Silent: &coord.Silence{From: coord.SilentUnknown}}}
 }
 
 // SetAside gives a damaged log up: its segments get another name, for people to look at (those of an earlier

@@ -233,9 +233,19 @@ func (c *Core) Replay(r *coord.Record) {
 	case r.Stable != nil:
 		c.ckpt.stable = r.Stable
 	case r.Silent != nil:
-		c.recall.from = *r.Silent
+		c.replaySilence(r.Silent)
 	}
 	c.enter()
+}
+
+// replaySilence: what a log says of an epoch that is over does not hold in this one.
+func (c *Core) replaySilence(s *coord.Silence) {
+	switch s.Epoch {
+	case 0, c.cfg.Epoch:
+		c.recall.from = s.From
+	default:
+		c.recall.from = c.cfg.VotesFrom
+	}
 }
 
 // Start ends the replay; the first Step follows.
@@ -295,6 +305,7 @@ func (c *Core) leads() bool           { return c.Leader(c.cur) == c.cfg.Self }
 
 func (c *Core) persist(r coord.Record) { c.rd.Persist = append(c.rd.Persist, r) }
 func (c *Core) send(to int, m *coord.PeerMsg) {
+	m.Epoch = c.cfg.Epoch
 	c.rd.Send = append(c.rd.Send, coord.Out{To: to, Msg: m})
 }
 func (c *Core) bad(from int) { c.stats.Bad[from]++ }

@@ -16,7 +16,7 @@ func (c *Core) LiveRecords() []coord.Record {
 		recs = append(recs, coord.Record{Stable: c.ckpt.stable})
 	}
 	if from := c.recall.from; c.final.Round < from { // an empty vote may be for a term before ours
-		recs = append(recs, coord.Record{Silent: &from})
+		recs = append(recs, coord.Record{Silent: &coord.Silence{Epoch: c.cfg.Epoch, From: from}})
 	}
 	bs := make([]*coord.Block, 0, len(c.blocks))
 	used := map[coord.Digest]struct{}{}

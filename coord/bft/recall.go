@@ -88,11 +88,15 @@ func (c *Core) startRecall() {
 	c.recallDone()
 }
 
-// forget makes the box silent until the others have told where they are; durable before anything is said.
+// forget makes the box silent until the others have told where they are.
 func (c *Core) forget() {
-	unknown := uint64(coord.SilentUnknown)
-	c.recall.from = unknown
-	c.persist(coord.Record{Silent: &unknown})
+	c.silence(coord.SilentUnknown)
+}
+
+// silence makes the box silent until a round; durable before anything is said.
+func (c *Core) silence(from uint64) {
+	c.recall.from = from
+	c.persist(coord.Record{Silent: &coord.Silence{Epoch: c.cfg.Epoch, From: from}})
 	c.rd.Sync = true
 }
 
@@ -227,10 +231,7 @@ func (c *Core) recallDone() {
 	}
 	c.recall.asking = false
 	if c.recall.from == coord.SilentUnknown {
-		from := c.first(c.term(high) + 2)
-		c.recall.from = from
-		c.persist(coord.Record{Silent: &from})
-		c.rd.Sync = true
+		c.silence(c.first(c.term(high) + 2))
 	}
 }
 

@@ -111,7 +111,7 @@ func TestAWholeLogIsNotTakenForAnOldOne(t *testing.T) {
 
 func TestADamagedLogIsSilentEvenIfNobodyKnowsAVote(t *testing.T) {
 	r := recallRig(t, 8)
-	unknown := uint64(coord.SilentUnknown)
+	unknown := coord.Silence{From: coord.SilentUnknown}
 	r.logs[3] = append(r.logs[3], coord.Record{Silent: &unknown}) // as store.SetAside says it
 	until := forgetsLog(t, r, func(rec *coord.Record) bool { return rec.Silent != nil })
 	if until != 16 {

@@ -141,6 +141,9 @@ func (l *Liar) any() int { return l.r.IntN(l.n) }
 func (l *Liar) send(to int, m *coord.PeerMsg) { l.later(to, 0, m) }
 
 func (l *Liar) later(to int, after time.Duration, m *coord.PeerMsg) {
+	if m.Epoch == 0 { // of its own making
+		m.Epoch = l.c.Members.Epoch
+	}
 	for t := range l.n {
 		if t != l.c.Self && (to == coord.ToAll || to == t) {
 			l.out = append(l.out, Send{t, after, m})

@@ -30,12 +30,12 @@ func honest(round uint64) []*coord.PeerMsg {
 	b.Refs = []coord.BatchRef{{Author: coord.BoxID{1}, Seq: round}, {Author: coord.BoxID{2}, Seq: round}}
 	b.Root = coord.RefsRoot(b.Refs)
 	return []*coord.PeerMsg{
-		{Proposal: &coord.Proposal{Block: b, Parent: parent}},
-		{Vote: &coord.Vote{Kind: coord.VoteFinalize, Epoch: 1, Round: round, Digest: b.Digest()}},
-		{Status: &coord.Status{Height: round, Round: round}},
-		{Batch: &coord.Batch{Author: coord.BoxID{1}, Seq: round}},
-		{CatchUp: &coord.CatchUp{Blocks: []*coord.Block{parent, b}, Cert: &coord.Cert{Kind: coord.VoteFinalize, Epoch: 1, Round: round, Digest: b.Digest()}}},
-		{SnapshotPart: &coord.SnapshotPart{Height: round, Data: []byte("piece")}},
+		{Epoch: 1, Proposal: &coord.Proposal{Block: b, Parent: parent}},
+		{Epoch: 1, Vote: &coord.Vote{Kind: coord.VoteFinalize, Epoch: 1, Round: round, Digest: b.Digest()}},
+		{Epoch: 1, Status: &coord.Status{Height: round, Round: round}},
+		{Epoch: 1, Batch: &coord.Batch{Author: coord.BoxID{1}, Seq: round}},
+		{Epoch: 1, CatchUp: &coord.CatchUp{Blocks: []*coord.Block{parent, b}, Cert: &coord.Cert{Kind: coord.VoteFinalize, Epoch: 1, Round: round, Digest: b.Digest()}}},
+		{Epoch: 1, SnapshotPart: &coord.SnapshotPart{Height: round, Data: []byte("piece")}},
 	}
 }
 
@@ -74,7 +74,7 @@ func TestAForgerAnswersStatuses(t *testing.T) {
 	l := New(Forger, Config{Self: 2, Members: members(4), Keys: noKeys{}, Rand: rand.New(rand.NewPCG(1, 2)), Timeout: time.Second, TermRounds: 8})
 	kinds := map[string]bool{}
 	for range 200 {
-		for _, s := range l.In(1, &coord.PeerMsg{Status: &coord.Status{Height: 7, Round: 9, FinalRound: 8}}) {
+		for _, s := range l.In(1, &coord.PeerMsg{Epoch: 1, Status: &coord.Status{Height: 7, Round: 9, FinalRound: 8}}) {
 			if s.To != 1 {
 				t.Fatalf("it answers box %d", s.To)
 			}

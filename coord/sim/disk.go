@@ -110,8 +110,7 @@ func (d *disk) loseTail(site coord.SiteID, r *rand.Rand) (unnoticed bool) {
 
 // setAside is what the store does with a damaged log, and perhaps with the state.
 func (d *disk) setAside(site coord.SiteID, base bool) {
-	unknown := uint64(coord.SilentUnknown)
-	d.segments, d.unsynced = [][]coord.Record{{{Silent: &unknown}}}, 0
+	d.segments, d.unsynced = [][]coord.Record{{{Silent: &coord.Silence{From: coord.SilentUnknown}}}}, 0
 	if base {
 		d.back = state.NewMemBackend()
 	}

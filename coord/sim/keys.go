@@ -5,6 +5,7 @@ import (
 	"encoding/binary"
 
 	"github.com/holdfast-edge/holdfast/coord"
+	"github.com/holdfast-edge/holdfast/coord/site"
 	"github.com/holdfast-edge/holdfast/coord/trust"
 )
 
@@ -26,6 +27,10 @@ func (s *Sim) keys(id int) keys {
 		k.real, k.check = s.o.Identities[id], s.verifier
 	}
 	return k
+}
+
+func (s *Sim) keysOf(id int) site.KeysOf {
+	return func(*coord.Members) (site.Keys, int, error) { return s.keys(id), id, nil }
 }
 
 func tag(id int, what []byte) (s coord.Signature) {

@@ -15,7 +15,13 @@ func (s *Sim) newLiar(m *machine) *liar.Liar {
 }
 
 // lie is what a dishonest box does with what its box wants to send.
-func (s *Sim) lie(m *machine, o coord.Out) { s.say(m, m.lies.Out(o, s.now)) }
+func (s *Sim) lie(m *machine, p coord.Parcel) {
+	o := coord.Out{To: coord.ToAll, Msg: p.Msg}
+	if p.To != (coord.BoxID{}) {
+		o.To = s.members.Index(p.To)
+	}
+	s.say(m, m.lies.Out(o, s.now))
+}
 
 // hear is what it says because of what it hears.
 func (s *Sim) hear(m *machine, from int, p *coord.PeerMsg) { s.say(m, m.lies.In(from, p)) }
@@ -23,10 +29,11 @@ func (s *Sim) hear(m *machine, from int, p *coord.PeerMsg) { s.say(m, m.lies.In(
 func (s *Sim) say(m *machine, sends []liar.Send) {
 	for i := range sends {
 		x := &sends[i]
+		p := coord.Parcel{To: s.members.List[x.To].ID, Msg: x.Msg}
 		if x.After == 0 {
-			s.tell(m, coord.Out{To: x.To, Msg: x.Msg})
+			s.tell(m, p)
 			continue
 		}
-		s.callFor(m, s.now+int64(x.After/time.Nanosecond), func() { s.tell(m, coord.Out{To: x.To, Msg: x.Msg}) })
+		s.callFor(m, s.now+int64(x.After/time.Nanosecond), func() { s.tell(m, p) })
 	}
 }

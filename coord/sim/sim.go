@@ -144,6 +144,9 @@ func (s *Sim) addMachine(id int) *machine {
 	return m
 }
 
+// box is the name of a machine's box.
+func (s *Sim) box(m *machine) coord.BoxID { return s.members.List[m.id].ID }
+
 func (s *Sim) site() coord.SiteID { return s.members.Site }
 
 func (s *Sim) bad(format string, args ...any) {
@@ -178,7 +181,7 @@ func (s *Sim) boot(m *machine) {
 	m.disk.sync() // the store makes durable what it reads from the page cache of a killed process
 	box, err := site.NewBox(site.BoxConfig{
 		Nonce:   s.rng.Uint64() | 1,
-		Members: s.members, Self: m.id, Keys: s.keys(m.id), Tuning: s.tuning(),
+		Members: s.members, KeysOf: s.keysOf(m.id), Tuning: s.tuning(),
 	}, m.disk.back, m.disk.back.Committed())
 	if err != nil {
 		s.bad("START: box %d does not start: %v", m.idx, err)
@@ -263,7 +266,7 @@ func (s *Sim) relink(a, b *machine) {
 		up := s.reach(a, b) && s.reach(b, a)
 		if s.linked[a.idx][b.idx] != up {
 			s.linked[a.idx][b.idx] = up
-			s.step(a, site.Input{Link: &bft.Link{Peer: b.id, Up: up}})
+			s.step(a, site.Input{Link: &site.Link{Peer: s.box(b), Up: up}})
 		}
 	})
 }
@@ -408,10 +411,10 @@ func (s *Sim) sideEffects(m *machine, e *site.Effects) {
 	}
 }
 
-func (s *Sim) serve(m *machine, v bft.Serve) {
+func (s *Sim) serve(m *machine, v site.Serve) {
 	for _, d := range v.Batches {
 		if b := m.disk.batches[d]; b != nil {
-			s.send(m, coord.Out{To: v.To, Msg: &coord.PeerMsg{Batch: b}})
+			s.send(m, coord.Parcel{To: v.To, Msg: &coord.PeerMsg{Epoch: v.Epoch, Batch: b}})
 		}
 	}
 	if !v.Blocks {
@@ -424,30 +427,30 @@ func (s *Sim) serve(m *machine, v bft.Serve) {
 		}
 		return
 	}
-	s.send(m, coord.Out{To: v.To, Msg: &coord.PeerMsg{CatchUp: &coord.CatchUp{Blocks: bs, Cert: x}}})
+	s.send(m, coord.Parcel{To: v.To, Msg: &coord.PeerMsg{Epoch: v.Epoch, CatchUp: &coord.CatchUp{Blocks: bs, Cert: x}}})
 	for _, b := range bs {
 		for i := range b.Refs {
 			if bt := m.disk.batches[b.Refs[i].Digest]; bt != nil {
-				s.send(m, coord.Out{To: v.To, Msg: &coord.PeerMsg{Batch: bt}})
+				s.send(m, coord.Parcel{To: v.To, Msg: &coord.PeerMsg{Epoch: v.Epoch, Batch: bt}})
 			}
 		}
 	}
 }
 
 // send is what a box says; a liar may say something else.
-func (s *Sim) send(m *machine, o coord.Out) {
+func (s *Sim) send(m *machine, p coord.Parcel) {
 	if m.liar != "" {
-		s.lie(m, o)
+		s.lie(m, p)
 		return
 	}
-	s.tell(m, o)
+	s.tell(m, p)
 }
 
 // tell puts a message on the wire to its receivers.
-func (s *Sim) tell(m *machine, o coord.Out) {
+func (s *Sim) tell(m *machine, p coord.Parcel) {
 	for _, t := range s.nodes {
-		if t.id != m.id && (o.To == coord.ToAll || o.To == t.id) {
-			s.wire(m, t, o.Msg)
+		if t.id != m.id && (p.To == coord.BoxID{} || p.To == s.box(t)) {
+			s.wire(m, t, p.Msg)
 		}
 	}
 }
@@ -526,11 +529,11 @@ func (s *Sim) happen(m *machine, e *event) {
 			return
 		}
 		m.heard[e.from] = e.fromInc
-		from := s.nodes[e.from].id
+		from := s.nodes[e.from]
 		if m.liar != "" {
-			s.hear(m, from, e.msg)
+			s.hear(m, from.id, e.msg)
 		}
-		s.step(m, site.Input{From: from, Peer: e.msg})
+		s.step(m, site.Input{From: s.box(from), Peer: e.msg})
 	case evWake:
 		if m.wakeAt == e.at {
 			s.step(m, site.Input{})

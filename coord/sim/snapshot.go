@@ -13,13 +13,13 @@ type installing struct {
 }
 
 // offer names the newest signed state that a box can serve, or has one made.
-func (s *Sim) offer(m *machine, to int) {
+func (s *Sim) offer(m *machine, to coord.BoxID) {
 	p := m.box.Core().Offer()
 	if p == nil || m.disk.snap == nil || m.disk.snap.header.Height != p.Header.Height {
 		s.callFor(m, s.now+1, func() { s.step(m, site.Input{Checkpoint: true}) })
 		return
 	}
-	s.send(m, coord.Out{To: to, Msg: &coord.PeerMsg{Checkpoint: p}})
+	s.send(m, coord.Parcel{To: to, Msg: &coord.PeerMsg{Epoch: s.members.Epoch, Checkpoint: p}})
 }
 
 func (s *Sim) servePiece(m *machine, a site.SnapAsk) {
@@ -32,7 +32,7 @@ func (s *Sim) servePiece(m *machine, a site.SnapAsk) {
 			part.Data = sn.chunks[a.Ask.Chunk]
 		}
 	}
-	s.send(m, coord.Out{To: a.From, Msg: &coord.PeerMsg{SnapshotPart: part}})
+	s.send(m, coord.Parcel{To: a.From, Msg: &coord.PeerMsg{Epoch: s.members.Epoch, SnapshotPart: part}})
 }
 
 func (s *Sim) installStep(m *machine, st *site.InstallStep) {

@@ -23,9 +23,9 @@ type Keys interface {
 
 // BoxConfig is fixed for the life of a Box.
 type BoxConfig struct {
+	// Members is the site as the box knew it last; the state, where it has a later set, knows better.
 	Members *coord.Members
-	Self    int
-	Keys    Keys
+	KeysOf  KeysOf
 	Tuning  Tuning
 	// Nonce is new for each start and not 0 (bft.Config says what for).
 	Nonce uint64
@@ -54,16 +54,32 @@ type columnar struct {
 
 // Input is one thing that happened to a box; exactly one field is set, or none: time passed.
 type Input struct {
-	From       int            // the member whose link Peer came over
+	From       coord.BoxID    // the box whose link Peer came over
 	Peer       *coord.PeerMsg // a message of another box
 	Request    *Request       // of a client on this box
 	Checked    *bft.Checked   // outcome of Effects.Verify
-	Link       *bft.Link
+	Link       *Link
 	Committed  bool       // the oldest Effects.Commit that was not answered yet is durable
 	State      *bft.State // digest of the state that a Commit with Checkpoint kept
 	Installed  *Installed // outcome of Effects.Install
 	Checkpoint bool       // a peer needs a snapshot that nobody has: have one made
 	Drain      bool       // take no more requests
+}
+
+// Link says that the link to a box came up or went down.
+type Link struct {
+	Peer coord.BoxID
+	Up   bool
+}
+
+// Serve is work for whoever can read the log: send To the final blocks of Epoch after After (when Blocks) with
+// their batches, or the batches named.
+type Serve struct {
+	To      coord.BoxID
+	Epoch   uint64
+	Blocks  bool
+	After   uint64
+	Batches []coord.Digest
 }
 
 // Installed says that a fetched state is in place, behind Backend, or why not.
@@ -86,11 +102,13 @@ type Effects struct {
 	Persist []coord.Record
 	Sync    bool
 	Roll    []coord.Record // start a new log segment with these
-	Send    []coord.Out
+	// Epoch, if not nil, is what the box works in from then on: what is sent after it, and by this Step, goes to its members.
+	Epoch   *Epoch
+	Send    []coord.Parcel
 	Answers []Answer
 	Commit  *coord.Commit // to be made durable in the background, answered by Input.Committed
 
-	Serve     []bft.Serve
+	Serve     []Serve
 	ServeSnap []SnapAsk
 	Verify    []*bft.Held
 	Install   []InstallStep
@@ -118,17 +136,19 @@ type Changes struct {
 // Visible says whether anything waits for the log.
 func (e *Effects) Visible() bool {
 	return len(e.Persist) > 0 || e.Roll != nil || len(e.Send) > 0 || len(e.Answers) > 0 || e.Commit != nil ||
-		e.Changes != nil || len(e.Readings) > 0 || len(e.Accused) > 0
+		e.Changes != nil || e.Epoch != nil || len(e.Readings) > 0 || len(e.Accused) > 0
 }
 
 // Box is one box without its goroutines, disk and network. Not safe for concurrent use.
 type Box struct {
 	cfg  BoxConfig
+	ep   *Epoch
 	core *bft.Core
 	st   *state.Machine
 	// reads is st, for whoever reads the state from another goroutine.
 	reads atomic.Pointer[state.Machine]
 	me    coord.BoxID
+	name  string // of the member that we are
 
 	bat   *batch.Batcher
 	codec Codec
@@ -179,8 +199,12 @@ func NewBox(cfg BoxConfig, backend state.Backend, final *coord.Final) (*Box, err
 		return nil, fmt.Errorf("site: open state: %w", err)
 	}
 	cfg.Tuning = cfg.Tuning.withDefaults()
+	ep, err := cfg.KeysOf.epoch(cfg.Members)
+	if err != nil {
+		return nil, err
+	}
 	b := &Box{
-		cfg: cfg, me: cfg.Members.List[cfg.Self].ID, own: map[uint64]*ownBatch{},
+		cfg: cfg, ep: ep, me: ep.Me(), name: cfg.Members.List[ep.Self].Name, own: map[uint64]*ownBatch{},
 		bat: batch.New(cfg.Tuning.Batch), codec: cfg.Codec,
 	}
 	if b.codec == nil {
@@ -195,19 +219,15 @@ func NewBox(cfg BoxConfig, backend state.Backend, final *coord.Final) (*Box, err
 	}
 	b.lastFinal = &coord.Final{Header: base, Cert: cert}
 	b.use(st)
-	ids := make([]coord.BoxID, cfg.Members.N())
-	for i := range ids {
-		ids[i] = cfg.Members.List[i].ID
-	}
 	t := &cfg.Tuning
 	b.core, err = bft.New(bft.Config{
-		Self: cfg.Self, Members: ids, Site: cfg.Members.Site, Epoch: cfg.Members.Epoch,
+		Self: ep.Self, Members: cfg.Members.IDs(), Site: cfg.Members.Site, Epoch: cfg.Members.Epoch,
 		TermRounds: t.TermRounds, Timeout: int64(t.Timeout), LeaderDown: int64(t.LeaderDown),
 		Retransmit: int64(t.Retransmit), IdleStatus: int64(t.IdleStatus), FetchDelay: int64(t.FetchDelay),
 		Starve: int64(t.Starve), DepthMax: t.DepthMax,
 		PipelineBytes: t.PipelineBytes, PipelineDelay: int64(t.PipelineDelay), Spacing: int64(t.Spacing), BlockBytes: t.BlockBytes, PendingMax: t.PendingMax,
 		Done: func(a coord.BoxID, seq uint64) bool { return b.st.BatchDone(a, seq) },
-		Keys: cfg.Keys, VotesFrom: cfg.Members.List[cfg.Self].VotesFrom,
+		Keys: ep.Keys, VotesFrom: cfg.Members.List[ep.Self].VotesFrom,
 		Nonce: cfg.Nonce,
 	}, base, cert)
 	if err != nil {
@@ -219,12 +239,8 @@ func NewBox(cfg BoxConfig, backend state.Backend, final *coord.Final) (*Box, err
 
 // use makes st the box's state.
 func (b *Box) use(st *state.Machine) {
-	ids := make([]coord.BoxID, b.cfg.Members.N())
-	for i := range ids {
-		ids[i] = b.cfg.Members.List[i].ID
-	}
 	st.SetRule(b.cfg.Tuning.Checkpoint)
-	st.SetSite(ids, b.me)
+	st.SetSite(b.ep.Members.IDs(), b.me)
 	st.Watch(b.cfg.Watch)
 	b.st = st
 	b.reads.Store(st)
@@ -271,7 +287,7 @@ func (b *Box) Step(in Input, now int64) Effects {
 	case in.Checked != nil:
 		b.step(bft.Input{Checked: in.Checked})
 	case in.Link != nil:
-		b.step(bft.Input{Link: in.Link})
+		b.onLink(in.Link)
 	case in.Committed:
 		b.onCommitted()
 	case in.State != nil:
@@ -329,8 +345,14 @@ func (b *Box) step(in bft.Input) {
 	rd := b.core.Step(in, b.now)
 	b.fx.Persist = append(b.fx.Persist, rd.Persist...)
 	b.fx.Sync = b.fx.Sync || rd.Sync
-	b.fx.Send = append(b.fx.Send, rd.Send...)
-	b.fx.Serve = append(b.fx.Serve, rd.Serve...)
+	for _, o := range rd.Send {
+		b.fx.Send = append(b.fx.Send, b.ep.parcel(o))
+	}
+	for _, v := range rd.Serve {
+		b.fx.Serve = append(b.fx.Serve, Serve{
+			To: b.ep.Members.List[v.To].ID, Epoch: b.ep.Members.Epoch, Blocks: v.Blocks, After: v.After, Batches: v.Batches,
+		})
+	}
 	b.fx.Verify = append(b.fx.Verify, rd.Verify...)
 	b.fx.Evidence = append(b.fx.Evidence, rd.Evidence...)
 	if rd.Stable != nil {
@@ -363,8 +385,15 @@ func recordBytes(r *coord.Record) int {
 	return 400
 }
 
-func (b *Box) onPeer(from int, m *coord.PeerMsg) {
-	if from < 0 || from >= b.cfg.Members.N() || from == b.cfg.Self {
+func (b *Box) onLink(l *Link) {
+	if i := b.ep.Members.Index(l.Peer); i >= 0 {
+		b.step(bft.Input{Link: &bft.Link{Peer: i, Up: l.Up}})
+	}
+}
+
+func (b *Box) onPeer(box coord.BoxID, m *coord.PeerMsg) {
+	from := b.ep.Members.Index(box)
+	if from < 0 || from == b.ep.Self || m.Epoch != b.ep.Members.Epoch {
 		return
 	}
 	switch {
@@ -373,7 +402,7 @@ func (b *Box) onPeer(from int, m *coord.PeerMsg) {
 	case m.Checkpoint != nil:
 		b.onOffer(from, m.Checkpoint)
 	case m.SnapshotAsk != nil:
-		b.fx.ServeSnap = append(b.fx.ServeSnap, SnapAsk{From: from, Ask: *m.SnapshotAsk})
+		b.fx.ServeSnap = append(b.fx.ServeSnap, SnapAsk{From: box, Ask: *m.SnapshotAsk})
 	case m.SnapshotPart != nil:
 		b.onPart(from, m.SnapshotPart)
 	case m.Reading != nil, m.IndexAsk != nil, m.Index != nil: // the shell's
@@ -385,16 +414,16 @@ func (b *Box) onPeer(from int, m *coord.PeerMsg) {
 // onPeerBatch: over its author's link a batch is known to be the author's; from anyone else its signature is
 // checked, unless a certified block names the digest.
 func (b *Box) onPeerBatch(from int, bt *coord.Batch) {
-	d := bt.Digest(b.cfg.Members.Site)
+	d := bt.Digest(b.ep.Members.Site)
 	verified := false
-	if b.cfg.Members.Index(bt.Author) != from {
+	if b.ep.Members.Index(bt.Author) != from {
 		wanted, certified := b.core.WantsBatch(d)
 		if !wanted {
 			return
 		}
 		if !certified {
 			b.count.Verified++
-			if verified = b.cfg.Keys.VerifyBatch(bt); !verified {
+			if verified = b.ep.Keys.VerifyBatch(bt); !verified {
 				b.count.BadMessages++
 				return
 			}
@@ -462,11 +491,11 @@ func (b *Box) sendOwn(rs []*Request) {
 		Body: b.codec.AppendBody(nil, &b.cols),
 	}
 	b.nextSeq++
-	d := bt.Digest(b.cfg.Members.Site)
-	bt.Sig = b.cfg.Keys.SignBatch(bt)
+	d := bt.Digest(b.ep.Members.Site)
+	bt.Sig = b.ep.Keys.SignBatch(bt)
 	b.own[bt.Seq] = &ownBatch{digest: d, requests: rs, closedAt: b.now}
 	b.count.OwnBatches++
-	b.step(bft.Input{From: b.cfg.Self, Batch: bt, BatchDigest: d, Verified: true})
+	b.step(bft.Input{From: b.ep.Self, Batch: bt, BatchDigest: d, Verified: true})
 }
 
 // ownFloor is the number below which none of our batches waits any more.
@@ -531,7 +560,7 @@ func (b *Box) apply(d bft.Delivery) {
 	b.fx.Readings = append(b.fx.Readings, b.st.TakeAsked()...)
 	b.fx.Accused = append(b.fx.Accused, b.st.TakeAccused()...)
 	if id, asked := b.st.TakeLead(); asked {
-		b.core.Lead(b.cfg.Members.Index(id))
+		b.core.Lead(b.ep.Members.Index(id))
 	}
 	b.lastFinal = &coord.Final{Header: d.Block.Header(), Cert: d.Cert}
 	b.wantPoint, b.appliedAt = due, b.now
@@ -540,7 +569,7 @@ func (b *Box) apply(d bft.Delivery) {
 		b.count.EmptyBlocks++
 	}
 	b.meter.block(BlockView{
-		Height: d.Block.Height, Round: d.Block.Round, Digest: d.Digest, Leader: b.cfg.Members.List[leader].ID,
+		Height: d.Block.Height, Round: d.Block.Round, Digest: d.Digest, Leader: b.ep.Members.List[leader].ID,
 		Batches: len(d.Block.Refs), Messages: messages,
 	}, b.now)
 }
@@ -629,7 +658,7 @@ func (b *Box) commit() {
 // phase has the boxes commit in turn: they order the same messages, so that otherwise all would be slow at once, and the
 // site with them, while n-f that are not can go on.
 func (b *Box) phase() {
-	self, n := b.cfg.Self, b.cfg.Members.N()
+	self, n := b.ep.Self, b.ep.Members.N()
 	b.begun = self * b.cfg.Tuning.CommitBytes / n
 	b.commitAt = b.now + int64(b.cfg.Tuning.CommitEvery)*int64(n-self)/int64(n)
 }

@@ -36,9 +36,9 @@ func (b *Box) tick() {
 	case c.since == 0 || now != c.at:
 		c.at, c.since = now, b.now
 	}
-	n := b.cfg.Members.N()
+	n := b.ep.Members.N()
 	due := c.since + int64(tickEvery)
-	if turn := (uint64(b.cfg.Self) + now) % uint64(n); turn > uint64(coord.MaxFaulty(n)) {
+	if turn := (uint64(b.ep.Self) + now) % uint64(n); turn > uint64(coord.MaxFaulty(n)) {
 		due += int64(tickGrace)
 	}
 	if c.said == now+1 {

@@ -11,14 +11,15 @@ const findingsMax = 64
 
 // onEvidence tells of two votes that exclude each other and has them kept.
 func (s *Site) onEvidence(e *coord.Evidence) {
-	m := &s.o.Box.Members.List[e.A.Voter]
+	ms := s.box.ep.Members
+	m := &ms.List[e.A.Voter]
 	terms := s.box.cfg.Tuning.TermRounds
 	rule, at := coord.Conflict(&e.A, &e.B, terms)
 	s.log.Warn("a member signed two things that exclude each other; see `holdfast debug evidence`",
 		"box", m.ID, "name", m.Name, "verdict", rule.String(), "at", at, "a", e.A.Digest.Short(), "b", e.B.Digest.Short())
 	if s.findings.len() < findingsMax {
 		s.findings.put(&coord.Finding{
-			Found: time.Now().UTC(), Site: s.o.Box.Members.Site, Box: m.ID, Name: m.Name, Key: m.Key,
+			Found: time.Now().UTC(), Site: ms.Site, Box: m.ID, Name: m.Name, Key: m.Key,
 			TermRounds: terms, Evidence: *e,
 		})
 	}

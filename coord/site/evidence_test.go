@@ -13,7 +13,7 @@ func (r *rig) lies(liar, to int, round uint64) {
 	for _, d := range []coord.Digest{{1}, {2}} {
 		v := &coord.Vote{Kind: coord.VoteFinalize, Epoch: 1, Round: round, Digest: d, Voter: uint8(liar)}
 		v.Sig = tagKeys{liar, r.members}.SignVote(v.Kind, v.Epoch, v.Round, v.Digest)
-		r.hub.ends[to].h.Message(liar, &coord.PeerMsg{Vote: v})
+		r.hub.ends[to].h.Message(boxID(liar), &coord.PeerMsg{Epoch: 1, Vote: v})
 	}
 }
 

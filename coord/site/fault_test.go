@@ -44,7 +44,7 @@ func TestABoxWhoseStorageFailsFallsSilent(t *testing.T) {
 				}
 				words, _ := r.saidBy(3)
 				all := uint64(0)
-				r.hub.ends[3].h.Message(0, &coord.PeerMsg{FetchFrom: &all}) // not even what its log has
+				r.hub.ends[3].h.Message(boxID(0), &coord.PeerMsg{Epoch: 1, FetchFrom: &all}) // not even what its log has
 				for k := range 20 {
 					r.must(0, r.put(1, "other", fmt.Sprint(k)))
 				}

@@ -42,48 +42,41 @@ func (s *Site) OrderAudit(ctx context.Context, h *audit.Head) error {
 
 // AuditTop is the last head of this box's audit log that the site accepted, as far as this box has applied it.
 func (s *Site) AuditTop() audit.Top {
-	m := s.o.Box.Members
-	return s.box.State().AuditTop(m.List[s.o.Box.Self].ID)
+	return s.State().AuditTop(s.ep.Load().Me())
 }
 
 // signHead signs a head that took effect, for all.
 func (s *Site) signHead(keys ReadKeys, a *state.Asked) {
-	m := s.o.Box.Members
+	ep := s.ep.Load()
+	m := ep.Members
 	h := audit.Accepted(m.Site, m.Epoch, a.Reading.Height, a.Head)
 	d := h.Digest()
 	v := coord.ReadVote{Digest: d, Sig: keys.SignReading(d)}
-	for i := range m.N() {
-		if i != s.o.Box.Self {
-			s.links.Send(coord.Out{To: i, Msg: &coord.PeerMsg{Reading: &v}})
-		}
-	}
+	s.links.Send(coord.Parcel{Msg: &coord.PeerMsg{Epoch: m.Epoch, Reading: &v}})
 	p := &s.prover
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if p.heads[d] != nil {
 		return
 	}
-	p.heads[d] = h
+	p.heads[d] = &signing{ep, h}
 	p.headOrder = append(p.headOrder, d)
 	if len(p.headOrder) > headsMax*m.N() {
 		delete(p.heads, p.headOrder[0])
 		p.headOrder = p.headOrder[1:]
 	}
-	s.countHead(d, s.o.Box.Self, &v)
-	for i, list := range p.early {
-		for j := range list {
-			if list[j].Digest == d {
-				s.countHead(d, i, &list[j])
-			}
-		}
-	}
+	s.countHead(d, ep.Self, &v)
+	p.eachEarly(ep, d, func(i int, v *coord.ReadVote) { s.countHead(d, i, v) })
 }
 
 // countHead adds a signature if it is good, and gives the head away when it has a quorum of them; prover.mu is held.
 func (s *Site) countHead(d coord.Digest, from int, v *coord.ReadVote) {
-	h := s.prover.heads[d]
-	q := coord.Quorum(s.o.Box.Members.N())
-	if h == nil || len(h.Sigs) >= q {
+	x := s.prover.heads[d]
+	if x == nil {
+		return
+	}
+	h, q := x.head, coord.Quorum(x.ep.Members.N())
+	if from < 0 || len(h.Sigs) >= q {
 		return
 	}
 	for i := range h.Sigs {
@@ -91,7 +84,7 @@ func (s *Site) countHead(d coord.Digest, from int, v *coord.ReadVote) {
 			return
 		}
 	}
-	if k, ok := s.o.Box.Keys.(ReadKeys); !ok || !k.VerifyReading(from, d, &v.Sig) {
+	if k, ok := x.ep.Keys.(ReadKeys); !ok || !k.VerifyReading(from, d, &v.Sig) {
 		return
 	}
 	if h.Sigs = append(h.Sigs, coord.ReadSig{Voter: uint8(from), Sig: v.Sig}); len(h.Sigs) == q && s.o.Audit != nil {

@@ -28,28 +28,44 @@ type indexer struct {
 	mu      sync.Mutex
 	nonce   uint64
 	asks    map[uint64]*indexAsk
-	claimed []claimed   // by member: the oldest claim that has not come
-	doubted []time.Time // by member: until when its claims do not count
+	claimed map[coord.BoxID]claimed   // the oldest claim that has not come
+	doubted map[coord.BoxID]time.Time // until when its claims do not count
 }
 
 type indexAsk struct {
-	has   []bool
-	n     int
-	round uint64
-	done  chan struct{} // closed when a quorum has answered
+	ep   *Epoch // whose members are asked: what others claim does not count
+	has  []bool
+	n    int
+	at   uint64        // the highest place claimed
+	done chan struct{} // closed when a quorum has answered
 }
 
 type claimed struct {
-	round uint64
+	place uint64
 	at    time.Time
 }
 
-// Index asks the site for a round: when this box has applied it (Reached), it has all that anybody was told before Index was
-// called. Errors: ErrBusy, ErrStopped, ctx's (fewer than a quorum of boxes answer).
-func (s *Site) Index(ctx context.Context) (round uint64, err error) {
-	x, self := &s.index, s.o.Box.Self
-	n := s.o.Box.Members.N()
-	a := &indexAsk{has: make([]bool, n), done: make(chan struct{})}
+// placeRoundBits is how many bits of a place are the round: a thousand rounds a second for 500 years. The rest is the epoch.
+const placeRoundBits = 44
+
+// placeOf is an epoch and a round in it as one number, which never goes back on a box.
+func placeOf(epoch, round uint64) uint64 {
+	return epoch<<placeRoundBits | min(round, 1<<placeRoundBits-1)
+}
+
+// Index asks the site for a place in its order: when this box has applied it (Reached), it has all that anybody was told before
+// Index was called. Errors: ErrBusy, ErrStopped, ErrRemoved, ctx's (fewer than a quorum of boxes answer).
+func (s *Site) Index(ctx context.Context) (place uint64, err error) {
+	// Who has applied the end of an epoch asks the next one's members, once it is among them.
+	if err := s.entered.wait(ctx, s.seen.at.Load()>>placeRoundBits, s.stopped); err != nil {
+		return 0, fmt.Errorf("site: index: %w", err)
+	}
+	x, ep := &s.index, s.ep.Load()
+	if ep.Self < 0 {
+		return 0, fmt.Errorf("site: index: %w", ErrRemoved)
+	}
+	n, epoch := ep.Members.N(), ep.Members.Epoch
+	a := &indexAsk{ep: ep, has: make([]bool, n), done: make(chan struct{})}
 	x.mu.Lock()
 	if len(x.asks) >= indexesMax {
 		x.mu.Unlock()
@@ -58,8 +74,8 @@ func (s *Site) Index(ctx context.Context) (round uint64, err error) {
 	x.nonce++
 	nonce := x.nonce
 	x.asks[nonce] = a
-	if own := s.claim.Load(); own > 0 {
-		x.count(a, self, own-1, n)
+	if own := s.claim.Load(); own>>placeRoundBits == epoch {
+		x.count(a, ep.Self, own)
 	}
 	x.mu.Unlock()
 	defer func() {
@@ -68,11 +84,11 @@ func (s *Site) Index(ctx context.Context) (round uint64, err error) {
 		x.mu.Unlock()
 	}()
 	if n > 1 {
-		s.send(coord.Out{To: coord.ToAll, Msg: &coord.PeerMsg{IndexAsk: &nonce}})
+		s.send(coord.Parcel{Msg: &coord.PeerMsg{Epoch: epoch, IndexAsk: &nonce}})
 	}
 	select {
 	case <-a.done:
-		return a.round, nil
+		return a.at, nil
 	case <-s.stopped:
 		return 0, fmt.Errorf("site: index: %w", ErrStopped)
 	case <-ctx.Done():
@@ -80,45 +96,67 @@ func (s *Site) Index(ctx context.Context) (round uint64, err error) {
 	}
 }
 
-// onIndexAsk answers another box, on its link's goroutine. A box that does not know what it signed says nothing.
-func (s *Site) onIndexAsk(from int, nonce uint64) {
-	if own := s.claim.Load(); own > 0 {
-		s.send(coord.Out{To: from, Msg: &coord.PeerMsg{Index: &coord.Index{Nonce: nonce, Round: own - 1}}})
+// onIndexAsk answers another box, on its link's goroutine. A box that does not know what it signed says nothing, nor does one in
+// another epoch.
+func (s *Site) onIndexAsk(from coord.BoxID, epoch, nonce uint64) {
+	if own := s.claim.Load(); own > 0 && own>>placeRoundBits == epoch {
+		round := own & (1<<placeRoundBits - 1)
+		s.send(coord.Parcel{To: from, Msg: &coord.PeerMsg{Epoch: epoch, Index: &coord.Index{Nonce: nonce, Round: round}}})
 	}
 }
 
 // onIndex takes an answer, on its link's goroutine.
-func (s *Site) onIndex(from int, i *coord.Index) {
+func (s *Site) onIndex(from coord.BoxID, epoch uint64, i *coord.Index) {
 	x := &s.index
 	x.mu.Lock()
 	defer x.mu.Unlock()
-	if x.claimed[from].round <= s.seen.at.Load() {
-		x.claimed[from] = claimed{i.Round, time.Now()}
+	a := x.asks[i.Nonce]
+	if a == nil || a.ep.Members.Epoch != epoch {
+		return
 	}
-	if a := x.asks[i.Nonce]; a != nil && time.Now().After(x.doubted[from]) {
-		x.count(a, from, i.Round, s.o.Box.Members.N())
+	member := a.ep.Members.Index(from)
+	if member < 0 {
+		return
+	}
+	place := placeOf(epoch, i.Round)
+	if x.claimed[from].place <= s.seen.at.Load() {
+		x.claimed[from] = claimed{place, time.Now()}
+	}
+	if time.Now().After(x.doubted[from]) {
+		x.count(a, member, place)
 	}
 }
 
 // count adds one member's claim; mu is held.
-func (x *indexer) count(a *indexAsk, from int, round uint64, n int) {
-	if a.has[from] || a.n >= coord.Quorum(n) {
+func (x *indexer) count(a *indexAsk, from int, place uint64) {
+	q := coord.Quorum(len(a.has))
+	if a.has[from] || a.n >= q {
 		return
 	}
 	a.has[from] = true
 	a.n++
-	a.round = max(a.round, round)
-	if a.n == coord.Quorum(n) {
+	a.at = max(a.at, place)
+	if a.n == q {
 		close(a.done)
 	}
 }
 
-// Reached waits until this box has applied a round, or one after it. Errors: ErrStopped, ctx's.
-func (s *Site) Reached(ctx context.Context, round uint64) error {
-	if err := s.seen.wait(ctx, round, s.stopped); err != nil {
-		return fmt.Errorf("site: round %d is not here yet: %w", round, err)
+// Reached waits until this box has applied what Index named. When the site's members changed meanwhile, those of then are asked
+// again: others may have gone on with them before Index was called. Errors: ErrStopped, ErrRemoved, ctx's.
+func (s *Site) Reached(ctx context.Context, place uint64) error {
+	for {
+		if err := s.seen.wait(ctx, place, s.stopped); err != nil {
+			return fmt.Errorf("site: round %d is not here yet: %w", place&(1<<placeRoundBits-1), err)
+		}
+		if s.seen.at.Load()>>placeRoundBits == place>>placeRoundBits {
+			return nil
+		}
+		next, err := s.Index(ctx)
+		if err != nil {
+			return err
+		}
+		place = next
 	}
-	return nil
 }
 
 // Settled waits until all that State may show now is durable here: a state is applied before the log has it, and what a read
@@ -143,9 +181,10 @@ func (s *Site) Doubt() {
 	x := &s.index
 	x.mu.Lock()
 	defer x.mu.Unlock()
-	for i, c := range x.claimed {
-		if c.round > s.seen.at.Load() && time.Since(c.at) > claimTime {
-			x.doubted[i], x.claimed[i] = time.Now().Add(doubtTime), claimed{}
+	for id, c := range x.claimed {
+		if c.place > s.seen.at.Load() && time.Since(c.at) > claimTime {
+			x.doubted[id] = time.Now().Add(doubtTime)
+			delete(x.claimed, id)
 		}
 	}
 }
@@ -153,12 +192,9 @@ func (s *Site) Doubt() {
 // tellReaders is called by the owner after each Step: what the box claims, before anything that it says leaves, and what
 // it has applied.
 func (s *Site) tellReaders() {
-	claim, ok := s.box.core.Claim()
-	if ok {
-		claim++
-	}
+	place, claim := s.box.places()
 	s.claim.Store(claim)
-	if r := s.box.lastFinal.Header.Round; r != s.seen.at.Load() {
-		s.seen.reach(r)
+	if place != s.seen.at.Load() {
+		s.seen.reach(place)
 	}
 }

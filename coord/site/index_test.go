@@ -66,7 +66,7 @@ func TestWhoClaimsWhatNeverComesIsNotListenedTo(t *testing.T) {
 		defer r.end()
 		r.hub.lie = func(from int, m *coord.PeerMsg) *coord.PeerMsg {
 			if from == 3 && m.Index != nil {
-				return &coord.PeerMsg{Index: &coord.Index{Nonce: m.Index.Nonce, Round: 1 << 40}}
+				return &coord.PeerMsg{Epoch: m.Epoch, Index: &coord.Index{Nonce: m.Index.Nonce, Round: 1 << 40}}
 			}
 			return m
 		}

@@ -19,12 +19,12 @@ type hub struct {
 	mu   sync.Mutex
 	ends []*end // by member; nil: its box was never opened
 	cut  map[[2]int]bool
-	said func(from int, o coord.Out) // sees whatever a box says, before it travels
+	said func(from int, o coord.Parcel) // sees whatever a box says, before it travels
 	// lie, if not nil, makes what a box says something else.
 	lie func(from int, m *coord.PeerMsg) *coord.PeerMsg
 }
 
-func newHub(n int, said func(int, coord.Out)) *hub {
+func newHub(n int, said func(int, coord.Parcel)) *hub {
 	return &hub{ends: make([]*end, n), cut: map[[2]int]bool{}, said: said}
 }
 
@@ -42,6 +42,9 @@ type lane struct {
 	msgs   []*coord.PeerMsg
 	signal chan struct{}
 }
+
+// boxID is the name of a member of the rigs' sites.
+func boxID(i int) coord.BoxID { return coord.BoxID{byte(i + 1)} }
 
 func (h *hub) connect(self int) func(site.Handlers) (site.Links, error) {
 	return func(hs site.Handlers) (site.Links, error) {
@@ -67,17 +70,19 @@ func (h *hub) setCut(a, b int, cut bool) {
 	defer h.mu.Unlock()
 	h.cut[[2]int{min(a, b), max(a, b)}] = cut
 	up := h.upLocked(a, b)
-	h.ends[a].h.State(b, up)
-	h.ends[b].h.State(a, up)
+	h.ends[a].h.State(boxID(b), up)
+	h.ends[b].h.State(boxID(a), up)
 }
 
-func (e *end) Send(o coord.Out) {
+func (e *end) Use(*site.Epoch) {}
+
+func (e *end) Send(o coord.Parcel) {
 	e.hub.said(e.self, o)
 	if e.hub.lie != nil {
 		o.Msg = e.hub.lie(e.self, o.Msg)
 	}
 	for to, l := range e.out {
-		if to == e.self || o.To != coord.ToAll && o.To != to {
+		if to == e.self || o.To != (coord.BoxID{}) && o.To != boxID(to) {
 			continue
 		}
 		l.mu.Lock()
@@ -110,8 +115,8 @@ func (e *end) setRuns(runs bool) {
 	for i, o := range e.hub.ends {
 		e.runs = true
 		if i != e.self && e.hub.upLocked(e.self, i) {
-			e.h.State(i, runs)
-			o.h.State(e.self, runs)
+			e.h.State(boxID(i), runs)
+			o.h.State(boxID(e.self), runs)
 		}
 	}
 	e.runs = runs
@@ -135,7 +140,7 @@ func (e *end) carry(ctx context.Context, to int) {
 		e.hub.mu.Unlock()
 		for _, m := range ms {
 			if up {
-				peer.h.Message(e.self, m)
+				peer.h.Message(boxID(e.self), m)
 			}
 		}
 	}
@@ -148,6 +153,7 @@ func (e *end) Peers() []site.PeerState {
 	defer e.hub.mu.Unlock()
 	ps := make([]site.PeerState, len(e.out))
 	for i := range ps {
+		ps[i].ID = boxID(i)
 		ps[i].Up = i != e.self && e.hub.upLocked(e.self, i)
 	}
 	return ps

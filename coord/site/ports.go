@@ -62,8 +62,11 @@ type Install interface {
 
 // Links are the authenticated links to the other boxes (package link).
 type Links interface {
-	// Send never blocks.
-	Send(o coord.Out)
+	// Send never blocks. A parcel to nobody in particular goes to all other members of the epoch in Use.
+	Send(p coord.Parcel)
+	// Use is called when the box's epoch changes, in the order of Sends, and never blocks: from then on there are links to the
+	// members of e. Boxes that are none any more may stay connected for a while, to be told so.
+	Use(e *Epoch)
 	Run(ctx context.Context) error
 	Peers() []PeerState
 	// Starved is the time for which this process was not run when it should have been.
@@ -72,6 +75,7 @@ type Links interface {
 
 // PeerState is a link as a View shows it.
 type PeerState struct {
+	ID                               coord.BoxID
 	Up                               bool
 	Since, Heard                     time.Time
 	RTT                              time.Duration
@@ -85,9 +89,9 @@ type PeerState struct {
 	Timeout          time.Duration
 }
 
-// Handlers are what links call: Message from the reader of one peer (it may block, which is
+// Handlers are what links call, with the names of boxes that have proved to have their keys: Message from the reader of one peer (it may block, which is
 // back-pressure), State when a link comes up or goes down.
 type Handlers struct {
-	Message func(from int, m *coord.PeerMsg)
-	State   func(peer int, up bool)
+	Message func(from coord.BoxID, m *coord.PeerMsg)
+	State   func(peer coord.BoxID, up bool)
 }

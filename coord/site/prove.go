@@ -32,14 +32,21 @@ type prover struct {
 	mu      sync.Mutex
 	byNonce map[string]*proving
 	byHash  map[coord.Digest]*proving
-	early   [][]coord.ReadVote // by member, oldest first
+	early   map[coord.BoxID][]coord.ReadVote // by box, oldest first
 
 	// heads are of audit logs, headOrder their digests, oldest first.
-	heads     map[coord.Digest]*audit.SignedHead
+	heads     map[coord.Digest]*signing
 	headOrder []coord.Digest
 }
 
+// signing is a head whose signatures are being gathered, among the members of the epoch that accepted it.
+type signing struct {
+	ep   *Epoch
+	head *audit.SignedHead
+}
+
 type proving struct {
+	ep    *Epoch // in which the question was ordered
 	proof coord.ReadProof
 	hash  coord.Digest
 	done  chan struct{} // closed when the proof is whole
@@ -91,21 +98,22 @@ func (s *Site) Prove(ctx context.Context, key, nonce []byte) (*coord.ReadProof, 
 
 // answerReading signs what this box has for the box that asks.
 func (s *Site) answerReading(r *state.Asked) {
-	keys, ok := s.o.Box.Keys.(ReadKeys)
-	if !ok {
+	ep := s.ep.Load()
+	keys, ok := ep.Keys.(ReadKeys)
+	if !ok || ep.Self < 0 {
 		return
 	}
 	if r.Head != nil {
 		s.signHead(keys, r)
 		return
 	}
-	m := s.o.Box.Members
+	m := ep.Members
 	d := r.Reading.Digest(m.Site, m.Epoch)
 	v := coord.ReadVote{Digest: d, Sig: keys.SignReading(d)}
 	to := m.Index(r.Author)
-	if to != s.o.Box.Self {
+	if to != ep.Self {
 		if to >= 0 {
-			s.links.Send(coord.Out{To: to, Msg: &coord.PeerMsg{Reading: &v}})
+			s.links.Send(coord.Parcel{To: r.Author, Msg: &coord.PeerMsg{Epoch: m.Epoch, Reading: &v}})
 		}
 		return
 	}
@@ -115,29 +123,38 @@ func (s *Site) answerReading(r *state.Asked) {
 	if p == nil || p.hash != (coord.Digest{}) {
 		return
 	}
-	p.hash, p.proof = d, coord.ReadProof{Site: m.Site, Epoch: m.Epoch, Reading: r.Reading}
+	p.ep, p.hash, p.proof = ep, d, coord.ReadProof{Site: m.Site, Epoch: m.Epoch, Reading: r.Reading}
 	s.prover.byHash[d] = p
 	s.count(p, to, &v)
-	for i, list := range s.prover.early {
+	s.prover.eachEarly(ep, d, func(i int, v *coord.ReadVote) { s.count(p, i, v) })
+}
+
+// eachEarly calls fn for the signatures over d that members of an epoch gave early; mu is held.
+func (p *prover) eachEarly(ep *Epoch, d coord.Digest, fn func(member int, v *coord.ReadVote)) {
+	for i := range ep.Members.List {
+		list := p.early[ep.Members.List[i].ID]
 		for j := range list {
 			if list[j].Digest == d {
-				s.count(p, i, &list[j])
+				fn(i, &list[j])
 			}
 		}
 	}
 }
 
 // onReading takes another box's signature, on its link's goroutine.
-func (s *Site) onReading(from int, v *coord.ReadVote) {
+func (s *Site) onReading(from coord.BoxID, v *coord.ReadVote) {
 	s.prover.mu.Lock()
 	defer s.prover.mu.Unlock()
 	if p := s.prover.byHash[v.Digest]; p != nil {
-		s.count(p, from, v)
+		s.count(p, p.ep.Members.Index(from), v)
 		return
 	}
-	if s.prover.heads[v.Digest] != nil {
-		s.countHead(v.Digest, from, v)
+	if x := s.prover.heads[v.Digest]; x != nil {
+		s.countHead(v.Digest, x.ep.Members.Index(from), v)
 		return
+	}
+	if len(s.prover.early) > 2*coord.MembersMax { // of members of long ago
+		clear(s.prover.early)
 	}
 	list := append(s.prover.early[from], *v)
 	s.prover.early[from] = list[max(0, len(list)-earlyMax):]
@@ -145,8 +162,8 @@ func (s *Site) onReading(from int, v *coord.ReadVote) {
 
 // count adds a signature if it is good; prover.mu is held.
 func (s *Site) count(p *proving, from int, v *coord.ReadVote) {
-	n := s.o.Box.Members.N()
-	if len(p.proof.Sigs) >= coord.Quorum(n) {
+	n := p.ep.Members.N()
+	if from < 0 || len(p.proof.Sigs) >= coord.Quorum(n) {
 		return
 	}
 	for i := range p.proof.Sigs {
@@ -154,7 +171,7 @@ func (s *Site) count(p *proving, from int, v *coord.ReadVote) {
 			return
 		}
 	}
-	if k, ok := s.o.Box.Keys.(ReadKeys); !ok || !k.VerifyReading(from, v.Digest, &v.Sig) {
+	if k, ok := p.ep.Keys.(ReadKeys); !ok || !k.VerifyReading(from, v.Digest, &v.Sig) {
 		return
 	}
 	p.proof.Sigs = append(p.proof.Sigs, coord.ReadSig{Voter: uint8(from), Sig: v.Sig})

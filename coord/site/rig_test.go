@@ -73,7 +73,7 @@ func newRig(t *testing.T, n int, tuning site.Tuning) *rig {
 		votes: make([]int, n), words: make([]int, n), seqs: map[uint64]uint64{},
 	}
 	for i := range n {
-		r.members.List = append(r.members.List, coord.Member{ID: coord.BoxID{byte(i + 1)}, Name: fmt.Sprintf("box-%d", i)})
+		r.members.List = append(r.members.List, coord.Member{ID: boxID(i), Name: fmt.Sprintf("box-%d", i)})
 		r.boxes = append(r.boxes, &box{log: newMemLog(r.members.Site), base: newMemBase()})
 	}
 	r.hub = newHub(n, r.said)
@@ -81,7 +81,7 @@ func newRig(t *testing.T, n int, tuning site.Tuning) *rig {
 }
 
 // said checks and counts what a box says.
-func (r *rig) said(from int, o coord.Out) {
+func (r *rig) said(from int, o coord.Parcel) {
 	v := o.Msg.Vote
 	if p := o.Msg.Proposal; p != nil { // proposing is voting
 		v = &coord.Vote{Kind: coord.VoteNotarize, Round: p.Block.Round, Digest: p.Block.Digest(), Voter: uint8(from)}
@@ -110,7 +110,7 @@ func (r *rig) open(i int) *site.Site {
 	r.t.Helper()
 	b := r.boxes[i]
 	s, err := site.Open(site.Options{
-		Box: site.BoxConfig{Members: r.members, Self: i, Keys: tagKeys{i, r.members}, Tuning: r.tuning},
+		Box: site.BoxConfig{Members: r.members, KeysOf: r.keysOf(i), Tuning: r.tuning},
 		Log: b.log, Base: b.base, Connect: r.hub.connect(i), Logger: slog.New(slog.DiscardHandler), Version: "test",
 		Audit: b.heads.keep,
 	})
@@ -119,6 +119,10 @@ func (r *rig) open(i int) *site.Site {
 	}
 	b.site = s
 	return s
+}
+
+func (r *rig) keysOf(i int) site.KeysOf {
+	return func(m *coord.Members) (site.Keys, int, error) { return tagKeys{i, m}, m.Index(boxID(i)), nil }
 }
 
 func (r *rig) run(i int) {

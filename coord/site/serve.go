@@ -5,7 +5,6 @@ import (
 	"time"
 
 	"github.com/holdfast-edge/holdfast/coord"
-	"github.com/holdfast-edge/holdfast/coord/bft"
 )
 
 const (
@@ -32,10 +31,10 @@ func (s *Site) serve(ctx context.Context) {
 	}
 }
 
-func (s *Site) serveOne(v bft.Serve) {
+func (s *Site) serveOne(v Serve) {
 	for _, d := range v.Batches {
 		if b, err := s.o.Log.Batch(d); err == nil {
-			s.send(coord.Out{To: v.To, Msg: &coord.PeerMsg{Batch: b}})
+			s.send(coord.Parcel{To: v.To, Msg: &coord.PeerMsg{Epoch: v.Epoch, Batch: b}})
 		}
 	}
 	if !v.Blocks {
@@ -49,7 +48,7 @@ func (s *Site) serveOne(v bft.Serve) {
 	if err != nil || len(bs) == 0 || x == nil {
 		return
 	}
-	s.send(coord.Out{To: v.To, Msg: &coord.PeerMsg{CatchUp: &coord.CatchUp{Blocks: bs, Cert: x}}})
+	s.send(coord.Parcel{To: v.To, Msg: &coord.PeerMsg{Epoch: v.Epoch, CatchUp: &coord.CatchUp{Blocks: bs, Cert: x}}})
 	size := 0
 	for _, b := range bs {
 		for i := range b.Refs {
@@ -60,13 +59,13 @@ func (s *Site) serveOne(v bft.Serve) {
 			if size += len(bt.Body); size > serveBytes {
 				return // it asks for the rest
 			}
-			s.send(coord.Out{To: v.To, Msg: &coord.PeerMsg{Batch: bt}})
+			s.send(coord.Parcel{To: v.To, Msg: &coord.PeerMsg{Epoch: v.Epoch, Batch: bt}})
 		}
 	}
 }
 
 // offer names the signed state that we can serve, or has one made.
-func (s *Site) offer(to int) {
+func (s *Site) offer(to coord.BoxID) {
 	p := s.offered.Load()
 	s.snapMu.Lock()
 	have := p != nil && s.snap != nil && s.snap.Header().Height == p.Header.Height
@@ -77,7 +76,7 @@ func (s *Site) offer(to int) {
 	s.snapMu.Unlock()
 	switch {
 	case have:
-		s.send(coord.Out{To: to, Msg: &coord.PeerMsg{Checkpoint: p}})
+		s.send(coord.Parcel{To: to, Msg: &coord.PeerMsg{Epoch: s.ep.Load().Members.Epoch, Checkpoint: p}})
 	case ask:
 		s.inner.put(Input{Checkpoint: true})
 	}
@@ -94,5 +93,5 @@ func (s *Site) servePiece(a SnapAsk) {
 		}
 	}
 	s.snapMu.Unlock()
-	s.send(coord.Out{To: a.From, Msg: &coord.PeerMsg{SnapshotPart: part}})
+	s.send(coord.Parcel{To: a.From, Msg: &coord.PeerMsg{Epoch: s.ep.Load().Members.Epoch, SnapshotPart: part}})
 }

@@ -23,6 +23,8 @@ var (
 	ErrStopped = errors.New("site: stopped")
 	// ErrLog: the log or the state could not be written or read; the box has stopped voting.
 	ErrLog = errors.New("site: storage failed")
+	// ErrRemoved: this box is no member of the site any more.
+	ErrRemoved = errors.New("site: this box is no member any more")
 	// ErrFull, from a Log or a Base: there is no space now; nothing happened, and it may be tried again.
 	ErrFull = errors.New("site: disk full")
 )
@@ -78,7 +80,7 @@ type Site struct {
 	commits  *mailbox[*coord.Commit]  // one is under way at a time
 	installs *mailbox[*InstallStep]   // bounded by the pieces asked for, one at a time
 	verifies *mailbox[*bft.Held]      // bounded by the pending batches
-	serves   *mailbox[bft.Serve]      // bounded by serveMax
+	serves   *mailbox[Serve]          // bounded by serveMax
 	pieces   *mailbox[SnapAsk]        // bounded by serveMax
 	findings *mailbox[*coord.Finding] // bounded by findingsMax
 	written  chan struct{}            // the writer took effects: wakes an owner that waits
@@ -102,17 +104,19 @@ type Site struct {
 
 	prover prover
 
-	index indexer
-	claim atomic.Uint64 // the round that the box claims, plus one; 0: it does not know
-	seen  gate          // round of the last block applied
-	begun atomic.Uint64 // Steps: what State shows is of these
-	shown gate          // Steps whose effects are visible
+	ep      atomic.Pointer[Epoch] // what is released is of it
+	index   indexer
+	claim   atomic.Uint64 // the place that the box claims; 0: it does not know
+	seen    gate          // the place of the last block applied
+	entered gate          // the epoch of ep
+	begun   atomic.Uint64 // Steps: what State shows is of these
+	shown   gate          // Steps whose effects are visible
 
 	stopped chan struct{} // closed when the owner has ended
 }
 
 type fromPeer struct {
-	from int
+	from coord.BoxID
 	msg  *coord.PeerMsg
 }
 
@@ -143,21 +147,22 @@ func Open(o Options) (*Site, error) {
 		peers: make(chan fromPeer, peerQueue), requests: make(chan *Request, requestQueue),
 		inner: newMailbox[Input](), calls: newMailbox[func(*Box)](), effects: newMailbox[Effects](),
 		commits: newMailbox[*coord.Commit](), installs: newMailbox[*InstallStep](), verifies: newMailbox[*bft.Held](),
-		serves: newMailbox[bft.Serve](), pieces: newMailbox[SnapAsk](), findings: newMailbox[*coord.Finding](),
+		serves: newMailbox[Serve](), pieces: newMailbox[SnapAsk](), findings: newMailbox[*coord.Finding](),
 		written: make(chan struct{}, 1), stopped: make(chan struct{}),
 		prover: prover{
-			byNonce: map[string]*proving{}, byHash: map[coord.Digest]*proving{}, early: make([][]coord.ReadVote, o.Box.Members.N()),
-			heads: map[coord.Digest]*audit.SignedHead{},
+			byNonce: map[string]*proving{}, byHash: map[coord.Digest]*proving{}, early: map[coord.BoxID][]coord.ReadVote{},
+			heads: map[coord.Digest]*signing{},
 		},
 	}
-	s.index.asks, s.index.claimed = map[uint64]*indexAsk{}, make([]claimed, o.Box.Members.N())
-	s.index.doubted = make([]time.Time, o.Box.Members.N())
+	s.index.asks, s.index.claimed = map[uint64]*indexAsk{}, map[coord.BoxID]claimed{}
+	s.index.doubted = map[coord.BoxID]time.Time{}
 	s.index.nonce = o.Box.Nonce // answers to an earlier start of this box are not taken
 	s.log.Info("log replayed", "records", records, "height", box.State().Height(), "round", box.Core().Round())
 	s.links, err = o.Connect(Handlers{Message: s.fromPeer, State: s.fromLink})
 	if err != nil {
 		return nil, fmt.Errorf("site: links: %w", err)
 	}
+	s.enter(box.ep)
 	s.publish()
 	return s, nil
 }
@@ -207,16 +212,16 @@ func (s *Site) Run(ctx context.Context) error {
 }
 
 // fromPeer takes a message from a link's reader.
-func (s *Site) fromPeer(from int, m *coord.PeerMsg) {
+func (s *Site) fromPeer(from coord.BoxID, m *coord.PeerMsg) {
 	switch {
 	case m.Reading != nil:
 		s.onReading(from, m.Reading)
 		return
 	case m.IndexAsk != nil:
-		s.onIndexAsk(from, *m.IndexAsk)
+		s.onIndexAsk(from, m.Epoch, *m.IndexAsk)
 		return
 	case m.Index != nil:
-		s.onIndex(from, m.Index)
+		s.onIndex(from, m.Epoch, m.Index)
 		return
 	}
 	select {
@@ -225,8 +230,15 @@ func (s *Site) fromPeer(from int, m *coord.PeerMsg) {
 	}
 }
 
-func (s *Site) fromLink(peer int, up bool) {
-	s.inner.put(Input{Link: &bft.Link{Peer: peer, Up: up}})
+func (s *Site) fromLink(peer coord.BoxID, up bool) {
+	s.inner.put(Input{Link: &Link{Peer: peer, Up: up}})
+}
+
+// enter makes what is released from now on be of an epoch.
+func (s *Site) enter(e *Epoch) {
+	s.links.Use(e)
+	s.ep.Store(e)
+	s.entered.reach(e.Members.Epoch)
 }
 
 // waits says what waits for space on the disk; empty: nothing.
@@ -426,9 +438,9 @@ func (s *Site) failed(why string) {
 }
 
 // send is for answers to members that need no log; a box with a fault gives none.
-func (s *Site) send(o coord.Out) {
+func (s *Site) send(p coord.Parcel) {
 	if s.fault.Load() == nil {
-		s.links.Send(o)
+		s.links.Send(p)
 	}
 }
 
@@ -440,8 +452,11 @@ func (s *Site) release(e *Effects) {
 		}
 		return
 	}
-	for _, o := range e.Send {
-		s.links.Send(o)
+	if e.Epoch != nil {
+		s.enter(e.Epoch)
+	}
+	for _, p := range e.Send {
+		s.links.Send(p)
 	}
 	if e.Changes != nil {
 		s.o.Changes(e.Changes)

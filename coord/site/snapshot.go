@@ -12,7 +12,7 @@ import (
 
 // SnapAsk is a member asking for a piece of our newest snapshot.
 type SnapAsk struct {
-	From int
+	From coord.BoxID
 	Ask  coord.SnapshotAsk
 }
 
@@ -72,9 +72,9 @@ func (b *Box) stepSnapshot() {
 		return
 	}
 	if b.now >= s.at {
-		s.from = (s.from + 1) % b.cfg.Members.N()
-		if s.from == b.cfg.Self {
-			s.from = (s.from + 1) % b.cfg.Members.N()
+		s.from = (s.from + 1) % b.ep.Members.N()
+		if s.from == b.ep.Self {
+			s.from = (s.from + 1) % b.ep.Members.N()
 		}
 		b.askPiece()
 	}
@@ -84,9 +84,9 @@ func (b *Box) stepSnapshot() {
 func (b *Box) askPiece() {
 	s := b.snap
 	s.at = b.now + 2*int64(b.cfg.Tuning.Timeout)
-	b.fx.Send = append(b.fx.Send, coord.Out{To: s.from, Msg: &coord.PeerMsg{
-		SnapshotAsk: &coord.SnapshotAsk{Height: s.cp.Header.Height, Chunk: s.next},
-	}})
+	b.fx.Send = append(b.fx.Send, b.ep.parcel(coord.Out{To: s.from, Msg: &coord.PeerMsg{
+		Epoch: b.ep.Members.Epoch, SnapshotAsk: &coord.SnapshotAsk{Height: s.cp.Header.Height, Chunk: s.next},
+	}}))
 }
 
 // onPart takes one piece when it is the one asked for and its digest is right, whoever sends it: where links are slow

@@ -98,18 +98,18 @@ func (s *Site) Log(from, to uint64, fn func(*LogBlock) error) error {
 }
 
 func (s *Site) leaderOf(round uint64) coord.BoxID {
-	l := s.o.Box.Members.List
+	l := s.ep.Load().Members.List
 	return l[int(round/s.box.cfg.Tuning.TermRounds)%len(l)].ID
 }
 
 // publish makes a new View; on the owner's goroutine.
 func (s *Site) publish() {
 	b, now, wall := s.box, s.now(), time.Now()
-	core, ms := b.core, s.o.Box.Members
+	core, ms, self := b.core, b.ep.Members, b.ep.Self
 	final, digest := core.Final()
 	n := ms.N()
 	v := &View{
-		ID: b.me, Index: b.cfg.Self, Name: ms.List[b.cfg.Self].Name, Site: ms.Site, Epoch: ms.Epoch, Version: s.o.Version,
+		ID: b.me, Index: self, Name: b.name, Site: ms.Site, Epoch: ms.Epoch, Version: s.o.Version,
 		Started: s.start, Taken: wall, N: n, F: coord.MaxFaulty(n), Quorum: coord.Quorum(n),
 		Leader: s.leaderOf(core.Round()), Round: core.Round(), Term: core.Term(core.Round()), Height: final.Height, Final: digest,
 		Revision: b.st.Revision(), Applied: b.applied, Duplicates: b.duplicates, Rate: b.meter.rate(now),
@@ -122,18 +122,20 @@ func (s *Site) publish() {
 		v.Fault = *f
 	}
 	v.Full = s.waits()
-	peers := s.links.Peers()
+	peers := map[coord.BoxID]*PeerState{}
+	for _, p := range s.links.Peers() {
+		peers[p.ID] = &p
+	}
 	up := 0
 	for i := range ms.List {
-		m := MemberView{Member: ms.List[i], Index: i, Self: i == b.cfg.Self}
+		m := MemberView{Member: ms.List[i], Index: i, Self: i == self}
 		if m.Self {
 			m.Up, m.Height, m.Round, m.Heard = true, final.Height, core.Round(), wall
 			m.VotesFrom, v.Asking = core.Silent()
 		} else {
 			h := core.Heard(i)
 			m.Height, m.Round, m.VotesFrom = h.Height, h.Round, max(m.VotesFrom, h.VotesFrom)
-			if i < len(peers) {
-				p := &peers[i]
+			if p := peers[m.ID]; p != nil {
 				m.Up, m.Heard, m.RTT, m.Twins = p.Up, p.Heard, p.RTT, p.Twins
 				m.Since, m.Silences, m.Stalls, m.Timeout = p.Since, p.Silences, p.Stalls, p.Timeout
 				v.Counters.SentBytes += p.SentBytes
@@ -144,8 +146,8 @@ func (s *Site) publish() {
 			}
 		}
 		m.Suspect = core.Suspect(i)
-		if i < len(peers) {
-			m.Suspect += peers[i].BadFrames
+		if p := peers[m.ID]; p != nil {
+			m.Suspect += p.BadFrames
 		}
 		if m.Up {
 			up++

@@ -206,7 +206,7 @@ func (s *Site) install(in Install, st *InstallStep) Install {
 func (s *Site) verify(ctx context.Context) {
 	for {
 		for _, h := range s.verifies.take() {
-			ok := s.o.Box.Keys.VerifyBatch(h.Batch)
+			ok := s.ep.Load().Keys.VerifyBatch(h.Batch)
 			s.inner.put(Input{Checked: &bft.Checked{Digest: h.Digest, OK: ok}})
 		}
 		select {

@@ -116,7 +116,7 @@ func verifyVoteBy(key *ecdsa.PublicKey, site coord.SiteID, epoch uint64, k coord
 
 func wellFormed(k coord.VoteKind, d coord.Digest) bool {
 	switch k {
-	case coord.VoteNotarize, coord.VoteFinalize, coord.VoteCheckpoint:
+	case coord.VoteNotarize, coord.VoteFinalize, coord.VoteCheckpoint, coord.VoteEpoch:
 		return true
 	case coord.VoteEmpty:
 		return d == coord.Digest{}

@@ -71,8 +71,8 @@ func FuzzPeer(f *testing.F) {
 			return
 		}
 		set := 0
-		for i, v := 0, reflect.ValueOf(*m); i < v.NumField(); i++ {
-			if !v.Field(i).IsNil() {
+		for _, f := range fields(*m) {
+			if !reflect.ValueOf(*m).FieldByName(f).IsNil() {
 				set++
 			}
 		}

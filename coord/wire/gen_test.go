@@ -81,7 +81,7 @@ func (g gen) vote() *coord.Vote {
 	}
 }
 
-func (g gen) kind() coord.VoteKind { return coord.VoteKind(1 + g.IntN(4)) }
+func (g gen) kind() coord.VoteKind { return coord.VoteKind(1 + g.IntN(5)) }
 
 func (g gen) cert() *coord.Cert {
 	c := &coord.Cert{Kind: g.kind(), Epoch: g.num(), Round: g.num(), Digest: g.hash(), Sigs: []coord.VoteSig{}}
@@ -110,11 +110,32 @@ func (g gen) checkpoint() *coord.Checkpoint {
 	return &coord.Checkpoint{Header: g.block(), State: g.hash(), Cert: g.certOrNil()}
 }
 
+func (g gen) members() *coord.Members {
+	m := &coord.Members{Site: coord.SiteID(g.bytes(8)), Epoch: g.num(), List: make([]coord.Member, g.IntN(coord.MembersMax+1))}
+	for i := range m.List {
+		m.List[i] = coord.Member{
+			ID: g.box(), Name: g.text(64), Key: g.bytes(1 + g.IntN(100)), Peer: g.text(100), Client: g.text(100), Native: g.text(100), Console: g.text(100),
+			VotesFrom: g.num(),
+		}
+	}
+	return m
+}
+
+func (g gen) handover() *coord.Handover {
+	h := &coord.Handover{
+		Members: g.members(), Header: g.block(), Tail: make([]*coord.Block, g.IntN(4)), Cert: g.certOrNil(), Next: g.members(), Sigs: g.cert().Sigs,
+	}
+	for i := range h.Tail {
+		h.Tail[i] = g.block()
+	}
+	return h
+}
+
 func (g gen) final() *coord.Final { return &coord.Final{Header: g.block(), Cert: g.certOrNil()} }
 
 // peer makes a message with the field of that name set.
 func (g gen) peer(t testing.TB, field string) *coord.PeerMsg {
-	m := new(coord.PeerMsg)
+	m := &coord.PeerMsg{Epoch: g.num()}
 	switch field {
 	case "Batch":
 		m.Batch = g.batch()
@@ -176,6 +197,11 @@ func (g gen) peer(t testing.TB, field string) *coord.PeerMsg {
 		m.IndexAsk = &nonce
 	case "Index":
 		m.Index = &coord.Index{Nonce: g.num(), Round: g.num()}
+	case "Handover":
+		m.Handover = g.handover()
+	case "HandoverAsk":
+		epoch := g.num()
+		m.HandoverAsk = &epoch
 	default:
 		t.Fatalf("coord.PeerMsg has a field that this test cannot make: %s", field)
 	}
@@ -198,8 +224,7 @@ func (g gen) record(t testing.TB, field string) *coord.Record {
 	case "Stable":
 		r.Stable = g.checkpoint()
 	case "Silent":
-		v := g.num()
-		r.Silent = &v
+		r.Silent = &coord.Silence{Epoch: g.num(), From: g.num()}
 	default:
 		t.Fatalf("coord.Record has a field that this test cannot make: %s", field)
 	}
@@ -301,7 +326,9 @@ func (g gen) columns(n int) *coord.Columns {
 func fields(v any) (names []string) {
 	t := reflect.TypeOf(v)
 	for field := range t.Fields() {
-		names = append(names, field.Name)
+		if field.Type.Kind() == reflect.Pointer || field.Type.Kind() == reflect.Slice { // not what goes with every message
+			names = append(names, field.Name)
+		}
 	}
 	return names
 }

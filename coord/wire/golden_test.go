@@ -44,6 +44,14 @@ func golden() map[string][]byte {
 	vote := &coord.Vote{Kind: coord.VoteFinalize, Epoch: 1, Round: 300, Digest: d, Voter: 3, Sig: s}
 	cert := &coord.Cert{Kind: coord.VoteEmpty, Epoch: 1, Round: 301, Sigs: []coord.VoteSig{{Voter: 2, Level: 301, Sig: s}}}
 	checkpoint := &coord.Checkpoint{Header: block.Header(), State: d, Cert: cert}
+	members := func(epoch uint64) *coord.Members {
+		return &coord.Members{Site: coord.SiteID(box), Epoch: epoch, List: []coord.Member{{ID: box, Name: "a", Key: []byte{4}, Peer: "10.0.0.1:7400"}}}
+	}
+	handover := &coord.Handover{
+		Members: members(1), Header: block.Header(), Tail: []*coord.Block{block.Header()}, Cert: cert, Next: members(2),
+		Sigs: []coord.VoteSig{{Voter: 0, Sig: s}},
+	}
+	silence := &coord.Silence{Epoch: 2, From: 1000}
 	ping := uint64(9)
 	return map[string][]byte{
 		"body-raw":         batch.Body,
@@ -51,11 +59,14 @@ func golden() map[string][]byte {
 		"peer-batch":       AppendPeer(nil, &coord.PeerMsg{Batch: batch}),
 		"peer-vote":        AppendPeer(nil, &coord.PeerMsg{Vote: vote}),
 		"peer-proposal":    AppendPeer(nil, &coord.PeerMsg{Proposal: &coord.Proposal{Block: block, Sig: s, Parent: block.Header(), Proof: []*coord.Cert{cert}}}),
+		"peer-handover":    AppendPeer(nil, &coord.PeerMsg{Epoch: 1, Handover: handover}),
 		"peer-ask":         AppendPeer(nil, &coord.PeerMsg{SnapshotAsk: &coord.SnapshotAsk{Height: 5, Chunk: -1}}),
 		"record-final":     AppendRecord(nil, &coord.Record{Final: &coord.Final{Header: block.Header()}}),
+		"record-silence":   AppendRecord(nil, &coord.Record{Silent: silence}),
 		"record-block":     AppendRecord(nil, &coord.Record{Block: block}),
 		"value-final":      AppendFinal(nil, &coord.Final{Header: block.Header(), Cert: cert}),
 		"value-checkpoint": AppendCheckpoint(nil, checkpoint),
+		"value-handover":   AppendHandover(nil, handover),
 		"client-hello":     AppendClient(nil, &ClientMsg{Hello: &Hello{MinVersion: 1, MaxVersion: 1, Token: []byte("t"), Client: "feed"}}),
 		"client-submit":    AppendClient(nil, &ClientMsg{Submit: &Submit{ID: 1, Body: batch.Body}}),
 		"client-answer": AppendClient(nil, &ClientMsg{Answer: &Answer{

@@ -21,6 +21,7 @@ func decoders() map[string]func(b []byte) error {
 		"record":     func(b []byte) error { _, err := DecodeRecord(b); return err },
 		"final":      func(b []byte) error { _, err := DecodeFinal(b); return err },
 		"checkpoint": func(b []byte) error { _, err := DecodeCheckpoint(b); return err },
+		"handover":   func(b []byte) error { _, err := DecodeHandover(b); return err },
 		"client":     func(b []byte) error { _, err := DecodeClient(b); return err },
 	}
 }
@@ -45,6 +46,7 @@ func samples(t testing.TB) map[string][][]byte {
 	}
 	s["final"] = append(s["final"], AppendFinal(nil, g.final()))
 	s["checkpoint"] = append(s["checkpoint"], AppendCheckpoint(nil, g.checkpoint()))
+	s["handover"] = append(s["handover"], AppendHandover(nil, g.handover()))
 	for name := range decoders() {
 		if len(s[name]) == 0 {
 			t.Fatalf("no samples for decoder %s", name)
@@ -133,6 +135,9 @@ func TestHostileInputsAreRefusedWithLittleMemory(t *testing.T) {
 	head := func(typ uint64) []byte {
 		return pk(func(p *packer) { p.array(headFields); p.uint(1); p.uint(typ) })
 	}
+	said := func(typ uint64) []byte {
+		return pk(func(p *packer) { p.array(peerFields); p.uint(peerVersion); p.uint(typ); p.uint(1) })
+	}
 	bomb := func(n int) []byte { return append([]byte{flagSnappy}, snappy.Encode(nil, make([]byte, n))...) }
 	// A body's fields up to its columns, for n messages.
 	body := func(n uint64, layout uint64, rest ...[]byte) []byte {
@@ -165,11 +170,11 @@ func TestHostileInputsAreRefusedWithLittleMemory(t *testing.T) {
 		{"2^31-1 elements", "peer", append(raw, be32(array32, math.MaxInt32)...), ErrLimit},
 		{"2^31-1 elements behind snappy", "peer", append([]byte{flagSnappy}, snappy.Encode(nil, be32(array32, math.MaxInt32))...), ErrLimit},
 		{"2^31-1 elements behind snappy", "body", append([]byte{flagSnappy}, snappy.Encode(nil, be32(array32, math.MaxInt32))...), ErrLimit},
-		{"2^31-1 certificates", "peer", cat(raw, head(peerCerts), be32(array32, math.MaxInt32)), ErrLimit},
-		{"2^31-1 blocks", "peer", cat(raw, head(peerCatchUp), []byte{0x92}, be32(array32, math.MaxInt32)), ErrLimit},
-		{"2^32-1 bytes of references", "peer", cat(raw, head(peerAnnounce), be32(bin32, math.MaxUint32)), ErrLimit},
-		{"2^32-1 bytes of digests", "peer", cat(raw, head(peerFetch), be32(bin32, math.MaxUint32)), ErrLimit},
-		{"as many blocks as may be, none there", "peer", cat(raw, head(peerCatchUp), []byte{0x92, 0xdc, 1, 0}), ErrTruncated},
+		{"2^31-1 certificates", "peer", cat(raw, said(peerCerts), be32(array32, math.MaxInt32)), ErrLimit},
+		{"2^31-1 blocks", "peer", cat(raw, said(peerCatchUp), []byte{0x92}, be32(array32, math.MaxInt32)), ErrLimit},
+		{"2^32-1 bytes of references", "peer", cat(raw, said(peerAnnounce), be32(bin32, math.MaxUint32)), ErrLimit},
+		{"2^32-1 bytes of digests", "peer", cat(raw, said(peerFetch), be32(bin32, math.MaxUint32)), ErrLimit},
+		{"as many blocks as may be, none there", "peer", cat(raw, said(peerCatchUp), []byte{0x92, 0xdc, 1, 0}), ErrTruncated},
 		{"a batch body of 1 MiB that is not there", "record", cat(head(recordBatch), []byte{0x96}, bin(make([]byte, 8)...), num(1), num(1), num(1), be32(bin32, 1<<20)), ErrTruncated},
 		{"nested 2^20 deep", "record", bytes.Repeat([]byte{0x91}, 1<<20), ErrFormat},
 		{"nested 2^20 deep", "peer", append(raw, bytes.Repeat([]byte{0x93}, 1<<20)...), ErrFormat},
@@ -184,32 +189,35 @@ func TestHostileInputsAreRefusedWithLittleMemory(t *testing.T) {
 		{"a number in a signed form", "record", []byte{0x93, 0xd1, 0x7f, 0xff}, ErrFormat},
 		{"nil for a number", "record", []byte{0x93, 0xc0}, ErrFormat},
 		{"a length in a longer form", "record", []byte{0xdc, 0, 3, 1, 1}, ErrFormat},
-		{"a binary in a longer form", "peer", cat(raw, head(peerFetchBlock), []byte{0xc5, 0, 32}, make([]byte, 32)), ErrFormat},
-		{"a string for a binary", "peer", cat(raw, head(peerFetchBlock), []byte{0xd9, 32}, make([]byte, 32)), ErrFormat},
+		{"a binary in a longer form", "peer", cat(raw, said(peerFetchBlock), []byte{0xc5, 0, 32}, make([]byte, 32)), ErrFormat},
+		{"a string for a binary", "peer", cat(raw, said(peerFetchBlock), []byte{0xd9, 32}, make([]byte, 32)), ErrFormat},
 		{"a binary for a string", "client", cat(head(clientError), []byte{0x92}, num(1), bin(1)), ErrFormat},
 		{"a string of 2^32-1 bytes", "client", cat(head(clientError), []byte{0x92}, num(1), be32(str32, math.MaxUint32)), ErrLimit},
 		{"a token too long", "client", AppendClient(nil, &ClientMsg{Hello: &Hello{Token: make([]byte, TokenBytesMax+1)}}), ErrLimit},
 		{"an unknown version", "record", []byte{0x93, 2, 1, 0xc0}, ErrVersion},
-		{"an unknown version", "peer", []byte{flagRaw, 0x93, 2, 1, 0xc0}, ErrVersion},
+		{"an unknown version", "peer", []byte{flagRaw, 0x94, 9, 1, 1, 0xc0}, ErrVersion},
 		{"an unknown version", "client", []byte{0x93, 2, 1, 0xc0}, ErrVersion},
 		{"an unknown version", "final", []byte{0x92, 2, 0xc0}, ErrVersion},
 		{"an unknown version", "body", cat(raw, pk(func(p *packer) { p.array(bodyFields); p.uint(9) })), ErrVersion},
 		{"an unknown type", "record", []byte{0x93, 1, 99, 0xc0}, ErrType},
-		{"an unknown type", "peer", []byte{flagRaw, 0x93, 1, 99, 0xc0}, ErrType},
+		{"an unknown type", "peer", []byte{flagRaw, 0x94, 2, 99, 1, 0xc0}, ErrType},
 		{"an unknown type", "client", []byte{0x93, 1, 99, 0xc0}, ErrType},
 		{"an unknown flag", "peer", []byte{7, 0x93, 1, 3}, ErrFormat},
-		{"a field too few", "peer", cat(raw, head(peerVote), []byte{0x95}), ErrFormat},
-		{"a digest too short", "peer", cat(raw, head(peerFetchBlock), bin(make([]byte, 31)...)), ErrLength},
-		{"a digest too long", "peer", cat(raw, head(peerFetchBlock), bin(make([]byte, 33)...)), ErrLimit},
-		{"digests with half a digest", "peer", cat(raw, head(peerFetch), bin(make([]byte, 48)...)), ErrLength},
+		{"a field too few", "peer", cat(raw, said(peerVote), []byte{0x95}), ErrFormat},
+		{"a digest too short", "peer", cat(raw, said(peerFetchBlock), bin(make([]byte, 31)...)), ErrLength},
+		{"a digest too long", "peer", cat(raw, said(peerFetchBlock), bin(make([]byte, 33)...)), ErrLimit},
+		{"digests with half a digest", "peer", cat(raw, said(peerFetch), bin(make([]byte, 48)...)), ErrLength},
 		{"a vote of kind 0", "peer", vote(0, 0), ErrType},
-		{"a vote of kind 5", "peer", vote(5, 0), ErrType},
+		{"a vote of kind 6", "peer", vote(6, 0), ErrType},
 		{"a voter beyond the largest site", "peer", vote(coord.VoteEmpty, coord.MembersMax), ErrLimit},
 		{"a certificate's voter beyond the largest site", "record", sigs(coord.MembersMax, 1), ErrLimit},
 		{"a certificate of more than all", "record", sigs(0, coord.MembersMax+1), ErrLimit},
 		{"a proposal without a block", "peer", AppendPeer(nil, &coord.PeerMsg{Proposal: &coord.Proposal{}}), ErrFormat},
 		{"a checkpoint without a header", "checkpoint", AppendCheckpoint(nil, &coord.Checkpoint{}), ErrFormat},
 		{"a nil certificate among others", "peer", AppendPeer(nil, &coord.PeerMsg{Certs: []*coord.Cert{nil}}), ErrFormat},
+		{"a handover without a header", "peer", AppendPeer(nil, &coord.PeerMsg{Handover: &coord.Handover{Members: &coord.Members{}, Next: &coord.Members{}}}), ErrFormat},
+		{"2^31-1 void blocks in a handover", "handover", cat([]byte{0x92, 1, 0x96}, pk(func(p *packer) { p.members(&coord.Members{}); p.block(&coord.Block{}) }), be32(array32, math.MaxInt32)), ErrLimit},
+		{"2^31-1 members", "handover", cat([]byte{0x92, 1, 0x96, 0x93}, bin(make([]byte, 8)...), num(1), be32(array32, math.MaxInt32)), ErrLimit},
 		{"a chunk beyond the last", "peer", AppendPeer(nil, &coord.PeerMsg{SnapshotAsk: &coord.SnapshotAsk{Chunk: coord.SnapshotChunksMax}}), ErrLimit},
 		{"more messages than a batch can say", "peer", AppendPeer(nil, &coord.PeerMsg{Batch: &coord.Batch{Count: coord.BatchMessagesMax + 1}}), ErrLimit},
 		{"a batch body too long", "peer", AppendPeer(nil, &coord.PeerMsg{Batch: &coord.Batch{Body: make([]byte, coord.BatchBodyBytesMax+2)}}), ErrLimit},

@@ -130,7 +130,7 @@ func (u *unpacker) vote() *coord.Vote {
 
 func (u *unpacker) voteKind() coord.VoteKind {
 	k := coord.VoteKind(u.uint(math.MaxUint8))
-	if u.err == nil && (k < coord.VoteNotarize || k > coord.VoteCheckpoint) {
+	if u.err == nil && (k < coord.VoteNotarize || k > coord.VoteEpoch) {
 		u.fail(fmt.Errorf("%w: vote of kind %d", ErrType, k))
 	}
 	return k
@@ -146,9 +146,13 @@ func (p *packer) cert(c *coord.Cert) {
 	p.uint(c.Epoch)
 	p.uint(c.Round)
 	p.bin(c.Digest[:])
-	p.binLen(sigBytes * len(c.Sigs))
-	for i := range c.Sigs {
-		s := &c.Sigs[i]
+	p.sigs(c.Sigs)
+}
+
+func (p *packer) sigs(sigs []coord.VoteSig) {
+	p.binLen(sigBytes * len(sigs))
+	for i := range sigs {
+		s := &sigs[i]
 		p.b = append(p.b, s.Voter)
 		p.b = binary.BigEndian.AppendUint64(p.b, s.Level)
 		p.b = append(p.b, s.Sig[:]...)
@@ -162,18 +166,24 @@ func (u *unpacker) cert() *coord.Cert {
 	c.Epoch = u.uint(math.MaxUint64)
 	c.Round = u.uint(math.MaxUint64)
 	u.fixed(c.Digest[:])
+	c.Sigs = u.sigs()
+	return c
+}
+
+// sigs is never nil.
+func (u *unpacker) sigs() []coord.VoteSig {
 	v, n := u.list(sigBytes, coord.MembersMax)
-	c.Sigs = make([]coord.VoteSig, n)
-	for i := range c.Sigs {
+	sigs := make([]coord.VoteSig, n)
+	for i := range sigs {
 		s := v[i*sigBytes:]
 		if s[0] >= coord.MembersMax {
 			u.fail(fmt.Errorf("%w: voter %d", ErrLimit, s[0]))
 		}
-		c.Sigs[i] = coord.VoteSig{
+		sigs[i] = coord.VoteSig{
 			Voter: s[0], Level: binary.BigEndian.Uint64(s[1:]), Sig: coord.Signature(s[9:sigBytes]),
 		}
 	}
-	return c
+	return sigs
 }
 
 // certOrNil reads a certificate that may be absent.

@@ -8,7 +8,7 @@ import (
 	"github.com/holdfast-edge/holdfast/coord"
 )
 
-const peerVersion = 1
+const peerVersion = 2 // 1 had no epoch in the envelope
 
 // The types of messages between boxes; the numbers are part of the wire: never reuse one.
 const (
@@ -32,11 +32,13 @@ const (
 	peerReading      = 17
 	peerIndexAsk     = 18
 	peerIndex        = 19
+	peerHandover     = 20
+	peerHandoverAsk  = 21
 )
 
 const (
-	// headFields is an envelope: version, type, content.
-	headFields = 3
+	// peerFields is an envelope: version, type, epoch, content.
+	peerFields = 4
 
 	proposalFields     = 4
 	statusFields       = 7
@@ -71,9 +73,10 @@ func AppendPeer(dst []byte, m *coord.PeerMsg) []byte {
 
 func (p *packer) peer(m *coord.PeerMsg) {
 	head := func(typ uint64) {
-		p.array(headFields)
+		p.array(peerFields)
 		p.uint(peerVersion)
 		p.uint(typ)
+		p.uint(m.Epoch)
 	}
 	switch {
 	case m.Batch != nil:
@@ -139,6 +142,12 @@ func (p *packer) peer(m *coord.PeerMsg) {
 		p.array(indexFields)
 		p.uint(m.Index.Nonce)
 		p.uint(m.Index.Round)
+	case m.Handover != nil:
+		head(peerHandover)
+		p.handover(m.Handover)
+	case m.HandoverAsk != nil:
+		head(peerHandoverAsk)
+		p.uint(*m.HandoverAsk)
 	default:
 		head(peerNothing)
 		p.null()
@@ -160,13 +169,6 @@ func DecodePeer(b []byte) (*coord.PeerMsg, error) {
 	return m, nil
 }
 
-// head reads an envelope up to its content.
-func (u *unpacker) head(version uint64) (typ uint64) {
-	u.tuple(headFields)
-	u.version(version)
-	return u.uint(math.MaxUint64)
-}
-
 func (u *unpacker) version(known uint64) {
 	if v := u.uint(math.MaxUint64); u.err == nil && v != known {
 		u.fail(fmt.Errorf("%w: %d", ErrVersion, v))
@@ -174,7 +176,11 @@ func (u *unpacker) version(known uint64) {
 }
 
 func (u *unpacker) peer(m *coord.PeerMsg) {
-	switch typ := u.head(peerVersion); typ {
+	u.tuple(peerFields)
+	u.version(peerVersion)
+	typ := u.uint(math.MaxUint64)
+	m.Epoch = u.uint(math.MaxUint64)
+	switch typ {
 	case peerBatch:
 		m.Batch = u.batch()
 	case peerProposal:
@@ -221,6 +227,11 @@ func (u *unpacker) peer(m *coord.PeerMsg) {
 	case peerIndex:
 		u.tuple(indexFields)
 		m.Index = &coord.Index{Nonce: u.uint(math.MaxUint64), Round: u.uint(math.MaxUint64)}
+	case peerHandover:
+		m.Handover = u.handover()
+	case peerHandoverAsk:
+		epoch := u.uint(math.MaxUint64)
+		m.HandoverAsk = &epoch
 	default:
 		u.fail(fmt.Errorf("%w: %d", ErrType, typ))
 	}

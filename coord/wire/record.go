@@ -19,11 +19,26 @@ const (
 	recordCert    = 4
 	recordFinal   = 5
 	recordStable  = 6
+	// recordSilent has a round alone: what releases before epochs wrote.
 	recordSilent  = 7
+	recordSilence = 8
 )
 
-// storedFields is a stored value: version, content.
-const storedFields = 2
+const (
+	// headFields is a record: version, type, content.
+	headFields = 3
+	// storedFields is a stored value: version, content.
+	storedFields = 2
+
+	silenceFields = 2
+)
+
+// head reads a record up to its content.
+func (u *unpacker) head(version uint64) (typ uint64) {
+	u.tuple(headFields)
+	u.version(version)
+	return u.uint(math.MaxUint64)
+}
 
 // AppendRecord appends the encoding of r.
 func AppendRecord(dst []byte, r *coord.Record) []byte {
@@ -56,8 +71,10 @@ func (p *packer) record(r *coord.Record) {
 		head(recordStable)
 		p.checkpoint(r.Stable)
 	case r.Silent != nil:
-		head(recordSilent)
-		p.uint(*r.Silent)
+		head(recordSilence)
+		p.array(silenceFields)
+		p.uint(r.Silent.Epoch)
+		p.uint(r.Silent.From)
 	default:
 		head(recordNothing)
 		p.null()
@@ -88,8 +105,10 @@ func (u *unpacker) record(r *coord.Record) {
 	case recordStable:
 		r.Stable = u.checkpoint()
 	case recordSilent:
-		v := u.uint(math.MaxUint64)
-		r.Silent = &v
+		r.Silent = &coord.Silence{From: u.uint(math.MaxUint64)}
+	case recordSilence:
+		u.tuple(silenceFields)
+		r.Silent = &coord.Silence{Epoch: u.uint(math.MaxUint64), From: u.uint(math.MaxUint64)}
 	default:
 		u.fail(fmt.Errorf("%w: %d", ErrType, typ))
 	}

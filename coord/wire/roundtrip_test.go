@@ -54,6 +54,10 @@ func TestStoredValuesDecodeToWhatWasEncoded(t *testing.T) {
 		if got, err := DecodeCheckpoint(AppendCheckpoint(nil, c)); err != nil || !reflect.DeepEqual(got, c) {
 			t.Fatalf("seed %d: got %+v, %v, want %+v", seed, got, err, c)
 		}
+		h := newGen(seed).handover()
+		if got, err := DecodeHandover(AppendHandover(nil, h)); err != nil || !reflect.DeepEqual(got, h) {
+			t.Fatalf("seed %d: got %+v, %v, want %+v", seed, got, err, h)
+		}
 	}
 }
 

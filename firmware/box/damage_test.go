@@ -78,7 +78,7 @@ func TestADamagedLogIsSetAside(t *testing.T) {
 		}
 		silent := false
 		err = s.log.Replay(func(r *coord.Record) error {
-			silent = silent || r.Silent != nil && *r.Silent == coord.SilentUnknown
+			silent = silent || r.Silent != nil && r.Silent.From == coord.SilentUnknown
 			return nil
 		})
 		if err != nil || !silent {

@@ -15,17 +15,17 @@ import (
 
 // openSite makes the ordering from the parts that it declares as ports.
 func openSite(o *Options, who *identity, disk *storage, peer net.Listener, changes func(*site.Changes), signed func(*audit.SignedHead), hw *hardware, log *slog.Logger) (*site.Site, error) {
-	verifier, err := trust.NewVerifier(who.members)
+	c := o.Config
+	signer, _, err := keysOf(who.key)(who.members)
 	if err != nil {
 		return nil, fmt.Errorf("box: open ordering: %w", err)
 	}
-	c := o.Config
-	signer := &keys{identity: who.key, Verifier: verifier, site: who.members.Site}
+	name := func(member int) coord.BoxID { return who.members.List[member].ID }
 	connect := func(h site.Handlers) (site.Links, error) {
 		l, err := link.New(link.Config{
 			Members: who.members, Self: who.self, Certificate: who.key.Certificate(), Listener: peer,
-			OnMessage: func(from int, m *coord.PeerMsg, _ int) { h.Message(from, m) },
-			OnState:   h.State,
+			OnMessage: func(from int, m *coord.PeerMsg, _ int) { h.Message(name(from), m) },
+			OnState:   func(peer int, up bool) { h.State(name(peer), up) },
 			Logger:    log,
 			Dial:      hw.dialer(),
 			Heartbeat: time.Duration(c.Timeouts.Heartbeat), Stall: time.Duration(c.Timeouts.PeerStall), Dead: time.Duration(c.Timeouts.PeerDead),
@@ -33,13 +33,13 @@ func openSite(o *Options, who *identity, disk *storage, peer net.Listener, chang
 		if err != nil {
 			return nil, err
 		}
-		return &links{Link: l, members: who.members.N()}, nil
+		return &links{Link: l, members: who.members}, nil
 	}
 	if o.Wrap != nil {
 		connect = o.Wrap(Wrapped{Members: who.members, Self: who.self, Keys: signer}, connect)
 	}
 	ordering := site.BoxConfig{
-		Members: who.members, Self: who.self, Keys: signer,
+		Members: who.members, KeysOf: keysOf(who.key),
 		Arena: hw.arena, LineBytes: hw.lineBytes(),
 		Tuning: site.Tuning{
 			Timeout: time.Duration(c.Timeouts.Round), LeaderDown: time.Duration(c.Timeouts.LeaderDown),
@@ -57,6 +57,17 @@ func openSite(o *Options, who *identity, disk *storage, peer net.Listener, chang
 		return nil, fmt.Errorf("box: open ordering: %w", err)
 	}
 	return s, nil
+}
+
+// keysOf gives the keys of a box with one identity.
+func keysOf(identity *trust.Identity) site.KeysOf {
+	return func(m *coord.Members) (site.Keys, int, error) {
+		verifier, err := trust.NewVerifier(m)
+		if err != nil {
+			return nil, 0, err
+		}
+		return &keys{identity: identity, Verifier: verifier, site: m.Site}, m.Index(identity.ID()), nil
+	}
 }
 
 // keys signs and verifies in one site.
@@ -78,18 +89,31 @@ func (k *keys) SignBatch(b *coord.Batch) coord.Signature {
 
 func (k *keys) SignReading(d coord.Digest) coord.Signature { return k.identity.SignReading(d) }
 
-// links shows the links by member, with a gap at our own place.
+// links are those to the members that the box started with, by name.
 type links struct {
 	*link.Link
-	members int
+	members *coord.Members
 }
 
+func (l *links) Send(p coord.Parcel) {
+	o := coord.Out{To: coord.ToAll, Msg: p.Msg}
+	if p.To != (coord.BoxID{}) {
+		if o.To = l.members.Index(p.To); o.To < 0 {
+			return
+		}
+	}
+	l.Link.Send(o)
+}
+
+func (l *links) Use(*site.Epoch) {}
+
 func (l *links) Peers() []site.PeerState {
-	states := make([]site.PeerState, l.members)
-	for _, p := range l.Link.Peers() {
-		s := &states[p.Index]
+	peers := l.Link.Peers()
+	states := make([]site.PeerState, len(peers))
+	for i, p := range peers {
+		s := &states[i]
 		*s = site.PeerState{
-			Up: p.Up, Heard: p.Heard, RTT: p.RTT, SentBytes: p.BytesOut, ReceivedBytes: p.BytesIn,
+			ID: l.members.List[p.Index].ID, Up: p.Up, Heard: p.Heard, RTT: p.RTT, SentBytes: p.BytesOut, ReceivedBytes: p.BytesIn,
 			SentMessages: p.MessagesOut, Dropped: p.Away, BadFrames: p.BadFrames, Twins: p.Twins,
 			Since: p.Since, Silences: p.Silences, Stalls: p.Stalls, Timeout: p.Timeout,
 		}

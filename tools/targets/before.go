@@ -47,7 +47,11 @@ func before(c *site.BoxConfig) {
 	c.Tuning.Batch = batch.Policy{Low: one, Normal: one, High: one, MessagesMax: alone, InflightMax: inflight, LingerMax: 1}
 	c.Tuning.PipelineBytes, c.Tuning.PipelineDelay, c.Tuning.Spacing = 1, 1, 1
 	c.Codec = plain{}
-	c.Keys = checked{c.Keys}
+	keysOf := c.KeysOf
+	c.KeysOf = func(m *coord.Members) (site.Keys, int, error) {
+		k, self, err := keysOf(m)
+		return checked{k}, self, err
+	}
 }
 
 // checked are the keys of a box all of whose messages have come through verifyAll: a leader does not check a batch's signature again.
@@ -66,7 +70,7 @@ func detectLate(c *config.Config) {
 func verifyAll(w box.Wrapped, connect box.Connect) box.Connect {
 	return func(h site.Handlers) (site.Links, error) {
 		deliver := h.Message
-		h.Message = func(from int, m *coord.PeerMsg) {
+		h.Message = func(from coord.BoxID, m *coord.PeerMsg) {
 			if m.Vote != nil && !w.Keys.VerifyVote(m.Vote) || m.Batch != nil && !w.Keys.VerifyBatch(m.Batch) {
 				return
 			}

@@ -61,11 +61,11 @@ func TestBeforeChecksEachVoteAndBatchOnce(t *testing.T) {
 			{Batch: &coord.Batch{Seq: 2}},
 			{},
 		} {
-			h.Message(0, m)
+			h.Message(coord.BoxID{}, m)
 		}
 		return nil, nil
 	})
-	if _, err := connect(site.Handlers{Message: func(int, *coord.PeerMsg) { arrived++ }}); err != nil {
+	if _, err := connect(site.Handlers{Message: func(coord.BoxID, *coord.PeerMsg) { arrived++ }}); err != nil {
 		t.Fatal(err)
 	}
 	if k.votes != 2 || k.batches != 2 || arrived != 3 {

@@ -72,8 +72,8 @@ func (l *liarbox) wrap(w box.Wrapped, connect box.Connect) box.Connect {
 	return func(h site.Handlers) (site.Links, error) {
 		l.who, l.began = w, time.Now()
 		deliver := h.Message
-		h.Message = func(from int, m *coord.PeerMsg) {
-			l.lie(func(x *liar.Liar) []liar.Send { return x.In(from, m) })
+		h.Message = func(from coord.BoxID, m *coord.PeerMsg) {
+			l.lie(func(x *liar.Liar) []liar.Send { return x.In(w.Members.Index(from), m) })
 			deliver(from, m)
 		}
 		var err error
@@ -113,10 +113,14 @@ func (l *liarbox) next() {
 	l.kinds = l.kinds[1:]
 }
 
-// Send sends what the liar makes of o.
-func (l *liarbox) Send(o coord.Out) {
+// Send sends what the liar makes of p.
+func (l *liarbox) Send(p coord.Parcel) {
+	o := coord.Out{To: coord.ToAll, Msg: p.Msg}
+	if p.To != (coord.BoxID{}) {
+		o.To = l.who.Members.Index(p.To)
+	}
 	if !l.lie(func(x *liar.Liar) []liar.Send { return x.Out(o, time.Since(l.began).Nanoseconds()) }) {
-		l.Links.Send(o)
+		l.Links.Send(p)
 	}
 }
 
@@ -128,11 +132,11 @@ func (l *liarbox) lie(fn func(*liar.Liar) []liar.Send) bool {
 		return false
 	}
 	for _, s := range fn(l.now) {
-		o := coord.Out{To: s.To, Msg: s.Msg}
+		p := coord.Parcel{To: l.who.Members.List[s.To].ID, Msg: s.Msg}
 		if s.After == 0 {
-			l.Links.Send(o)
+			l.Links.Send(p)
 		} else {
-			time.AfterFunc(s.After, func() { l.Links.Send(o) })
+			time.AfterFunc(s.After, func() { l.Links.Send(p) })
 		}
 	}
 	return true
