@@ -139,7 +139,14 @@ func Run(ctx context.Context, o Options) (err error) {
 	if err != nil {
 		return fmt.Errorf("box: open native stream: %w", err)
 	}
-	pages, err := console.New(console.Config{Site: s, Audit: ledger.disk, Hosts: o.Config.Console.Hosts, Logger: log})
+	desk, err := openDesk(o.Config, s, ledger, log)
+	if err != nil {
+		return fmt.Errorf("box: open the operators' desk: %w", err)
+	}
+	pages, err := console.New(console.Config{
+		Site: s, Audit: ledger.disk, Desk: desk, Record: ledger.Record, Hosts: o.Config.Console.Hosts, Logger: log,
+		ViewOpen: o.Config.Console.View == "open", MetricsOpen: o.Config.Console.Metrics == "open", Secure: o.Config.Console.Secure(),
+	})
 	if err != nil {
 		return fmt.Errorf("box: open console: %w", err)
 	}

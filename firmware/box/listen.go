@@ -64,25 +64,23 @@ func openPorts(ctx context.Context, c *config.Config, who *identity, hw *hardwar
 		}
 		p.client = tls.NewListener(p.client, t)
 	}
+	if p.console != nil && c.Console.Secure() {
+		cert, err := certificate("console", c.Console.CertFile, c.Console.KeyFile, who, c.Console.Listen, who.member.Console)
+		if err != nil {
+			return nil, errors.Join(err, p.close())
+		}
+		p.console = tls.NewListener(p.console, &tls.Config{Certificates: []tls.Certificate{cert}, MinVersion: tls.VersionTLS12})
+	}
 	return p, nil
 }
 
-// clientTLS is the TLS of the etcd API: the certificate that is configured, or the box's own.
+// clientTLS is the TLS of the etcd API.
 func clientTLS(c *config.Client, who *identity) (*tls.Config, error) {
-	t := new(tls.Config)
-	if c.CertFile == "" {
-		cert, err := who.key.ClientCertificate(names(c.Listen, who.member.Client))
-		if err != nil {
-			return nil, fmt.Errorf("box: a certificate for the etcd API: %w", err)
-		}
-		t.Certificates = []tls.Certificate{cert}
-	} else {
-		cert, err := tls.LoadX509KeyPair(c.CertFile, c.KeyFile)
-		if err != nil {
-			return nil, fmt.Errorf("box: client.cert_file: %w", err)
-		}
-		t.Certificates = []tls.Certificate{cert}
+	cert, err := certificate("client", c.CertFile, c.KeyFile, who, c.Listen, who.member.Client)
+	if err != nil {
+		return nil, err
 	}
+	t := &tls.Config{Certificates: []tls.Certificate{cert}}
 	if c.ClientCAFile != "" {
 		pem, err := os.ReadFile(c.ClientCAFile)
 		if err != nil {
@@ -94,6 +92,22 @@ func clientTLS(c *config.Client, who *identity) (*tls.Config, error) {
 		}
 	}
 	return etcdapi.TLSConfig(t), nil
+}
+
+// certificate is the one that is configured, or the box's own for the names it has at these addresses.
+func certificate(section, certFile, keyFile string, who *identity, addresses ...string) (tls.Certificate, error) {
+	if certFile == "" {
+		cert, err := who.key.ClientCertificate(names(addresses...))
+		if err != nil {
+			return cert, fmt.Errorf("box: a certificate for the %s port: %w", section, err)
+		}
+		return cert, nil
+	}
+	cert, err := tls.LoadX509KeyPair(certFile, keyFile)
+	if err != nil {
+		return cert, fmt.Errorf("box: %s.cert_file: %w", section, err)
+	}
+	return cert, nil
 }
 
 // names are what programs may call this box: where it listens, as the site knows it, its host name, and loopback; where it

@@ -71,10 +71,11 @@ func configCheck(f *flag.FlagSet) func(context.Context, *streams, []string) erro
 		fmt.Fprintf(t, "peers\t%s; silent for about %v they count as away, for %v as dead\n", orElse(c.Peer.Listen, "where site.json says"), time.Duration(min(c.Timeouts.PeerStall+c.Timeouts.Heartbeat/2, c.Timeouts.PeerDead)), time.Duration(c.Timeouts.PeerDead))
 		fmt.Fprintf(t, "native\t%s and %s\n", orElse(native, "not on the network"), orElse(c.Native.Socket, "no socket"))
 		fmt.Fprintf(t, "console\t%s and %s\n", orElse(c.Console.Listen, "not on the network"), orElse(c.Console.Socket, "no socket"))
+		fmt.Fprintf(t, "looking\t%s; metrics %s\n", map[string]string{"open": "takes no login", "login": "takes a login or a token"}[c.Console.View], map[string]string{"open": "are open", "login": "too"}[c.Console.Metrics])
 		fmt.Fprintf(t, "leader\tgiven up after %v without a block while there is work\n", time.Duration(c.Timeouts.Round))
 		fmt.Fprintf(t, "memory\tabout %v\n", c.Limits.MemorySoft)
 		fmt.Fprintf(t, "hardware\t%s\n", explainHAL(&c.HAL))
-		if c.Console.InsecureNetwork && !config.Loopback(c.Console.Listen) {
+		if !c.Console.Secure() && !config.Loopback(c.Console.Listen) {
 			fmt.Fprintf(t, "warning\tthe console is plain text on the network\n")
 		}
 		return t.Flush()

@@ -53,9 +53,8 @@ func (c *Config) check() error {
 	if _, err := c.NativeListen(); err != nil {
 		return err
 	}
-	if !c.Console.InsecureNetwork && c.Console.Listen != "" && !Loopback(c.Console.Listen) {
-		return fmt.Errorf("%w: console.listen = %q is not loopback and the console is plain text; use 127.0.0.1, or set console.insecure_network = true if the network is yours alone",
-			ErrValue, c.Console.Listen)
+	if err := c.Console.check(); err != nil {
+		return err
 	}
 	switch cl := &c.Client; {
 	case cl.TLS != "auto" && cl.TLS != "on" && cl.TLS != "off":
@@ -92,6 +91,23 @@ func (c *Config) checkSecrets() error {
 	}
 	if c.TPM.Device == "" {
 		return fmt.Errorf("%w: tpm.device is empty; leave it out if there is none", ErrValue)
+	}
+	return nil
+}
+
+func (c *Console) check() error {
+	switch {
+	case c.TLS != "auto" && c.TLS != "on" && c.TLS != "off":
+		return fmt.Errorf("%w: console.tls = %q; it is auto, on or off", ErrValue, c.TLS)
+	case !c.Secure() && !c.InsecureNetwork && c.Listen != "" && !Loopback(c.Listen):
+		return fmt.Errorf("%w: console.listen = %q is not loopback and the console is plain text; set console.tls = \"on\", or console.insecure_network = true if the network is yours alone",
+			ErrValue, c.Listen)
+	case (c.CertFile == "") != (c.KeyFile == ""):
+		return fmt.Errorf("%w: console.cert_file and console.key_file belong together; set both or none", ErrValue)
+	case c.View != "login" && c.View != "open":
+		return fmt.Errorf("%w: console.view = %q; it is login or open", ErrValue, c.View)
+	case c.Metrics != "login" && c.Metrics != "open":
+		return fmt.Errorf("%w: console.metrics = %q; it is login or open", ErrValue, c.Metrics)
 	}
 	return nil
 }

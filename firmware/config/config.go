@@ -101,8 +101,18 @@ type Native struct {
 type Console struct {
 	Listen          string   `toml:"listen" json:"listen"`
 	Socket          string   `toml:"socket" json:"socket"`
+	TLS             string   `toml:"tls" json:"tls"`
+	CertFile        string   `toml:"cert_file" json:"cert_file"`
+	KeyFile         string   `toml:"key_file" json:"key_file"`
 	InsecureNetwork bool     `toml:"insecure_network" json:"insecure_network"`
+	View            string   `toml:"view" json:"view"`
+	Metrics         string   `toml:"metrics" json:"metrics"`
 	Hosts           []string `toml:"hosts" json:"hosts"`
+}
+
+// Secure says whether the console speaks TLS.
+func (c *Console) Secure() bool {
+	return c.TLS == "on" || c.TLS == "auto" && !Loopback(c.Listen) && !c.InsecureNetwork
 }
 
 // Log is about the ordering log.
@@ -195,6 +205,9 @@ func Load(path string) (*Config, error) {
 	c.DataDir = under(dir, c.DataDir)
 	c.Native.Socket = under(c.DataDir, c.Native.Socket)
 	c.Console.Socket = under(c.DataDir, c.Console.Socket)
+	for _, f := range []*string{&c.Client.CertFile, &c.Client.KeyFile, &c.Client.ClientCAFile, &c.Console.CertFile, &c.Console.KeyFile} {
+		*f = under(dir, *f)
+	}
 	if strings.HasSuffix(c.HAL.Board, ".toml") {
 		c.HAL.Board = under(dir, c.HAL.Board)
 	}

@@ -69,7 +69,7 @@ func TestErrorsNameTheKeyTheLineAndTheWayOut(t *testing.T) {
 		{"no port", "[peer]\nlisten = \"10.0.0.1\"\n", ErrValue, []string{"peer.listen", "host:port"}},
 		{"port zero", "[client]\nlisten = \"127.0.0.1:0\"\n", ErrValue, []string{"client.listen", "1 to 65535"}},
 		{"no port after the last", "[client]\nlisten = \"127.0.0.1:65535\"\n", ErrValue, []string{"native.listen"}},
-		{"plain text on the network", "[console]\nlisten = \"0.0.0.0:8080\"\n", ErrValue, []string{"console.insecure_network"}},
+		{"plain text on the network", "[console]\nlisten = \"0.0.0.0:8080\"\ntls = \"off\"\n", ErrValue, []string{"console.insecure_network"}},
 		{"no console at all", "[console]\nlisten = \"\"\nsocket = \"\"\n", ErrValue, []string{"console.socket"}},
 		{"no data directory", "data_dir = \"\"\n", ErrValue, []string{"data_dir"}},
 	} {

@@ -1,12 +1,13 @@
 // Package console shows one box and its site to people and programs over HTTP: pages that
 // can be read without script, JSON under /api/v1, Prometheus metrics, health, and a
-// stream of changes. It reads what coord/site shows of itself (View, Top, Get, Log, Evidence) and
-// changes nothing: every request is a GET.
+// stream of changes. It reads what coord/site shows of itself (View, Top, Get, Log, Evidence). What changes
+// something is a POST (acts.go) of an operator who is logged in, of a program with a token, or of whoever stands at the box
+// and uses its socket; viewing and changing are separate rights (auth.go).
 //
 // It promises: nothing slow or hostile on the network stops the box (connections, header
 // sizes, times and streams are bounded), and a web page of another origin can neither read
-// it nor embed it (host names are checked against DNS rebinding, a content security policy
-// that allows its own script and style only).
+// it nor embed it nor act through its user's browser (host names are checked against DNS rebinding, a content security policy
+// allows its own script and style only, a POST must come from a page of ours and bring its session's secret along).
 package console
 
 import (
@@ -19,7 +20,9 @@ import (
 	"sync/atomic"
 
 	"github.com/holdfast-edge/holdfast/coord"
+	"github.com/holdfast-edge/holdfast/coord/audit"
 	"github.com/holdfast-edge/holdfast/coord/site"
+	"github.com/holdfast-edge/holdfast/firmware/operators"
 	"github.com/prometheus/client_golang/prometheus"
 )
 
@@ -37,11 +40,23 @@ type Site interface {
 	Prove(ctx context.Context, key, nonce []byte) (*coord.ReadProof, error)
 }
 
-// Config is what a console needs; all fields but Hosts are required.
+// Config is what a console needs; Site, Audit, Desk, Record and Logger are required.
 type Config struct {
 	Site Site
 	// Audit is the box's audit log.
 	Audit Audit
+	// Desk is where operators log in.
+	Desk *operators.Desk
+	// Access says who may do what; nil: operators may do everything, and there are no tokens.
+	Access Access
+	// Acts are what can be done beside operators and sessions.
+	Acts []*Act
+	// ViewOpen and MetricsOpen say that nobody needs to log in to look.
+	ViewOpen, MetricsOpen bool
+	// Secure says that browsers come over TLS, so that cookies keep to it.
+	Secure bool
+	// Record writes the audit log.
+	Record func(ctx context.Context, r audit.Record) error
 	// Hosts are names under which browsers may come, beside addresses and localhost.
 	Hosts  []string
 	Logger *slog.Logger
@@ -52,6 +67,7 @@ type Console struct {
 	cfg      Config
 	hosts    map[string]bool
 	page     *template.Template
+	origins  *http.CrossOriginProtection
 	assets   assets
 	registry *prometheus.Registry
 	http     *prometheus.HistogramVec
@@ -63,10 +79,10 @@ type Console struct {
 
 // New makes a console. It starts nothing, and asks nothing of the site, which need not run yet.
 func New(cfg Config) (*Console, error) {
-	if cfg.Site == nil || cfg.Audit == nil || cfg.Logger == nil {
-		return nil, fmt.Errorf("%w: Site, Audit and Logger are required", ErrConfig)
+	if cfg.Site == nil || cfg.Audit == nil || cfg.Desk == nil || cfg.Record == nil || cfg.Logger == nil {
+		return nil, fmt.Errorf("%w: Site, Audit, Desk, Record and Logger are required", ErrConfig)
 	}
-	c := &Console{cfg: cfg, hosts: allowedHosts(cfg.Hosts), streams: make(chan struct{}, streamsMax)}
+	c := &Console{cfg: cfg, hosts: allowedHosts(cfg.Hosts), streams: make(chan struct{}, streamsMax), origins: http.NewCrossOriginProtection()}
 	if err := c.loadPages(); err != nil {
 		return nil, err
 	}
@@ -87,29 +103,47 @@ func (c *Console) routes() http.Handler {
 	mux := http.NewServeMux()
 	for _, r := range []struct {
 		pattern string
+		need    need
 		handle  http.HandlerFunc
 	}{
-		{"/{$}", c.home},
-		{"/healthz", c.healthz},
-		{"/readyz", c.readyz},
-		{"/metrics", c.metrics},
-		{"/api/v1/status", c.apiStatus},
-		{"/api/v1/members", c.apiMembers},
-		{"/api/v1/blocks", c.apiBlocks},
-		{"/api/v1/top", c.apiTop},
-		{"/api/v1/kv/{key...}", c.apiKV},
-		{"/api/v1/proof/{key...}", c.apiProof},
-		{"/api/v1/log", c.apiLog},
-		{"/api/v1/evidence", c.apiEvidence},
-		{"/api/v1/audit", socketOnly(c.apiAudit)},
-		{"/api/v1/audit/log", socketOnly(c.apiAuditLog)},
-		{"/api/v1/audit/heads", socketOnly(c.apiAuditHeads)},
-		{"/api/v1/audit/proof/{index}", socketOnly(c.apiAuditProof)},
-		{"/api/v1/openapi.json", c.apiOpenAPI},
+		{"/{$}", viewing, c.home},
+		{"/login", anyone, c.loginPage},
+		{"/setup", anyone, c.setupPage},
+		{"/password", anyone, c.own(c.passwordPage)},
+		{"/operators", viewing, c.operatorsPage},
+		{"/healthz", anyone, c.healthz},
+		{"/readyz", anyone, c.readyz},
+		{"/metrics", metrics, c.metrics},
+		{"/api/v1/status", viewing, c.apiStatus},
+		{"/api/v1/members", viewing, c.apiMembers},
+		{"/api/v1/blocks", viewing, c.apiBlocks},
+		{"/api/v1/top", viewing, c.apiTop},
+		{"/api/v1/kv/{key...}", viewing, c.apiKV},
+		{"/api/v1/proof/{key...}", viewing, c.apiProof},
+		{"/api/v1/log", viewing, c.apiLog},
+		{"/api/v1/evidence", viewing, c.apiEvidence},
+		{"/api/v1/operators", viewing, c.apiOperators},
+		{"/api/v1/audit", boxOnly, c.apiAudit},
+		{"/api/v1/audit/log", boxOnly, c.apiAuditLog},
+		{"/api/v1/audit/heads", boxOnly, c.apiAuditHeads},
+		{"/api/v1/audit/proof/{index}", boxOnly, c.apiAuditProof},
+		{"/api/v1/openapi.json", anyone, c.apiOpenAPI},
 	} {
-		mux.Handle("GET "+r.pattern, c.measured(r.pattern, r.handle))
+		mux.Handle("GET "+r.pattern, c.measured(r.pattern, c.let(r.need, r.handle)))
 	}
-	mux.HandleFunc("GET /events", c.events) // lasts as long as its reader: not a duration to measure
+	mux.HandleFunc("GET /events", c.let(viewing, c.events)) // lasts as long as its reader: not a duration to measure
+	post := func(path string, handle http.HandlerFunc) {
+		for _, p := range []string{path, "/api/v1" + path} {
+			mux.Handle("POST "+p, c.measured(p, handle))
+		}
+	}
+	post("/login", c.login)
+	post("/logout", c.logout)
+	post("/setup", c.setup)
+	post("/password", c.password)
+	for _, a := range append(c.operatorActs(), c.cfg.Acts...) {
+		post(a.Path, c.act(a))
+	}
 	mux.HandleFunc("/", notFound)
 	return mux
 }
@@ -140,6 +174,11 @@ func (c *Console) ready() (ok bool, why string) {
 }
 
 func notFound(w http.ResponseWriter, r *http.Request) {
+	if r.Method != http.MethodGet && r.Method != http.MethodHead {
+		w.Header().Set("Allow", "GET, HEAD")
+		plainText(w, http.StatusMethodNotAllowed, "there is nothing to be done here; use GET")
+		return
+	}
 	if isAPI(r) {
 		apiError(w, http.StatusNotFound, "no such resource; /api/v1/openapi.json lists all")
 		return

@@ -38,18 +38,22 @@ func (c *Console) events(w http.ResponseWriter, r *http.Request) {
 	if r.Method == http.MethodHead {
 		return
 	}
-	err := c.stream(r.Context(), w)
+	x, _ := c.caller(r, actionView, "")
+	err := c.stream(r.Context(), w, func() bool {
+		return c.cfg.ViewOpen || x != nil && (x.Session == nil || c.cfg.Desk.Alive(x.Session))
+	})
 	if err != nil && !errors.Is(err, context.Canceled) && !errors.Is(err, os.ErrDeadlineExceeded) {
 		c.cfg.Logger.Debug("event stream ended", "err", err)
 	}
 }
 
-func (c *Console) stream(ctx context.Context, w http.ResponseWriter) error {
+// stream ends when its reader may not look any more.
+func (c *Console) stream(ctx context.Context, w http.ResponseWriter, allowed func() bool) error {
 	control := http.NewResponseController(w)
 	tick := time.NewTicker(eventEvery)
 	defer tick.Stop()
 	shown, quiet := map[string]string{}, 0
-	for first := true; ; first = false {
+	for first := true; allowed(); first = false {
 		text, err := c.change(shown)
 		if err != nil {
 			return err
@@ -79,6 +83,7 @@ func (c *Console) stream(ctx context.Context, w http.ResponseWriter) error {
 		case <-tick.C:
 		}
 	}
+	return nil
 }
 
 // change is the event that brings a page from shown to now, and updates shown; "" if nothing changed.

@@ -117,7 +117,7 @@ func body(what string) []byte {
 
 func newConsole(t *testing.T, s Site) *Console {
 	t.Helper()
-	c, err := New(Config{Site: s, Audit: auditLog(t), Hosts: []string{"Shop.Example"}, Logger: slog.New(slog.DiscardHandler)})
+	c, err := New(Config{Site: s, Audit: auditLog(t), Desk: newDesk(t).Desk, ViewOpen: true, MetricsOpen: true, Record: unrecorded, Hosts: []string{"Shop.Example"}, Logger: slog.New(slog.DiscardHandler)})
 	if err != nil {
 		t.Fatal(err)
 	}

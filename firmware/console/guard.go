@@ -28,9 +28,11 @@ func (c *Console) guard(next http.Handler) http.Handler {
 		switch {
 		case !c.hostAllowed(r.Host):
 			plainText(w, http.StatusMisdirectedRequest, "unknown host name; use the box's address, or add the name to console.hosts")
-		case r.Method != http.MethodGet && r.Method != http.MethodHead:
-			h.Set("Allow", "GET, HEAD")
-			plainText(w, http.StatusMethodNotAllowed, "the console only shows; use GET")
+		case r.Method != http.MethodGet && r.Method != http.MethodHead && r.Method != http.MethodPost:
+			h.Set("Allow", "GET, HEAD, POST")
+			plainText(w, http.StatusMethodNotAllowed, "use GET to look and POST to act")
+		case c.origins.Check(r) != nil:
+			plainText(w, http.StatusForbidden, "pages of other sites may link here, not act")
 		case r.Header.Get("Sec-Fetch-Site") == "cross-site" && r.Header.Get("Sec-Fetch-Mode") != "navigate":
 			plainText(w, http.StatusForbidden, "pages of other sites may link here, not fetch")
 		default:

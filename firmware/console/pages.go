@@ -43,7 +43,7 @@ type assets struct {
 }
 
 func (c *Console) loadPages() error {
-	page, err := template.New("page").Funcs(template.FuncMap{"count": countText, "rate": rateText, "clock": clockText}).Parse(pageHTML)
+	page, err := template.New("page").Funcs(template.FuncMap{"count": countText, "rate": rateText, "clock": clockText}).Parse(pageHTML + formsHTML)
 	if err != nil {
 		return fmt.Errorf("console: load pages: %w", err)
 	}
@@ -51,7 +51,7 @@ func (c *Console) loadPages() error {
 	c.assets = assets{
 		style: template.CSS(pageCSS), script: template.JS(pageJS), // ours, not data: html/template leaves them as they are
 		policy: "default-src 'none'; style-src '" + sourceHash(pageCSS) + "'; script-src '" + sourceHash(pageJS) +
-			"'; connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
+			"'; connect-src 'self'; base-uri 'none'; form-action 'self'; frame-ancestors 'none'",
 	}
 	return nil
 }
@@ -107,6 +107,7 @@ type blockRow struct {
 }
 
 func (c *Console) home(w http.ResponseWriter, r *http.Request) {
+	x, _ := c.caller(r, actionView, "") // who looks without a login is nobody
 	data := c.pageData()
 	sections, err := c.sections(data)
 	if err != nil {
@@ -120,7 +121,8 @@ func (c *Console) home(w http.ResponseWriter, r *http.Request) {
 		Style    template.CSS
 		Script   template.JS
 		Sections []section
-	}{"Holdfast " + data.View.Name, data.View, c.assets.style, c.assets.script, sections})
+		*form
+	}{"Holdfast " + data.View.Name, data.View, c.assets.style, c.assets.script, sections, c.form("", x)})
 	if err != nil {
 		c.failed(w, r, err)
 		return
@@ -152,7 +154,7 @@ func (c *Console) pageData() *pageData {
 		if m.Up {
 			d.Up++
 		}
-		row := memberRow{MemberView: m, Leader: m.ID == v.Leader, RTT: "", URL: consoleURL(m.Console)}
+		row := memberRow{MemberView: m, Leader: m.ID == v.Leader, RTT: "", URL: consoleURL(m.Console, c.cfg.Secure)}
 		if m.Up && !m.Self && m.RTT > 0 {
 			row.RTT = m.RTT.Round(10 * time.Microsecond).String()
 		}
@@ -234,11 +236,16 @@ func nameOf(v *site.View, id coord.BoxID) string {
 	return "none"
 }
 
-func consoleURL(address string) string {
+// consoleURL takes the other boxes to be set up as this one is.
+func consoleURL(address string, secure bool) string {
 	if address == "" {
 		return ""
 	}
-	return (&url.URL{Scheme: "http", Host: address, Path: "/"}).String()
+	scheme := "http"
+	if secure {
+		scheme = "https"
+	}
+	return (&url.URL{Scheme: scheme, Host: address, Path: "/"}).String()
 }
 
 // countText separates thousands by a thin space.

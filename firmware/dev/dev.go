@@ -115,6 +115,9 @@ func Run(ctx context.Context, o Options) error {
 	if err != nil {
 		return err
 	}
+	if err := firstOperator(boxes, password); err != nil {
+		return err
+	}
 	// 4. The boxes.
 	s := &supervisor{o: o, boxes: boxes, password: password, spawn: newSpawner()}
 	err = s.run(ctx)

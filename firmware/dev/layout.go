@@ -12,10 +12,12 @@ import (
 	"strconv"
 	"strings"
 	"syscall"
+	"time"
 
 	"github.com/holdfast-edge/holdfast/coord"
 	"github.com/holdfast-edge/holdfast/coord/trust"
 	"github.com/holdfast-edge/holdfast/firmware/config"
+	"github.com/holdfast-edge/holdfast/firmware/operators"
 )
 
 const (
@@ -23,6 +25,7 @@ const (
 	passwordFile = "password"
 	configFile   = "holdfast.toml"
 	boxPrefix    = "box-"
+	operatorName = "admin"
 	host         = "127.0.0.1"
 	// clientStep leaves room between two boxes' client ports for the ports beside it.
 	clientStep = 10
@@ -182,6 +185,9 @@ func writeConfig(o *Options, b *Box) error {
 	}
 	c.DataDir, c.Name = ".", b.name
 	c.Console.Listen, c.Client.Listen, c.Native.Listen, c.Peer.Listen = b.listen.console, b.listen.client, b.listen.native, b.listen.peer
+	if !strings.Contains(string(text), "\nview = ") {
+		c.Console.View = "open" // a site to try: looking takes no login until its files say so
+	}
 	if o.Configure != nil {
 		o.Configure(c)
 	}
@@ -207,6 +213,44 @@ func firstPassword(dir string) (string, error) {
 	}
 	password := rand.Text()
 	return password, writeFile(path, []byte(password+"\n"), 0o600)
+}
+
+// firstOperator is admin with the first password, in the directory of every box, so that each of them knows it from the start. One that
+// a box has is kept.
+func firstOperator(boxes []*Box, password string) error {
+	var have *operators.Document
+	for _, b := range boxes {
+		if b.absent {
+			continue
+		}
+		d, err := operators.LoadFounding(b.Dir)
+		if err != nil {
+			return fmt.Errorf("dev: first operator: %w", err)
+		}
+		if d != nil {
+			have = d
+		}
+	}
+	if have == nil {
+		var err error
+		if have, err = operators.New(operatorName, password, time.Now().Unix()); err != nil {
+			return fmt.Errorf("dev: first operator: %w", err)
+		}
+	}
+	text, err := have.Encode()
+	if err != nil {
+		return fmt.Errorf("dev: first operator: %w", err)
+	}
+	for _, b := range boxes {
+		path := filepath.Join(b.Dir, operators.FoundingFile)
+		if _, err := os.Stat(path); b.absent || err == nil {
+			continue
+		}
+		if err := writeFile(path, append(text, '\n'), 0o600); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // writeFile puts data at path as a whole: a reader finds the old file or the new.

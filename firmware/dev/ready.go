@@ -98,7 +98,7 @@ func (s *supervisor) greet() error {
 			return err
 		}
 	}
-	_, err := fmt.Fprintf(s.o.Out, "First password: %s\nStop with Ctrl-C; the same command continues the site.\n", s.password)
+	_, err := fmt.Fprintf(s.o.Out, "First password: %s (operator %s)\nStop with Ctrl-C; the same command continues the site.\n", s.password, operatorName)
 	return err
 }
 

@@ -3,7 +3,10 @@
 package remote
 
 import (
+	"bytes"
 	"context"
+	"crypto/tls"
+	"crypto/x509"
 	"encoding/hex"
 	"encoding/json"
 	"errors"
@@ -57,6 +60,7 @@ var (
 type Box struct {
 	address string
 	base    string
+	token   string // shown over the network only
 	http    *http.Client
 }
 
@@ -69,7 +73,15 @@ func Default() string {
 	return defaultURL
 }
 
-// New prepares to ask the console at address: http://host:port, host:port or
+// What the environment says of consoles that are asked over the network.
+const (
+	// TokenEnv has the capability token that they are shown (docs/operators.md).
+	TokenEnv = "HOLDFAST_TOKEN"
+	// CAEnv names a file with the certificates, PEM, that https consoles are known by, beside the system's.
+	CAEnv = "HOLDFAST_CA"
+)
+
+// New prepares to ask the console at address: http://host:port, https://host:port, host:port or
 // unix:///path/to/holdfast.sock. It connects to nothing yet.
 //
 // Errors: ErrAddress.
@@ -79,13 +91,13 @@ func New(address string) (*Box, error) {
 		ResponseHeaderTimeout: answerTimeMax,
 		MaxIdleConnsPerHost:   2,
 	}
-	b := &Box{address: address, http: &http.Client{Transport: transport}}
+	b := &Box{address: address, token: os.Getenv(TokenEnv), http: &http.Client{Transport: transport}}
 	if path, ok := strings.CutPrefix(address, unixScheme); ok {
 		if !strings.HasPrefix(path, "/") {
 			return nil, fmt.Errorf("remote: %w: %q; write unix:///path/to/holdfast.sock", ErrAddress, address)
 		}
 		transport.DialContext = func(ctx context.Context, _, _ string) (net.Conn, error) { return unixsock.Dial(ctx, path) }
-		b.base = "http://localhost"
+		b.base, b.token = "http://localhost", ""
 		return b, nil
 	}
 	text := address
@@ -93,15 +105,29 @@ func New(address string) (*Box, error) {
 		text = "http://" + text
 	}
 	u, err := url.Parse(text)
-	if err != nil || u.Scheme != "http" || u.Hostname() == "" || u.User != nil || u.RawQuery != "" || strings.Trim(u.Path, "/") != "" {
-		return nil, fmt.Errorf("remote: %w: %q; write http://host:port or unix:///path/to/holdfast.sock", ErrAddress, address)
+	if err != nil || u.Scheme != "http" && u.Scheme != "https" || u.Hostname() == "" || u.User != nil || u.RawQuery != "" || strings.Trim(u.Path, "/") != "" {
+		return nil, fmt.Errorf("remote: %w: %q; write http://host:port, https://host:port or unix:///path/to/holdfast.sock", ErrAddress, address)
 	}
 	if p := u.Port(); p != "" {
 		if n, err := strconv.ParseUint(p, 10, 16); err != nil || n == 0 {
 			return nil, fmt.Errorf("remote: %w: %q; a port is from 1 to 65535", ErrAddress, address)
 		}
 	}
-	b.base = "http://" + u.Host
+	if file := os.Getenv(CAEnv); u.Scheme == "https" && file != "" {
+		pem, err := os.ReadFile(file)
+		if err != nil {
+			return nil, fmt.Errorf("remote: %w: %s: %w", ErrAddress, CAEnv, err)
+		}
+		pool, err := x509.SystemCertPool()
+		if err != nil {
+			pool = x509.NewCertPool()
+		}
+		if !pool.AppendCertsFromPEM(pem) {
+			return nil, fmt.Errorf("remote: %w: %s: %s has no certificate in PEM form", ErrAddress, CAEnv, file)
+		}
+		transport.TLSClientConfig = &tls.Config{RootCAs: pool}
+	}
+	b.base = u.Scheme + "://" + u.Host
 	return b, nil
 }
 
@@ -291,11 +317,45 @@ func (b *Box) open(ctx context.Context, path string) (io.ReadCloser, error) {
 	if err != nil {
 		return nil, fmt.Errorf("remote: %w: %w", ErrAddress, err)
 	}
+	return b.do(ctx, req)
+}
+
+// Post asks the box to act: path is that of an action under /api/v1, fields are its texts. The JSON answer goes into answer, unless that
+// is nil.
+func (b *Box) Post(ctx context.Context, path string, fields map[string]string, answer any) error {
+	body, err := json.Marshal(fields)
+	if err != nil {
+		return fmt.Errorf("remote: %w", err)
+	}
+	req, err := http.NewRequestWithContext(ctx, http.MethodPost, b.base+path, bytes.NewReader(body))
+	if err != nil {
+		return fmt.Errorf("remote: %w: %w", ErrAddress, err)
+	}
+	req.Header.Set("Content-Type", "application/json")
+	got, err := b.do(ctx, req)
+	if err != nil {
+		return err
+	}
+	defer got.Close()
+	if answer == nil {
+		return nil
+	}
+	if err := json.NewDecoder(io.LimitReader(got, answerBytesMax)).Decode(answer); err != nil {
+		return fmt.Errorf("remote: %w: %s: %w; is it a Holdfast console?", ErrAnswer, b.address, err)
+	}
+	return nil
+}
+
+// do gives the body of an answer that is none of an error.
+func (b *Box) do(ctx context.Context, req *http.Request) (io.ReadCloser, error) {
+	if b.token != "" {
+		req.Header.Set("Authorization", "Bearer "+b.token)
+	}
 	resp, err := b.http.Do(req)
 	if err != nil {
 		return nil, b.unreachable(ctx, err)
 	}
-	if resp.StatusCode == http.StatusOK {
+	if resp.StatusCode == http.StatusOK || resp.StatusCode == http.StatusAccepted {
 		return resp.Body, nil
 	}
 	defer resp.Body.Close()
@@ -307,6 +367,9 @@ func (b *Box) open(ctx context.Context, path string) (io.ReadCloser, error) {
 	var e api.Error
 	if json.Unmarshal(text, &e) == nil && e.Error != "" {
 		why = e.Error
+	}
+	if resp.StatusCode == http.StatusUnauthorized {
+		return nil, fmt.Errorf("remote: %w: %s: %s; ask on the box itself over its socket, or put a token into %s", ErrRefused, resp.Status, why, TokenEnv)
 	}
 	if resp.StatusCode == http.StatusNotFound {
 		return nil, fmt.Errorf("remote: %w: %s", ErrNotFound, why)

@@ -16,7 +16,7 @@ import (
 func TestAddresses(t *testing.T) {
 	for address, ok := range map[string]bool{
 		"http://127.0.0.1:8080": true, "http://127.0.0.1:8080/": true, "127.0.0.1:8080": true, "box.example": true, "[::1]:8080": true,
-		"unix:///run/holdfast.sock": true, "unix://run/x": false, "https://a:1": false, "http://": false, "": false,
+		"unix:///run/holdfast.sock": true, "unix://run/x": false, "https://a:1": true, "http://": false, "": false,
 		"http://a:0": false, "http://a:99999": false, "http://u:p@a:1": false, "http://a:1/api": false, "ftp://a": false, "http://a b": false,
 	} {
 		_, err := New(address)

@@ -1,5 +1,5 @@
-// Package unixsock listens on and dials unix sockets that lie in a box's data directory:
-// readable by their owner only, in paths of any length, and free again after a crash.
+// Package unixsock listens on and dials unix sockets that lie in a box's data directory: for their owner and root only, by their mode
+// and by what the kernel says of each connection, in paths of any length, and free again after a crash.
 package unixsock
 
 import (
@@ -70,6 +70,20 @@ func Dial(ctx context.Context, path string) (net.Conn, error) {
 type listener struct {
 	net.Listener
 	path string
+}
+
+// Accept gives connections of root and of the box's own user; others are closed without a word.
+func (l *listener) Accept() (net.Conn, error) {
+	for {
+		c, err := l.Listener.Accept()
+		if err != nil {
+			return nil, err
+		}
+		if ours(c) == nil {
+			return c, nil
+		}
+		_ = c.Close()
+	}
 }
 
 func (l *listener) Close() error {

@@ -3,11 +3,14 @@ package unixsock
 import (
 	"context"
 	"errors"
+	"io"
 	"io/fs"
 	"net"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
 )
 
@@ -76,4 +79,63 @@ func TestAFileThatIsNoSocketIsKept(t *testing.T) {
 	if b, err := os.ReadFile(path); err != nil || string(b) != "precious" {
 		t.Errorf("file is now %q, %v", b, err)
 	}
+}
+
+// Whoever can reach the socket's file is still asked who they are.
+func TestAnotherUserIsTurnedAwayWhateverTheMode(t *testing.T) {
+	if os.Getenv("HOLDFAST_TEST_DIAL") != "" {
+		c, err := Dial(t.Context(), os.Getenv("HOLDFAST_TEST_DIAL"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := c.Read(make([]byte, 1)); !errors.Is(err, io.EOF) && !errors.Is(err, syscall.ECONNRESET) {
+			t.Fatalf("served: %v", err)
+		}
+		return
+	}
+	if os.Geteuid() != 0 {
+		t.Skip("only root can become another user")
+	}
+	dir, err := os.MkdirTemp("/tmp", "unixsock")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = os.RemoveAll(dir) })
+	path, program := filepath.Join(dir, "s.sock"), filepath.Join(dir, "test")
+	b, err := os.ReadFile(os.Args[0])
+	if err == nil {
+		err = os.WriteFile(program, b, 0o755)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	l, err := Listen(t.Context(), path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	for p, mode := range map[string]os.FileMode{dir: 0o755, path: 0o666} {
+		if err := os.Chmod(p, mode); err != nil {
+			t.Fatal(err)
+		}
+	}
+	served := make(chan net.Conn, 1)
+	go func() {
+		if c, err := l.Accept(); err == nil {
+			served <- c
+		}
+	}()
+	cmd := exec.Command(program, "-test.run", t.Name(), "-test.count", "1")
+	cmd.Dir = "/"
+	cmd.Env = []string{"HOLDFAST_TEST_DIAL=" + path}
+	cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: 65534, Gid: 65534}}
+	if out, err := cmd.CombinedOutput(); err != nil {
+		t.Fatalf("%v: %s", err, out)
+	}
+	c, err := Dial(t.Context(), path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	_ = (<-served).Close() // ours
 }

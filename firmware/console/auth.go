@@ -1,0 +1,238 @@
+package console
+
+import (
+	"context"
+	"errors"
+	"net"
+	"net/http"
+	"net/url"
+	"strings"
+	"time"
+
+	"github.com/holdfast-edge/holdfast/coord/audit"
+	"github.com/holdfast-edge/holdfast/firmware/operators"
+)
+
+// Caller is who a request is from.
+type Caller struct {
+	// Principal is the name for policies and the audit log: "operator:ann", "root@box-0", "program:cache"; empty: nobody known.
+	Principal string
+	// Source is host:port of the peer; Local says that it came over the box's own socket, which only the box's user can open.
+	Source string
+	Local  bool
+	// Session is that of an operator who is logged in, and signs what the operator decides; nil: none.
+	Session *operators.Session
+	// Token is the token that the request showed, if any. It was verified.
+	Token string
+
+	mustChange bool
+}
+
+// try is how the operators' desk sees the caller.
+func (c *Caller) try(r *http.Request, device string) operators.Try {
+	return operators.Try{Source: c.Source, Local: c.Local, Device: device, Agent: r.UserAgent()}
+}
+
+// Access says who may do what; coord/access does.
+type Access interface {
+	// May judges an action of a principal on a resource, and names the policy that decided.
+	May(principal, action, resource string) (ok bool, policy string)
+	// Token verifies a token that a program shows as bearer, for an action on a resource, and gives whose it is.
+	Token(token, action, resource string) (principal string, err error)
+}
+
+// Actions of the console's own pages; those that change something have the kind of the decision that they ask for.
+const actionView = "console.view"
+
+const (
+	sessionCookie = "holdfast-"
+	deviceCookie  = "holdfast-device-"
+	// deviceFor is how long a browser is known.
+	deviceFor    = 180 * 24 * time.Hour
+	bearer       = "Bearer "
+	tokenTextMax = 8 << 10
+)
+
+// cookie is the name of a cookie of this box: the consoles of several boxes on one machine share a host name, and ports do not tell
+// cookies apart (RFC 6265, 8.5).
+func (c *Console) cookie(kind string) string {
+	name := kind + c.cfg.Site.View().ID.String()
+	if c.cfg.Secure {
+		name = "__Host-" + name
+	}
+	return name
+}
+
+func (c *Console) setCookie(w http.ResponseWriter, kind, value string, life time.Duration) {
+	k := &http.Cookie{Name: c.cookie(kind), Value: value, Path: "/", HttpOnly: true, SameSite: http.SameSiteStrictMode, Secure: c.cfg.Secure}
+	switch {
+	case value == "":
+		k.MaxAge = -1
+	case life > 0:
+		k.MaxAge = int(life / time.Second)
+	}
+	http.SetCookie(w, k)
+}
+
+func (c *Console) cookieValue(r *http.Request, kind string) string {
+	k, err := r.Cookie(c.cookie(kind))
+	if err != nil {
+		return ""
+	}
+	return k.Value
+}
+
+// local says whether a request came over the box's socket.
+func local(ctx context.Context) bool {
+	a, ok := ctx.Value(http.LocalAddrContextKey).(net.Addr)
+	return ok && a.Network() == "unix"
+}
+
+// caller finds out who a request is from, for an action on a resource. An error says that what it shows is not good, not that it shows nothing.
+func (c *Console) caller(r *http.Request, action, resource string) (*Caller, error) {
+	x := &Caller{Source: r.RemoteAddr}
+	if local(r.Context()) {
+		x.Local, x.Source = true, "the box's socket"
+		x.Principal = "root@" + c.cfg.Site.View().Name
+	}
+	if text := r.Header.Get("Authorization"); text != "" {
+		token, ok := strings.CutPrefix(text, bearer)
+		switch {
+		case !ok || len(token) > tokenTextMax:
+			return nil, errors.New("the Authorization header has no bearer token")
+		case c.cfg.Access == nil:
+			return nil, errors.New("this box takes no tokens")
+		}
+		p, err := c.cfg.Access.Token(token, action, resource)
+		if err != nil {
+			return nil, err
+		}
+		x.Principal, x.Token, x.Local = p, token, false
+		return x, nil
+	}
+	if x.Local {
+		return x, nil
+	}
+	token := c.cookieValue(r, sessionCookie)
+	if token == "" {
+		return x, nil
+	}
+	s, doc, err := c.cfg.Desk.Session(token)
+	if err != nil {
+		return x, nil // as if it had none: the browser is asked to log in
+	}
+	x.Principal, x.Session, x.mustChange = s.Principal(), s, doc.MustChange
+	return x, nil
+}
+
+// need is what a route asks of its caller.
+type need uint8
+
+const (
+	anyone  need = iota // nothing
+	viewing             // console.view, unless the console is open
+	metrics             // console.view, unless metrics are open
+	boxOnly             // the box's own socket
+	acting              // an action of its own
+)
+
+// let wraps a page or an answer that only shows.
+func (c *Console) let(n need, next http.HandlerFunc) http.HandlerFunc {
+	switch {
+	case n == anyone, n == viewing && c.cfg.ViewOpen, n == metrics && c.cfg.MetricsOpen:
+		return next
+	case n == boxOnly:
+		return socketOnly(next)
+	}
+	return func(w http.ResponseWriter, r *http.Request) {
+		x, err := c.caller(r, actionView, "")
+		if err == nil {
+			err = c.may(r.Context(), x, actionView, "")
+		}
+		if err != nil {
+			c.turnAway(w, r, x, err)
+			return
+		}
+		next(w, r)
+	}
+}
+
+// errLogin says that somebody has to say who they are.
+var errLogin = errors.New("log in first, or show a token")
+
+// errChange says that an operator has to choose a password before anything else.
+var errChange = errors.New("choose a password of your own first, at /password")
+
+// refused is an action that a policy does not allow.
+type refused struct{ action, policy string }
+
+func (e *refused) Error() string {
+	return "you may not do this (" + e.action + "); policy: " + e.policy
+}
+
+// may says why not, and records it.
+func (c *Console) may(ctx context.Context, x *Caller, action, resource string) error {
+	switch {
+	case x.Local:
+		return nil
+	case x.Principal == "":
+		return errLogin
+	case x.mustChange:
+		return errChange
+	case x.Token != "" || c.cfg.Access == nil: // a token was verified for the action
+		return nil
+	}
+	ok, policy := c.cfg.Access.May(x.Principal, action, resource)
+	if ok {
+		return nil
+	}
+	err := &refused{action, policy}
+	c.record(ctx, x, action, resource, audit.Denied, policy, err.Error())
+	return err
+}
+
+// turnAway answers a request that may not be; x may be nil.
+func (c *Console) turnAway(w http.ResponseWriter, r *http.Request, x *Caller, err error) {
+	var no *refused
+	page := !isAPI(r) && r.Header.Get("Authorization") == "" && strings.Contains(r.Header.Get("Accept"), "text/html")
+	switch {
+	case errors.As(err, &no):
+		c.sorry(w, r, http.StatusForbidden, err)
+	case page && errors.Is(err, errLogin):
+		to := "/login"
+		if c.cfg.Desk.Fresh() {
+			to = "/setup"
+		} else if r.Method == http.MethodGet && r.URL.Path != "/" {
+			to += "?next=" + url.QueryEscape(r.URL.RequestURI())
+		}
+		http.Redirect(w, r, to, http.StatusSeeOther)
+	case page && errors.Is(err, errChange):
+		http.Redirect(w, r, "/password", http.StatusSeeOther)
+	case errors.Is(err, errChange):
+		c.sorry(w, r, http.StatusForbidden, err)
+	default:
+		w.Header().Set("WWW-Authenticate", `Bearer realm="holdfast"`)
+		if x == nil { // what it showed is not good
+			c.record(r.Context(), &Caller{Source: r.RemoteAddr}, "auth.token", "", audit.Denied, "", err.Error())
+		}
+		c.sorry(w, r, http.StatusUnauthorized, err)
+	}
+}
+
+func (c *Console) record(ctx context.Context, x *Caller, action, resource string, o audit.Outcome, policy, reason string) {
+	err := c.cfg.Record(context.WithoutCancel(ctx), audit.Record{
+		Principal: x.Principal, Action: action, Resource: resource, Outcome: o, Policy: policy, Reason: reason, Source: x.Source,
+	})
+	if err != nil {
+		c.cfg.Logger.Error("an action was not recorded", "action", action, "err", err)
+	}
+}
+
+// localPath is where to go after a login: a page of this console and no other.
+func localPath(next string) string {
+	u, err := url.Parse(next)
+	if err != nil || u.IsAbs() || u.Host != "" || u.User != nil || !strings.HasPrefix(next, "/") || strings.HasPrefix(next, "//") || strings.ContainsAny(next, "\\\r\n\t") {
+		return "/"
+	}
+	return next
+}

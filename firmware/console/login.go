@@ -1,0 +1,288 @@
+package console
+
+import (
+	"bytes"
+	_ "embed" // forms.html
+	"errors"
+	"fmt"
+	"html/template"
+	"net/http"
+	"time"
+
+	"github.com/holdfast-edge/holdfast/firmware/console/api"
+	"github.com/holdfast-edge/holdfast/firmware/operators"
+)
+
+//go:embed forms.html
+var formsHTML string
+
+// form is what the pages with forms show.
+type form struct {
+	Title, Box string
+	Style      template.CSS
+	// Who is logged in, and what its forms bring along.
+	Who, CSRF string
+	// Error is what went wrong, Note what is to be known.
+	Error, Note string
+	Name, Next  string
+	Fresh       bool
+
+	Operators []operatorRow
+	Sessions  []sessionRow
+}
+
+type operatorRow struct {
+	*operators.Document
+	Made string
+	Self bool
+}
+
+type sessionRow struct {
+	ID, Operator, Source, Agent, Began, Last string
+	Self                                     bool
+}
+
+func (c *Console) form(title string, x *Caller) *form {
+	f := &form{Title: title, Box: c.cfg.Site.View().Name, Style: c.assets.style, Fresh: c.cfg.Desk.Fresh()}
+	if x != nil && x.Session != nil {
+		f.Who, f.CSRF = x.Session.Operator, x.Session.CSRF()
+	}
+	return f
+}
+
+func (c *Console) show(w http.ResponseWriter, r *http.Request, code int, page string, f *form) {
+	var b bytes.Buffer
+	if err := c.page.ExecuteTemplate(&b, page, f); err != nil {
+		c.failed(w, r, err)
+		return
+	}
+	w.Header().Set("Content-Type", "text/html; charset=utf-8")
+	w.WriteHeader(code)
+	_, _ = w.Write(b.Bytes())
+}
+
+// sorry says what went wrong: as JSON to programs, on a page to people.
+func (c *Console) sorry(w http.ResponseWriter, r *http.Request, code int, err error) {
+	var wait *operators.Wait
+	if errors.As(err, &wait) {
+		w.Header().Set("Retry-After", fmt.Sprint(int(wait.For/time.Second)+1))
+	}
+	if isAPI(r) {
+		apiError(w, code, err.Error())
+		return
+	}
+	x, _ := c.caller(r, actionView, "") // nobody is shown as nobody
+	f := c.form("Not done", x)
+	f.Error = err.Error()
+	if errors.Is(err, ErrLater) {
+		f.Title, f.Error, f.Note = "Waiting", "", err.Error()
+	}
+	c.show(w, r, code, "message", f)
+}
+
+func (c *Console) loginPage(w http.ResponseWriter, r *http.Request) {
+	x, _ := c.caller(r, actionView, "")
+	if c.cfg.Desk.Fresh() {
+		http.Redirect(w, r, "/setup", http.StatusSeeOther)
+		return
+	}
+	f := c.form("Log in", x)
+	f.Next = localPath(r.URL.Query().Get("next"))
+	c.show(w, r, http.StatusOK, "login", f)
+}
+
+// login opens a session: for a form by a cookie, for a program by the token in the answer.
+func (c *Console) login(w http.ResponseWriter, r *http.Request) {
+	p, err := params(w, r)
+	if err != nil {
+		c.sorry(w, r, http.StatusBadRequest, err)
+		return
+	}
+	x := &Caller{Source: r.RemoteAddr, Local: local(r.Context())}
+	e, err := c.cfg.Desk.Login(r.Context(), p["name"], p["password"], x.try(r, c.cookieValue(r, deviceCookie)))
+	if err != nil {
+		if isAPI(r) {
+			c.sorry(w, r, loginCode(err), err)
+			return
+		}
+		f := c.form("Log in", nil)
+		f.Error, f.Name, f.Next = err.Error(), p["name"], localPath(p["next"])
+		c.show(w, r, loginCode(err), "login", f)
+		return
+	}
+	c.welcome(w, r, e, localPath(p["next"]))
+}
+
+// loginCode: a wrong password is 401 to programs and people alike.
+func loginCode(err error) int {
+	if errors.Is(err, operators.ErrWrong) {
+		return http.StatusUnauthorized
+	}
+	return codeOf(err)
+}
+
+func (c *Console) welcome(w http.ResponseWriter, r *http.Request, e *operators.Entry, next string) {
+	c.setCookie(w, sessionCookie, e.Token, 0)
+	c.setCookie(w, deviceCookie, e.Device, deviceFor)
+	switch {
+	case isAPI(r):
+		writeJSON(w, map[string]any{"operator": e.Session.Operator, "csrf": e.Session.CSRF(), "must_change": e.MustChange})
+	case e.MustChange:
+		http.Redirect(w, r, "/password", http.StatusSeeOther)
+	default:
+		http.Redirect(w, r, next, http.StatusSeeOther)
+	}
+}
+
+func (c *Console) logout(w http.ResponseWriter, r *http.Request) {
+	p, err := params(w, r)
+	if err != nil {
+		c.sorry(w, r, http.StatusBadRequest, err)
+		return
+	}
+	x, err := c.caller(r, actionView, "")
+	if err == nil && x.Session != nil {
+		if !x.Session.CheckCSRF(first(r.Header.Get("X-CSRF-Token"), p["csrf"])) {
+			c.sorry(w, r, http.StatusForbidden, fmt.Errorf("%w: the form is not from your session; open the page again and repeat it", ErrBad))
+			return
+		}
+		c.cfg.Desk.Logout(r.Context(), x.Session)
+	}
+	c.setCookie(w, sessionCookie, "", 0)
+	if isAPI(r) {
+		writeJSON(w, map[string]string{"result": "done"})
+		return
+	}
+	http.Redirect(w, r, "/login", http.StatusSeeOther)
+}
+
+func (c *Console) setupPage(w http.ResponseWriter, r *http.Request) {
+	if !c.cfg.Desk.Fresh() {
+		http.Redirect(w, r, "/login", http.StatusSeeOther)
+		return
+	}
+	c.show(w, r, http.StatusOK, "setup", c.form("First operator", nil))
+}
+
+func (c *Console) setup(w http.ResponseWriter, r *http.Request) {
+	p, err := params(w, r)
+	if err != nil {
+		c.sorry(w, r, http.StatusBadRequest, err)
+		return
+	}
+	if again, given := p["again"]; given && again != p["password"] {
+		err = fmt.Errorf("%w: the two passwords are not the same", operators.ErrPassword)
+	}
+	x := &Caller{Source: r.RemoteAddr, Local: local(r.Context())}
+	var e *operators.Entry
+	if err == nil {
+		e, err = c.cfg.Desk.Setup(r.Context(), p["code"], p["name"], p["password"], x.try(r, ""))
+	}
+	if err == nil {
+		c.welcome(w, r, e, "/")
+		return
+	}
+	code := codeOf(err)
+	if errors.Is(err, ErrLater) {
+		code = http.StatusAccepted
+	}
+	if isAPI(r) {
+		c.sorry(w, r, code, err)
+		return
+	}
+	f := c.form("First operator", nil)
+	f.Error, f.Name = err.Error(), p["name"]
+	c.show(w, r, code, "setup", f)
+}
+
+// own gives the caller of a page that is about the caller's own account.
+func (c *Console) own(next func(w http.ResponseWriter, r *http.Request, x *Caller)) http.HandlerFunc {
+	return func(w http.ResponseWriter, r *http.Request) {
+		x, err := c.caller(r, actionView, "")
+		if err == nil && x.Session == nil {
+			err = errLogin
+		}
+		if err != nil {
+			c.turnAway(w, r, x, err)
+			return
+		}
+		next(w, r, x)
+	}
+}
+
+func (c *Console) passwordPage(w http.ResponseWriter, r *http.Request, x *Caller) {
+	f := c.form("Password", x)
+	if x.mustChange {
+		f.Note = "Somebody else chose your password. Choose one that only you know before you go on."
+	}
+	c.show(w, r, http.StatusOK, "password", f)
+}
+
+func (c *Console) password(w http.ResponseWriter, r *http.Request) {
+	p, err := params(w, r)
+	if err != nil {
+		c.sorry(w, r, http.StatusBadRequest, err)
+		return
+	}
+	x, err := c.caller(r, actionView, "")
+	if err == nil && x.Session == nil {
+		err = errLogin
+	}
+	if err != nil {
+		c.turnAway(w, r, x, err)
+		return
+	}
+	if !x.Session.CheckCSRF(first(r.Header.Get("X-CSRF-Token"), p["csrf"])) {
+		c.sorry(w, r, http.StatusForbidden, fmt.Errorf("%w: the form is not from your session; open the page again and repeat it", ErrBad))
+		return
+	}
+	if again, given := p["again"]; given && again != p["password"] {
+		err = fmt.Errorf("%w: the two passwords are not the same", operators.ErrPassword)
+	}
+	if err == nil {
+		err = c.cfg.Desk.Change(r.Context(), x.Session, p["old"], p["password"], x.try(r, c.cookieValue(r, deviceCookie)))
+	}
+	switch {
+	case err == nil && isAPI(r):
+		writeJSON(w, map[string]string{"result": "done"})
+	case err == nil:
+		http.Redirect(w, r, "/operators", http.StatusSeeOther)
+	case isAPI(r):
+		c.sorry(w, r, codeOf(err), err)
+	default:
+		f := c.form("Password", x)
+		f.Error = err.Error()
+		c.show(w, r, codeOf(err), "password", f)
+	}
+}
+
+const minute = "2006-01-02 15:04 MST"
+
+func (c *Console) operatorsPage(w http.ResponseWriter, r *http.Request) {
+	x, err := c.caller(r, actionView, "")
+	if err != nil {
+		c.turnAway(w, r, x, err)
+		return
+	}
+	f := c.form("Operators", x)
+	for _, d := range c.cfg.Desk.List() {
+		f.Operators = append(f.Operators, operatorRow{d, time.Unix(d.Created, 0).UTC().Format(minute), d.Name == f.Who})
+	}
+	for _, s := range c.cfg.Desk.Sessions() {
+		f.Sessions = append(f.Sessions, sessionRow{
+			s.ID, s.Operator, s.Source, s.Agent, s.Began.UTC().Format(minute), s.Last().UTC().Format(minute), x.Session == s,
+		})
+	}
+	c.show(w, r, http.StatusOK, "operators", f)
+}
+
+// apiOperators lists the operators, without their sealed keys.
+func (c *Console) apiOperators(w http.ResponseWriter, _ *http.Request) {
+	out := api.Operators{Operators: []api.Operator{}}
+	for _, d := range c.cfg.Desk.List() {
+		out.Operators = append(out.Operators, api.Operator{
+			Name: d.Name, Key: d.Key, Created: time.Unix(d.Created, 0).UTC(), Disabled: d.Disabled, MustChange: d.MustChange,
+		})
+	}
+	writeJSON(w, out)
+}

@@ -1,0 +1,425 @@
+package operators
+
+import (
+	"context"
+	"crypto/ecdsa"
+	"crypto/hmac"
+	"crypto/rand"
+	"crypto/sha256"
+	"crypto/subtle"
+	"encoding/base64"
+	"fmt"
+	"log/slog"
+	"strings"
+	"time"
+
+	"github.com/holdfast-edge/holdfast/coord"
+	"github.com/holdfast-edge/holdfast/coord/audit"
+)
+
+// Documents are those of the site's state; *state.Machine has them.
+type Documents interface {
+	Doc(key string) (coord.Doc, bool)
+	Docs(prefix string) []coord.Doc
+}
+
+// Config of a Desk; all but Founding, Code and Params are required.
+type Config struct {
+	Documents Documents
+	// Decide has the site decide d, and returns when it took effect or did not. sign, if not nil, is the session of the operator who
+	// asks; without it this box asks, for somebody who stands at it.
+	Decide func(ctx context.Context, d *coord.Decision, sign *Session) error
+	// Founding, if not nil, is an operator that the site was founded with: it counts until the site has an operator's document.
+	Founding *Document
+	// Code gives the setup code; nil: there is no setup at this box.
+	Code func() (string, error)
+	// Record writes the audit log.
+	Record func(ctx context.Context, r audit.Record) error
+	// Params are those of new passwords; zero: ParamsDefault.
+	Params Params
+	Logger *slog.Logger
+	Now    func() time.Time
+}
+
+// Desk is where operators log in at one box.
+type Desk struct {
+	cfg      Config
+	hash     *hasher
+	throttle *throttle
+	sessions sessions
+	device   []byte   // makes device cookies; a restart forgets them, and the failures
+	nobody   Document // whose password is tried for names that do not exist
+}
+
+// NewDesk makes a Desk. Error: ErrConfig.
+func NewDesk(cfg Config) (*Desk, error) {
+	if cfg.Documents == nil || cfg.Decide == nil || cfg.Record == nil || cfg.Logger == nil || cfg.Now == nil {
+		return nil, fmt.Errorf("%w: Documents, Decide, Record, Logger and Now are required", ErrConfig)
+	}
+	if cfg.Params == (Params{}) {
+		cfg.Params = ParamsDefault()
+	}
+	d := &Desk{
+		cfg: cfg, hash: newHasher(), throttle: newThrottle(), device: make([]byte, keyBytes),
+		nobody: Document{Sealed: Sealed{Params: cfg.Params, Salt: newSalt()}},
+	}
+	d.sessions.list = map[[sha256.Size]byte]*Session{}
+	_, _ = rand.Read(d.device)
+	return d, nil
+}
+
+// Try is who wants to be let in.
+type Try struct {
+	// Source is host:port of the peer; Local says that it is the box's own socket, which nothing slows down.
+	Source string
+	Local  bool
+	// Device is what the browser's device cookie says, if any.
+	Device string
+	// Agent is what the browser calls itself.
+	Agent string
+}
+
+// Entry is an open session and what its browser keeps.
+type Entry struct {
+	Session *Session
+	// Token opens the session, Device tells the browser from strangers at the next login.
+	Token, Device string
+	// MustChange: the password was chosen by somebody else, and nothing but changing it is allowed.
+	MustChange bool
+}
+
+// Get is an operator's document, if there is one. Its fields are not to be changed.
+func (d *Desk) Get(name string) (*Document, uint64, bool) {
+	doc, ok := d.cfg.Documents.Doc(DocPrefix + name)
+	if !ok {
+		if f := d.founding(); f != nil && f.Name == name {
+			return f, 0, true
+		}
+		return nil, 0, false
+	}
+	o, err := Decode(doc.Value)
+	if err != nil || o.Name != name {
+		d.cfg.Logger.Warn("an operator's document cannot be used", "key", doc.Key, "err", err)
+		return nil, doc.Version, false
+	}
+	return o, doc.Version, true
+}
+
+// List is all operators, by name.
+func (d *Desk) List() []*Document {
+	var out []*Document
+	for _, doc := range d.cfg.Documents.Docs(DocPrefix) {
+		if o, err := Decode(doc.Value); err == nil {
+			out = append(out, o)
+		}
+	}
+	if f := d.founding(); f != nil {
+		out = append(out, f)
+	}
+	return out
+}
+
+func (d *Desk) founding() *Document {
+	if d.cfg.Founding == nil || len(d.cfg.Documents.Docs(DocPrefix)) > 0 {
+		return nil
+	}
+	return d.cfg.Founding
+}
+
+// Fresh says that the site has no operator.
+func (d *Desk) Fresh() bool {
+	return d.cfg.Founding == nil && len(d.cfg.Documents.Docs(DocPrefix)) == 0
+}
+
+// Login lets an operator in. Errors: ErrWrong, ErrWait, ErrBusy, ctx's.
+func (d *Desk) Login(ctx context.Context, name, password string, t Try) (*Entry, error) {
+	o, err := d.check(ctx, "auth.login", name, password, t, func(o *Document, key *ecdsa.PrivateKey) (*Session, string) {
+		return d.sessions.begin(o, key, t.Source, t.Agent, d.cfg.Now())
+	})
+	return o, err
+}
+
+// check tries a password; open makes what a right one opens.
+func (d *Desk) check(ctx context.Context, action, name, password string, t Try, open func(*Document, *ecdsa.PrivateKey) (*Session, string)) (*Entry, error) {
+	o, _, found := d.Get(name)
+	a := attempt{source: sourceOf(t.Source), device: d.deviceOf(t.Device, name)}
+	if !found {
+		o = &d.nobody
+	} else {
+		a.known = name
+	}
+	principal := ""
+	if found {
+		principal = o.Principal()
+	}
+	refuse := func(err error) error {
+		d.record(ctx, audit.Record{Principal: principal, Action: action, Outcome: audit.Denied, Resource: clip(name), Reason: err.Error(), Source: t.Source})
+		return err
+	}
+	if !t.Local {
+		if err := d.throttle.begin(a, d.cfg.Now()); err != nil {
+			return nil, refuse(err)
+		}
+	}
+	forgive := func() {
+		if !t.Local {
+			d.throttle.forgive(a, d.cfg.Now())
+		}
+	}
+	if len(password) > passwordBytesMax {
+		return nil, refuse(ErrWrong)
+	}
+	secret, err := d.hash.do(ctx, a.source+"\x00"+a.device, t.Local || a.device != "", password, o.Sealed.Salt, o.Sealed.Params)
+	if err != nil { // nothing was tried
+		forgive()
+		return nil, err
+	}
+	defer clear(secret)
+	key, err := o.unseal(secret)
+	if err == nil && (!found || o.Disabled) {
+		err = ErrWrong
+	}
+	if err != nil {
+		return nil, refuse(err)
+	}
+	forgive()
+	if err := d.cfg.Record(ctx, audit.Record{Principal: principal, Action: action, Outcome: audit.Allowed, Source: t.Source}); err != nil {
+		return nil, fmt.Errorf("operators: the login could not be recorded: %w", err)
+	}
+	s, token := open(o, key)
+	return &Entry{Session: s, Token: token, Device: d.newDevice(name), MustChange: o.MustChange}, nil
+}
+
+func clip(name string) string { return name[:min(len(name), nameMax)] }
+
+func (d *Desk) record(ctx context.Context, r audit.Record) {
+	if err := d.cfg.Record(context.WithoutCancel(ctx), r); err != nil {
+		d.cfg.Logger.Error("an action was not recorded", "action", r.Action, "err", err)
+	}
+}
+
+// Setup makes the site's first operator, for whoever has the box's setup code. Errors: ErrDone, ErrCode, ErrName, ErrPassword, ErrWait,
+// ErrBusy, or Decide's.
+func (d *Desk) Setup(ctx context.Context, code, name, password string, t Try) (*Entry, error) {
+	if err := d.checkCode(ctx, code, t); err != nil {
+		return nil, err
+	}
+	if err := d.Add(ctx, name, password, false, t, nil); err != nil {
+		return nil, err
+	}
+	return d.Login(ctx, name, password, t)
+}
+
+// checkCode says whether somebody has the setup code of a box that needs it.
+func (d *Desk) checkCode(ctx context.Context, code string, t Try) error {
+	if d.cfg.Code == nil || !d.Fresh() {
+		return ErrDone
+	}
+	a := attempt{source: sourceOf(t.Source)}
+	if !t.Local {
+		if err := d.throttle.begin(a, d.cfg.Now()); err != nil {
+			return err
+		}
+	}
+	want, err := d.cfg.Code()
+	if err != nil {
+		return err
+	}
+	if subtle.ConstantTimeCompare([]byte(letters(want)), []byte(letters(code))) != 1 {
+		d.record(ctx, audit.Record{Action: "auth.setup", Outcome: audit.Denied, Reason: ErrCode.Error(), Source: t.Source})
+		return ErrCode
+	}
+	if !t.Local {
+		d.throttle.forgive(a, d.cfg.Now())
+	}
+	return nil
+}
+
+// letters is a code as it is compared: people leave out dashes and capitals.
+func letters(code string) string {
+	return strings.NewReplacer("-", "", " ", "").Replace(strings.ToUpper(strings.TrimSpace(code)))
+}
+
+// Add decides on a new operator. mustChange says that somebody else than the operator chose the password. Errors: ErrName, ErrPassword,
+// ErrBusy, or Decide's.
+func (d *Desk) Add(ctx context.Context, name, password string, mustChange bool, t Try, by *Session) error {
+	if err := CheckName(name); err != nil {
+		return err
+	}
+	if _, _, taken := d.Get(name); taken {
+		return fmt.Errorf("%w: there is a %s already", ErrName, name)
+	}
+	o, key, err := newDocument(name, d.cfg.Now().Unix())
+	if err != nil {
+		return err
+	}
+	o.MustChange = mustChange
+	return d.sealAndDecide(ctx, "operator.add", "a new operator", o, key, 0, password, t, by)
+}
+
+// Change gives the session's operator another password; all other sessions of the operator end. Errors: ErrWrong, ErrPassword, ErrWait,
+// ErrBusy, ErrNoSession, or Decide's.
+func (d *Desk) Change(ctx context.Context, s *Session, old, password string, t Try) error {
+	if old == password {
+		return fmt.Errorf("%w: it is the old one", ErrPassword)
+	}
+	if err := CheckPassword(s.Operator, password); err != nil {
+		return err
+	}
+	if _, err := d.check(ctx, "auth.password", s.Operator, old, t, func(*Document, *ecdsa.PrivateKey) (*Session, string) { return s, "" }); err != nil {
+		return err
+	}
+	o, version, ok := d.Get(s.Operator)
+	if !ok {
+		return ErrUnknown
+	}
+	next := *o
+	next.MustChange = false
+	var key *ecdsa.PrivateKey
+	if err := s.WithKey(func(k *ecdsa.PrivateKey) error { key = k; return nil }); err != nil {
+		return err
+	}
+	if err := d.sealAndDecide(ctx, "operator.password", "a new password", &next, key, version, password, t, s); err != nil {
+		return err
+	}
+	d.sessions.mu.Lock()
+	s.salt = string(next.Sealed.Salt)
+	d.sessions.mu.Unlock()
+	d.EndOthers(s)
+	return nil
+}
+
+// Reset gives an operator a new key under a new password, for one who forgot the old: what the old key signed counts no more.
+// Errors: ErrUnknown, ErrPassword, ErrBusy, or Decide's.
+func (d *Desk) Reset(ctx context.Context, name, password string, t Try, by *Session) error {
+	old, version, ok := d.Get(name)
+	if !ok {
+		return ErrUnknown
+	}
+	o, key, err := newDocument(name, old.Created)
+	if err != nil {
+		return err
+	}
+	o.MustChange = true
+	return d.sealAndDecide(ctx, "operator.reset", "a new key and password", o, key, version, password, t, by)
+}
+
+// Disable decides that an operator cannot log in any more, or can again. Errors: ErrUnknown, or Decide's.
+func (d *Desk) Disable(ctx context.Context, name string, disabled bool, by *Session) error {
+	o, version, ok := d.Get(name)
+	if !ok {
+		return ErrUnknown
+	}
+	next := *o
+	next.Disabled = disabled
+	kind := "operator.enable"
+	if disabled {
+		kind = "operator.disable"
+	}
+	return d.decide(ctx, kind, "", &next, version, by)
+}
+
+func (d *Desk) sealAndDecide(ctx context.Context, kind, reason string, o *Document, key *ecdsa.PrivateKey, was uint64, password string, t Try, by *Session) error {
+	if err := CheckPassword(o.Name, password); err != nil {
+		return err
+	}
+	p, salt := d.cfg.Params, newSalt()
+	secret, err := d.hash.do(ctx, sourceOf(t.Source)+"\x00"+kind, true, password, salt, p)
+	if err != nil {
+		return err
+	}
+	defer clear(secret)
+	if err := o.seal(key, secret, salt, p); err != nil {
+		return err
+	}
+	return d.decide(ctx, kind, reason, o, was, by)
+}
+
+func (d *Desk) decide(ctx context.Context, kind, reason string, o *Document, was uint64, by *Session) error {
+	value, err := o.Encode()
+	if err != nil {
+		return err
+	}
+	x := &coord.Decision{
+		Kind: kind, Subject: o.Principal(), Reason: reason, Writes: []coord.DocWrite{{Key: DocPrefix + o.Name, Was: was, Value: value}},
+	}
+	if f := d.founding(); f != nil && f.Name != o.Name { // it counts only while there is no other
+		value, err := f.Encode()
+		if err != nil {
+			return err
+		}
+		x.Writes = append(x.Writes, coord.DocWrite{Key: DocPrefix + f.Name, Value: value})
+	}
+	if by != nil {
+		x.Principal = by.Principal()
+	}
+	return d.cfg.Decide(ctx, x, by)
+}
+
+// Session finds the session of a token. It ends with the operator, and with a password that was changed elsewhere. Error: ErrNoSession.
+func (d *Desk) Session(token string) (*Session, *Document, error) {
+	s := d.sessions.get(token, d.cfg.Now())
+	if s == nil {
+		return nil, nil, ErrNoSession
+	}
+	o, _, ok := d.Get(s.Operator)
+	d.sessions.mu.Lock()
+	same := ok && !o.Disabled && s.salt == string(o.Sealed.Salt)
+	d.sessions.mu.Unlock()
+	if !same {
+		d.sessions.endWhere(func(x *Session) bool { return x == s })
+		return nil, nil, ErrNoSession
+	}
+	return s, o, nil
+}
+
+// Logout ends a session.
+func (d *Desk) Logout(ctx context.Context, s *Session) {
+	d.sessions.endWhere(func(x *Session) bool { return x == s })
+	d.record(ctx, audit.Record{Principal: s.Principal(), Action: "auth.logout", Outcome: audit.Allowed, Source: s.Source})
+}
+
+// Sessions lists all open ones, newest first.
+func (d *Desk) Sessions() []*Session { return d.sessions.all(d.cfg.Now()) }
+
+// Alive says whether a session is still open, without counting as its use.
+func (d *Desk) Alive(s *Session) bool {
+	o, _, ok := d.Get(s.Operator)
+	d.sessions.mu.Lock()
+	defer d.sessions.mu.Unlock()
+	return ok && !o.Disabled && s.salt == string(o.Sealed.Salt) && d.sessions.list[s.token] == s && !s.over(d.cfg.Now())
+}
+
+// EndOthers ends all other sessions of the operator of s.
+func (d *Desk) EndOthers(s *Session) {
+	d.sessions.endWhere(func(x *Session) bool { return x.Operator == s.Operator && x != s })
+}
+
+// End ends the session with this ID. Error: ErrNoSession.
+func (d *Desk) End(id string) error {
+	if d.sessions.endWhere(func(x *Session) bool { return x.ID == id }) == 0 {
+		return ErrNoSession
+	}
+	return nil
+}
+
+// newDevice is a cookie that tells a browser from strangers: it opens nothing. An HMAC over the name and a random number.
+func (d *Desk) newDevice(name string) string {
+	id := random(saltBytes)
+	return id + "." + d.deviceSum(name, id)
+}
+
+func (d *Desk) deviceSum(name, id string) string {
+	m := hmac.New(sha256.New, d.device)
+	m.Write([]byte(name + "\x00" + id))
+	return base64.RawURLEncoding.EncodeToString(m.Sum(nil))
+}
+
+// deviceOf is the device that a cookie names, or nothing.
+func (d *Desk) deviceOf(cookie, name string) string {
+	id, sum, ok := strings.Cut(cookie, ".")
+	if !ok || !hmac.Equal([]byte(sum), []byte(d.deviceSum(name, id))) {
+		return ""
+	}
+	return id
+}
