@@ -15,7 +15,7 @@ const (
 	DecisionBytesMax = 128 << 10
 	// DecisionWritesMax bounds the documents that one decision writes.
 	DecisionWritesMax = 16
-	// DocKeyBytesMax and DocBytesMax bound one document.
+	// DocKeyBytesMax and DocBytesMax bound one document. A key is printable ASCII without spaces.
 	DocKeyBytesMax = 128
 	DocBytesMax    = 96 << 10
 	// decisionTextBytesMax bounds each of the texts that are for people.
@@ -25,7 +25,8 @@ const (
 // ErrDecision says that bytes are not a decision, or one beyond the limits.
 var ErrDecision = errors.New("coord: not a decision")
 
-// DocMembers is the document that holds the member set, the JSON of Members. Whoever writes it begins a new epoch.
+// DocMembers is the document that holds the member set, the JSON of Members. Whoever writes it begins a new epoch: its number is one
+// more than that of the set before, whatever the document says. It cannot be removed, nor end.
 const DocMembers = "members"
 
 // Decision is a change of what a site has agreed on about itself: who its members are, who may do what. It names documents to be
@@ -40,28 +41,44 @@ type Decision struct {
 	// Seconds is for how long members may give their word, by the site's clock; 0: DecisionSecondsDefault.
 	Seconds uint64
 	Nonce   uint64 // makes two that are alike different
-	Writes  []DocWrite
+	// Made and Seen say when it was made: the site's second, and the version of the documents (state.Machine.Stamp sets them). One
+	// that is signed once needs them, or whoever has the signature could propose it again long after: with Made, Seconds count
+	// from there, and with Seen it is refused when the documents have changed DecisionSeenMax times since. 0: it makes no difference.
+	Made, Seen uint64
+	Writes     []DocWrite
 	// Authority is what convinces a box that has not been asked itself (coord/access says what); it is not part of Digest.
 	Authority []byte
 }
 
 // DocWrite sets one document, or removes it when Value is nil. Was is the version that the document must have for the decision to take
-// effect, 0 for one that does not exist.
+// effect, 0 for one that does not exist. Seconds, when not 0, is for how long the document is there from then on, by the site's clock.
 type DocWrite struct {
-	Key   string
-	Was   uint64
-	Value []byte
-}
-
-// Doc is a document as the state has it. Version is the number of the decision that wrote it last, counted over all decisions.
-type Doc struct {
 	Key     string
-	Version uint64
+	Was     uint64
+	Seconds uint64
 	Value   []byte
 }
 
-// DecisionSecondsDefault gives operators a day.
-const DecisionSecondsDefault = 86400
+// Doc is a document as the state has it. Version grows with every change of documents, so no two writes ever have the same. Ends, when
+// not 0, is the second of the site's clock in which it goes away by itself.
+type Doc struct {
+	Key     string
+	Version uint64
+	Ends    uint64
+	Value   []byte
+}
+
+const (
+	// DecisionSecondsDefault gives operators a day.
+	DecisionSecondsDefault = 86400
+	// DecisionSecondsMin and DecisionSecondsMax bound it: a box that lies must not make open decisions come and go by the second,
+	// nor leave them for good.
+	DecisionSecondsMin = 60
+	DecisionSecondsMax = 30 * 86400
+	// DecisionSeenMax is how many changes of documents a decision with Seen may be behind: the decisions that took effect in so
+	// many are remembered, and none takes effect twice.
+	DecisionSeenMax = 128
+)
 
 // Digest names the decision: SHA-256("holdfast decide1" || site || encoding without Authority). It is what an authority signs.
 func (d *Decision) Digest(site SiteID) Digest {
@@ -87,10 +104,11 @@ func (d *Decision) appendBody(dst []byte) []byte {
 	}
 	dst = binary.AppendUvarint(dst, d.Seconds)
 	dst = binary.BigEndian.AppendUint64(dst, d.Nonce)
+	dst = binary.AppendUvarint(binary.AppendUvarint(dst, d.Made), d.Seen)
 	dst = binary.AppendUvarint(dst, uint64(len(d.Writes)))
 	for i := range d.Writes {
 		w := &d.Writes[i]
-		dst = binary.AppendUvarint(appendText(dst, w.Key), w.Was)
+		dst = binary.AppendUvarint(binary.AppendUvarint(appendText(dst, w.Key), w.Was), w.Seconds)
 		if w.Value == nil {
 			dst = binary.AppendUvarint(dst, 0)
 			continue
@@ -120,12 +138,13 @@ func DecodeDecision(b []byte) (*Decision, error) {
 	}
 	d.Seconds = r.number()
 	d.Nonce = r.fixed()
+	d.Made, d.Seen = r.number(), r.number()
 	n := r.number()
 	if n > DecisionWritesMax {
 		return nil, fmt.Errorf("%w: %d writes", ErrDecision, n)
 	}
 	for range n {
-		w := DocWrite{Key: string(r.text(DocKeyBytesMax)), Was: r.number()}
+		w := DocWrite{Key: string(r.text(DocKeyBytesMax)), Was: r.number(), Seconds: r.number()}
 		if k := r.number(); k > 0 {
 			w.Value = append([]byte{}, r.take(k-1, DocBytesMax)...)
 		}
@@ -150,6 +169,9 @@ func (d *Decision) check() error {
 		k := d.Writes[i].Key
 		if k == "" || seen[k] {
 			return fmt.Errorf("%w: document %q named twice, or none", ErrDecision, k)
+		}
+		if strings.ContainsFunc(k, func(r rune) bool { return r <= ' ' || r > '~' }) {
+			return fmt.Errorf("%w: document %q is not named in printable ASCII", ErrDecision, k)
 		}
 		seen[k] = true
 	}

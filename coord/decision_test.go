@@ -8,8 +8,8 @@ import (
 
 func someDecision() *Decision {
 	return &Decision{
-		Kind: "member.add", Subject: "box-4", Principal: "operator:ann", Reason: "a fifth box", Seconds: 60, Nonce: 7,
-		Writes:    []DocWrite{{Key: "a", Was: 3, Value: []byte("x")}, {Key: "b", Value: []byte{}}, {Key: "c", Was: 300}},
+		Kind: "member.add", Subject: "box-4", Principal: "operator:ann", Reason: "a fifth box", Seconds: 60, Nonce: 7, Made: 300, Seen: 12,
+		Writes:    []DocWrite{{Key: "a", Was: 3, Seconds: 600, Value: []byte("x")}, {Key: "b", Value: []byte{}}, {Key: "c", Was: 300}},
 		Authority: []byte("signed"),
 	}
 }
@@ -37,6 +37,7 @@ func TestADecisionsDigestBindsAllButItsAuthority(t *testing.T) {
 		"kind": func(d *Decision) { d.Kind = "member.remove" }, "subject": func(d *Decision) { d.Subject = "" },
 		"principal": func(d *Decision) { d.Principal = "operator:bob" }, "reason": func(d *Decision) { d.Reason = "" },
 		"seconds": func(d *Decision) { d.Seconds++ }, "nonce": func(d *Decision) { d.Nonce++ },
+		"made": func(d *Decision) { d.Made++ }, "seen": func(d *Decision) { d.Seen++ }, "lasts": func(d *Decision) { d.Writes[0].Seconds++ },
 		"key": func(d *Decision) { d.Writes[0].Key = "z" }, "was": func(d *Decision) { d.Writes[0].Was++ },
 		"value": func(d *Decision) { d.Writes[0].Value = nil }, "empty": func(d *Decision) { d.Writes[1].Value = nil },
 		"removed": func(d *Decision) { d.Writes[2].Value = []byte{} }, "writes": func(d *Decision) { d.Writes = d.Writes[:2] },

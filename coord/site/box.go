@@ -240,7 +240,7 @@ func NewBox(cfg BoxConfig, backend state.Backend, final *coord.Final) (*Box, err
 // use makes st the box's state.
 func (b *Box) use(st *state.Machine) {
 	st.SetRule(b.cfg.Tuning.Checkpoint)
-	st.SetSite(b.ep.Members.IDs(), b.me)
+	st.SetSite(b.ep.Members, b.me)
 	st.Watch(b.cfg.Watch)
 	b.st = st
 	b.reads.Store(st)

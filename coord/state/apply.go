@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"encoding/binary"
 	"math"
-	"slices"
 
 	"github.com/holdfast-edge/holdfast/coord"
 	"github.com/holdfast-edge/holdfast/coord/audit"
@@ -41,7 +40,7 @@ func (m *Machine) applyRun(kind coord.Kind, id uint64, cols *coord.Columns, i, j
 		}
 		return results
 	case coord.KindKV, coord.KindLease, coord.KindCompact, coord.KindTick, coord.KindBarrier, coord.KindLead, coord.KindProve,
-		coord.KindAudit, coord.KindOpinion:
+		coord.KindAudit, coord.KindOpinion, coord.KindDecide:
 		for ; i < j && m.err == nil; i++ {
 			results = append(results, m.applyKV(kind, cols.Key(i), cols.Value(i)))
 		}
@@ -123,7 +122,7 @@ func (m *Machine) applyKV(kind coord.Kind, key, value []byte) (r coord.Result) {
 	case coord.KindTick:
 		r.Code = m.tick(m.author, value)
 	case coord.KindLead:
-		if len(key) != len(m.lead) || !slices.Contains(m.members, coord.BoxID(key)) {
+		if len(key) != len(m.lead) || !m.isMember(coord.BoxID(key)) {
 			r.Code = coord.CodeBad
 			break
 		}
@@ -134,6 +133,11 @@ func (m *Machine) applyKV(kind coord.Kind, key, value []byte) (r coord.Result) {
 		r.Code = m.auditHead(value)
 	case coord.KindOpinion:
 		r.Code = m.opine(value)
+	case coord.KindDecide:
+		why := NotRefused
+		if r.Code, why = m.decide(value); why != NotRefused && want {
+			r.Value = []byte{byte(why)}
+		}
 	}
 	r.Revision = m.meta.revision
 	return r

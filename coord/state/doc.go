@@ -12,6 +12,9 @@
 //     commit; keys and counters may be far larger than memory.
 //   - It never guesses: a Backend that fails to read stops it for good (Err).
 //
+// Beside what programs keep it has what the site decided about itself, its documents (docs.go): every member may propose a change of
+// them, and it takes effect when a quorum of the members has given its word (decide.go).
+//
 // Data flow: coord/site calls Begin, Batch for each batch of the block, and End; Take
 // hands out the changes since the last Take, store makes them durable in the background
 // while further blocks are applied, and Committed says that they are. Reads look at what

@@ -111,7 +111,7 @@ func TestEveryRevisionReadsAsItWas(t *testing.T) {
 			rng := rand.New(rand.NewPCG(seed, 4))
 			r, h := newRig(t), newHistory()
 			r.m.Watch(true)
-			r.m.SetSite([]coord.BoxID{boxA}, coord.BoxID{})
+			r.m.SetSite(siteOf(boxA), coord.BoxID{})
 			var live []kv.Revision
 			for range 300 {
 				h.step(t, rng, r)
@@ -123,7 +123,7 @@ func TestEveryRevisionReadsAsItWas(t *testing.T) {
 					r.commit()
 					r.restart()
 					r.m.Watch(true)
-					r.m.SetSite([]coord.BoxID{boxA}, coord.BoxID{})
+					r.m.SetSite(siteOf(boxA), coord.BoxID{})
 				}
 				h.compare(t, rng, r)
 			}
@@ -451,7 +451,7 @@ func (h *history) tidy(t *testing.T, r *rig) {
 func TestALeaseEndsWhenMoreThanFBoxesSawItsTimePass(t *testing.T) {
 	r := newRig(t)
 	ids := []coord.BoxID{{1}, {2}, {3}, {4}}
-	r.m.SetSite(ids, coord.BoxID{})
+	r.m.SetSite(siteOf(ids...), coord.BoxID{})
 	r.lease(kv.LeaseGrant, 5, 3)
 	r.op(kv.Op{Put: &kv.Put{Key: []byte("k"), Lease: 5}})
 	seq := map[coord.BoxID]uint64{}
@@ -492,7 +492,7 @@ func TestTheClockIsTheSameWhoeverIsAMemberNow(t *testing.T) {
 	var clocks []uint64
 	for _, replaced := range []coord.BoxID{{2}, {9}} {
 		r := newRig(t)
-		r.m.SetSite([]coord.BoxID{{1}, replaced, {3}, {4}}, coord.BoxID{})
+		r.m.SetSite(siteOf(coord.BoxID{1}, replaced, coord.BoxID{3}, coord.BoxID{4}), coord.BoxID{})
 		r.lease(kv.LeaseGrant, 5, 3)
 		for to := uint64(1); to <= 2; to++ {
 			for _, by := range []coord.BoxID{{1}, {2}} {

@@ -10,7 +10,7 @@ import (
 	"github.com/holdfast-edge/holdfast/coord/kv"
 )
 
-// The site's clock counts seconds, while there are leases. A box orders a tick when by its own monotonic time a second has
+// The site's clock counts seconds, while there are leases, open decisions or documents that end. A box orders a tick when by its own monotonic time a second has
 // passed since it applied the last one; f+1 boxes must say so. So at least one honest box has seen each second pass:
 // f liars cannot make leases expire early, and as n-f honest boxes tick without them, they cannot keep them
 // from expiring. When the site cannot order, its clock stands still, and no lease expires.
@@ -180,17 +180,17 @@ func (m *Machine) revoke(l *lease) {
 }
 
 // tick takes a box's word that a second has passed. Whose batches are ordered was a member then; who is one now may be another
-// thing where old blocks are replayed after a member was replaced, and must not matter.
+// thing where old blocks are replayed after a member was replaced by hand, and must not matter; but where the state has the members.
 func (m *Machine) tick(author coord.BoxID, value []byte) coord.Code {
 	to, err := kv.DecodeNumber(value)
 	if err != nil {
 		return coord.CodeBad
 	}
-	if to != m.meta.clock+1 || slices.Contains(m.meta.voted, author) {
+	if to != m.meta.clock+1 || slices.Contains(m.meta.voted, author) || m.site.members != nil && m.site.members.Index(author) < 0 {
 		return coord.CodeOK
 	}
 	m.meta.voted = append(m.meta.voted, author)
-	if len(m.meta.voted) <= coord.MaxFaulty(len(m.members)) {
+	if len(m.meta.voted) <= coord.MaxFaulty(m.size()) {
 		return coord.CodeOK
 	}
 	m.meta.voted = m.meta.voted[:0]
@@ -207,14 +207,15 @@ func (m *Machine) tick(author coord.BoxID, value []byte) coord.Code {
 			m.revoke(l)
 		}
 	}
+	m.passed()
 	return coord.CodeOK
 }
 
-// Clock is the site's clock, and whether it must go on: whether there are leases.
+// Clock is the site's clock, and whether it must go on: whether there are leases, open decisions or documents that end.
 func (m *Machine) Clock() (now uint64, runs bool) {
 	m.mu.RLock()
 	defer m.mu.RUnlock()
-	return m.meta.clock, len(m.leases.m) > 0
+	return m.meta.clock, len(m.leases.m) > 0 || m.site.timed(m.meta.clock)
 }
 
 // Lease is a lease as this box has it now: seconds granted and left (0: about to end), and its keys if they are asked for.

@@ -45,6 +45,21 @@ const (
 	// provesMax bounds the proven reads of one block.
 	provesMax = 16
 
+	// openMax bounds the decisions that are open: all that the largest membership may propose. OpenOfOneMax and openBytesOfOneMax bound
+	// those of one box, so that boxes that lie leave room for the others: 8 of usual size, or 4 of the largest.
+	openMax           = OpenOfOneMax * coord.MembersMax
+	OpenOfOneMax      = 8
+	openBytesOfOneMax = 4 * (coord.DecisionBytesMax + 1)
+	// decidedMax is how many outcomes are remembered, of those that took effect and of the others: as far back as a decision
+	// may have been made.
+	decidedMax = coord.DecisionSeenMax
+	// DocsMax and DocsBytesMax bound the site's documents, which all boxes keep in memory: a thousand programs with roles and
+	// tokens that were revoked, and 1 KiB for each.
+	DocsMax      = 4096
+	DocsBytesMax = 4 << 20
+	// docSecondsMax is the longest time that a document may have: a hundred years.
+	docSecondsMax = 100 * 366 * 86400
+
 	// TopMax is the longest list that Top gives.
 	TopMax = 1024
 )

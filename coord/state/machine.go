@@ -39,14 +39,15 @@ type Machine struct {
 	events    []kv.Revision // since the last TakeEvents
 	watched   bool          // events are wanted
 	eventSlab []kv.Event
-	members   []coord.BoxID // whose ticks count
-	self      coord.BoxID   // whose messages get answers; zero: all
-	author    coord.BoxID   // of the batch being applied
-	asked     []Asked       // since the last TakeAsked
-	lead      coord.BoxID   // who was asked to lead since the last TakeLead
+	founders  *coord.Members // whose ticks and words count before a decision wrote others
+	self      coord.BoxID    // whose messages get answers; zero: all
+	author    coord.BoxID    // of the batch being applied
+	asked     []Asked        // since the last TakeAsked
+	lead      coord.BoxID    // who was asked to lead since the last TakeLead
 	audits    auditTable
 	opinions  opinionTable
 	accused   []Accused // since the last TakeAccused
+	site      siteTable
 }
 
 // New gives the state as the backend has it. It reads all sessions, authors and counters
@@ -67,6 +68,7 @@ func New(b Backend) (*Machine, error) {
 		boxes:     newBoxTable(),
 		audits:    newAuditTable(),
 		opinions:  newOpinionTable(),
+		site:      newSiteTable(),
 	}
 	v, ok, err := b.Get(coord.SpaceMeta, []byte(metaKey))
 	if err != nil {
@@ -87,10 +89,14 @@ func New(b Backend) (*Machine, error) {
 		{coord.SpaceLeases, m.loadLease},
 		{coord.SpaceAudit, m.loadAudit},
 		{coord.SpaceOpinions, m.loadOpinion},
+		{coord.SpaceSite, m.loadSite},
 	} {
 		if err := scanAll(b, l.sp, l.load); err != nil {
 			return nil, err
 		}
+	}
+	if err := m.loadedSite(); err != nil {
+		return nil, err
 	}
 	return m, nil
 }
@@ -159,6 +165,7 @@ func (m *Machine) Begin(header *coord.Block) {
 		return
 	}
 	m.inBlock, m.changed = true, true
+	m.site.next = nil
 	m.meta.height = header.Height
 	m.meta.logBytes += blockLogBytes
 }
@@ -248,7 +255,7 @@ func (m *Machine) Take() []coord.Change {
 	m.inFlight++
 	keys, counters, history, revs, leaseKeys := m.keys.take(), m.counters.take(), m.history.take(), m.revs.take(), m.leaseKeys.take()
 	out := make([]coord.Change, 0, 1+len(keys)+len(counters)+len(m.sessions.dirty)+len(m.sessions.dropped)+len(m.boxes.dirty)+
-		len(history)+len(revs)+len(m.leases.dirty)+len(m.leases.dropped)+len(leaseKeys)+len(m.audits.dirty))
+		len(history)+len(revs)+len(m.leases.dirty)+len(m.leases.dropped)+len(leaseKeys)+len(m.audits.dirty)+len(m.site.dirty))
 	out = append(out, coord.Change{Space: coord.SpaceMeta, Key: []byte(metaKey), Value: appendMeta(nil, &m.meta)})
 	out = takeStrings(out, coord.SpaceKeys, keys)
 	out = takeCounters(out, counters)
@@ -259,7 +266,8 @@ func (m *Machine) Take() []coord.Change {
 	out = m.leases.take(out)
 	out = takeStrings(out, coord.SpaceLeaseKeys, leaseKeys)
 	out = m.audits.take(out)
-	return m.opinions.take(out)
+	out = m.opinions.take(out)
+	return m.site.take(out)
 }
 
 // Committed says that the changes of the oldest Take that gave any are durable: the
@@ -296,5 +304,5 @@ func (m *Machine) fail(err error) {
 // stateBytes is about what the state takes in storage.
 func (m *Machine) stateBytes() uint64 {
 	return m.meta.keyBytes + m.meta.histBytes + m.meta.distinct*counterStateBytes + uint64(len(m.sessions.m))*sessionStateBytes +
-		uint64(len(m.leases.m))*leaseStateBytes
+		uint64(len(m.leases.m))*leaseStateBytes + m.site.siteBytes()
 }

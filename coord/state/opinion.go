@@ -56,12 +56,12 @@ func decodeOpinion(b []byte) ([]coord.BoxID, error) {
 // opine takes a member's opinion in place of its last one.
 func (m *Machine) opine(value []byte) coord.Code {
 	of, err := decodeOpinion(value)
-	if err != nil || !slices.Contains(m.members, m.author) || slices.Contains(of, m.author) {
+	if err != nil || !m.isMember(m.author) || slices.Contains(of, m.author) {
 		return coord.CodeBad
 	}
 	t := &m.opinions
 	for id := range t.m {
-		if !slices.Contains(m.members, id) {
+		if !m.isMember(id) {
 			t.set(id, nil)
 		}
 	}

@@ -9,7 +9,7 @@ import (
 
 func opinionRig(t *testing.T) (r *rig, order func(of ...coord.BoxID) coord.Code) {
 	r = newRig(t)
-	r.m.SetSite([]coord.BoxID{boxA, boxB, {0xc}, {0xd}}, boxA)
+	r.m.SetSite(siteOf(boxA, boxB, coord.BoxID{0xc}, coord.BoxID{0xd}), boxA)
 	return r, func(of ...coord.BoxID) coord.Code {
 		return r.one(coord.KindOpinion, 0, 0, "", string(AppendOpinion(nil, of))).Code
 	}
@@ -34,7 +34,7 @@ func TestTheLastOpinionOfAMemberCountsAndSurvivesARestart(t *testing.T) {
 	r.commit()
 	r.restart()
 	want("after a restart", Opinion{boxA, []coord.BoxID{{0xd}}})
-	r.m.SetSite([]coord.BoxID{boxA, boxB, {0xc}, {0xd}}, boxA)
+	r.m.SetSite(siteOf(boxA, boxB, coord.BoxID{0xc}, coord.BoxID{0xd}), boxA)
 	order()
 	want("taken back")
 	r.commit()
@@ -56,7 +56,7 @@ func TestAnOpinionThatCannotBeIsRefused(t *testing.T) {
 			t.Errorf("%s: %v", name, c)
 		}
 	}
-	r.m.SetSite([]coord.BoxID{boxB, {0xc}, {0xd}, {0xe}}, boxB)
+	r.m.SetSite(siteOf(boxB, coord.BoxID{0xc}, coord.BoxID{0xd}, coord.BoxID{0xe}), boxB)
 	if c := order(coord.BoxID{0xc}); c != coord.CodeBad {
 		t.Errorf("of a box that is no member: %v", c)
 	}
@@ -68,7 +68,7 @@ func TestAnOpinionThatCannotBeIsRefused(t *testing.T) {
 func TestOpinionsOfFormerMembersAreForgotten(t *testing.T) {
 	r, order := opinionRig(t)
 	order(boxB)
-	r.m.SetSite([]coord.BoxID{boxB, {0xc}, {0xd}, {0xe}}, boxB)
+	r.m.SetSite(siteOf(boxB, coord.BoxID{0xc}, coord.BoxID{0xd}, coord.BoxID{0xe}), boxB)
 	r.begin()
 	r.m.Batch(boxB, 1, 0, cols(coord.KindOpinion, 0, 0, "", string(AppendOpinion(nil, []coord.BoxID{{0xc}}))), nil)
 	r.m.End()

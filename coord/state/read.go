@@ -39,7 +39,7 @@ func (m *Machine) Pending() int {
 	m.mu.RLock()
 	defer m.mu.RUnlock()
 	n := len(m.keys.dirty) + len(m.counters.dirty) + len(m.sessions.dirty) + len(m.boxes.dirty) + len(m.history.dirty) + len(m.revs.dirty) +
-		len(m.leases.dirty) + len(m.leaseKeys.dirty)
+		len(m.leases.dirty) + len(m.leaseKeys.dirty) + len(m.site.dirty)
 	for i := range m.keys.taken {
 		n += len(m.keys.taken[i]) + len(m.counters.taken[i]) + len(m.history.taken[i]) + len(m.revs.taken[i]) + len(m.leaseKeys.taken[i])
 	}
@@ -91,12 +91,25 @@ func (m *Machine) Cleaning() bool {
 	return m.meta.compact > 0 && m.meta.cleaned < m.meta.compact-1
 }
 
-// SetSite says whose ticks count and, with self, whose messages alone need answers; zero: everybody's. Before the first
-// block.
-func (m *Machine) SetSite(members []coord.BoxID, self coord.BoxID) {
+// SetSite says whose ticks and words count until a decision has written a member set and, with self, whose messages alone need
+// answers; zero: everybody's. Before the first block. members is not changed afterwards.
+func (m *Machine) SetSite(members *coord.Members, self coord.BoxID) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	m.members, m.self = members, self
+	m.founders, m.self = members, self
+}
+
+func (m *Machine) isMember(id coord.BoxID) bool {
+	ms := m.memberSet()
+	return ms != nil && ms.Index(id) >= 0
+}
+
+// size is n.
+func (m *Machine) size() int {
+	if ms := m.memberSet(); ms != nil {
+		return ms.N()
+	}
+	return 0
 }
 
 // Watch says whether TakeEvents is called; without, what blocks change is not gathered for it.

@@ -21,6 +21,15 @@ type rig struct {
 
 var boxA, boxB = coord.BoxID{0xa}, coord.BoxID{0xb}
 
+// siteOf is a member set without keys.
+func siteOf(ids ...coord.BoxID) *coord.Members {
+	m := &coord.Members{Site: coord.SiteID{1}, Epoch: 1}
+	for _, id := range ids {
+		m.List = append(m.List, coord.Member{ID: id, Name: id.String()})
+	}
+	return m
+}
+
 func newRig(t testing.TB) *rig {
 	t.Helper()
 	r := &rig{t: t, back: NewMemBackend()}
