@@ -22,6 +22,7 @@ const (
 
 // inbound is a connection that a peer dialled: it sends messages and pings on it and gets pongs.
 type inbound struct {
+	link    *Link
 	peer    *peer
 	raw     net.Conn
 	tls     *tls.Conn
@@ -34,9 +35,12 @@ type inbound struct {
 	replaced chan struct{}
 	once     sync.Once
 
-	serving     bool // the hellos are over
-	deadlineSet time.Time
-	pong        [headerBytes + stampBytes + wallBytes]byte
+	greeted                   bool      // its hello was read
+	serving                   bool      // the hellos are over
+	until                     time.Time // a guest's time; zero: a member's has no end
+	guestBytes, guestMessages int
+	deadlineSet               time.Time
+	pong                      [headerBytes + stampBytes + wallBytes]byte
 }
 
 // accepting takes connections until ctx ends; it returns when all of them have ended.
@@ -77,6 +81,14 @@ func (l *Link) serve(ctx context.Context, v *visitor, config *tls.Config) {
 	defer func() { _ = v.conn.Close() }() // nothing is written that matters after an error
 	c, err := l.identify(ctx, v, config)
 	l.gate.leave(v)
+	if err == nil && c.peer.kind == newcomer {
+		seat := l.newcomers.enter(v.conn, time.Now())
+		if seat == nil {
+			err = fmt.Errorf("%w: too many that are not known", ErrStranger)
+		} else {
+			defer l.newcomers.leave(seat)
+		}
+	}
 	if err != nil {
 		if ctx.Err() == nil {
 			l.refused.Add(1)
@@ -87,7 +99,7 @@ func (l *Link) serve(ctx context.Context, v *visitor, config *tls.Config) {
 	}
 	p := c.peer
 	defer p.inbounds.Add(-1)
-	if err = c.admit(l); err == nil {
+	if err = c.admit(); err == nil {
 		err = c.receive()
 		if errors.Is(err, ErrSilent) {
 			p.silent()
@@ -117,40 +129,52 @@ func (l *Link) identify(ctx context.Context, v *visitor, config *tls.Config) (*i
 		return nil, err
 	}
 	s := conn.ConnectionState()
-	p := l.memberOf(&s)
-	if p == nil {
-		return nil, ErrStranger
+	key, err := publicKey(&s)
+	if err != nil {
+		return nil, err
 	}
+	c := &inbound{
+		link: l, peer: l.roster.Load().find(key), raw: v.conn, tls: conn,
+		ended: make(chan struct{}), replaced: make(chan struct{}),
+	}
+	if c.peer == nil {
+		c.in = newFrameReader(readerFunc(c.read), newcomerReadBytes)
+		if err := l.greetNewcomer(c, coord.BoxIDOf(key)); err != nil {
+			return nil, err
+		}
+	} else {
+		c.in = newFrameReader(readerFunc(c.read), readBytes)
+	}
+	p := c.peer
 	if p.inbounds.Add(1) > inboundMax {
 		p.inbounds.Add(-1)
-		return nil, fmt.Errorf("%w: %d connections of box %s already", ErrHeldOff, inboundMax, p.member.ID)
+		return nil, fmt.Errorf("%w: %d connections of box %s already", ErrHeldOff, inboundMax, p.id)
 	}
-	return &inbound{
-		peer: p, raw: v.conn, tls: conn,
-		ended: make(chan struct{}), replaced: make(chan struct{}),
-	}, nil
+	return c, nil
 }
 
 // admit exchanges hellos and makes c the connection that serves.
-func (c *inbound) admit(l *Link) error {
-	p := c.peer
-	c.in = newFrameReader(readerFunc(c.read), readBytes)
-	theirs, err := readHello(c.in)
-	if err != nil {
-		return fmt.Errorf("link: hello: %w", err)
+func (c *inbound) admit() (err error) {
+	p, ours := c.peer, c.link.roster.Load().hello
+	if !c.greeted {
+		if c.hello, err = readHello(c.in); err != nil {
+			return fmt.Errorf("link: hello: %w", err)
+		}
 	}
-	c.hello = theirs
-	version, disagreed := agree(&l.hello, &theirs, p.member.ID)
+	version, disagreed := agree(&ours, &c.hello, p.id)
 	c.version = version
 	var previous *inbound
 	if disagreed == nil {
 		// Before our hello: when that arrives, the peer knows that it is heard.
 		if previous, err = p.takeOver(c); err != nil {
+			if errors.Is(err, ErrGuest) {
+				c.dismiss(err.Error())
+			}
 			return fmt.Errorf("link: hello: %w", err)
 		}
 	}
 	// Also when we disagree, so that the other side can tell its operator why.
-	if _, err := c.tls.Write(appendHello(nil, &l.hello)); err != nil && disagreed == nil {
+	if _, err := c.tls.Write(appendHello(nil, &ours)); err != nil && disagreed == nil {
 		p.endReceiving(c)
 		return fmt.Errorf("link: hello: %w", err)
 	}
@@ -165,7 +189,7 @@ func (c *inbound) admit(l *Link) error {
 			return ErrReplaced
 		}
 	}
-	if p.sending.Load() == nil {
+	if out := p.sending.Load(); out == nil || c.link.outdated(p, out) {
 		select {
 		case p.kick <- struct{}{}:
 		default:
@@ -182,25 +206,45 @@ func (c *inbound) replace() {
 
 // receive hands messages to OnMessage until the connection ends, and says why it did.
 func (c *inbound) receive() error {
-	p, cfg := c.peer, &c.peer.link.cfg
+	p, cfg := c.peer, &c.link.cfg
+	limit := coord.FrameBytesMax
+	if p.kind != member {
+		c.until = time.Now().Add(guestTime)
+	}
+	if p.kind == newcomer {
+		limit = newcomerFrameBytesMax
+	}
 	c.serving = true
 	for {
-		typ, body, err := c.in.next(coord.FrameBytesMax)
+		typ, body, err := c.in.next(limit)
 		if err != nil {
 			return fmt.Errorf("link: receive: %w", c.because(err))
 		}
 		size := headerBytes + len(body)
 		p.counters.bytesIn.Add(uint64(size))
+		if p.kind != member && typ == frameMessage {
+			look, err := c.guestMessage(size)
+			if err != nil {
+				c.dismiss(err.Error())
+				return fmt.Errorf("link: receive: %w", err)
+			}
+			if !look {
+				continue
+			}
+		}
 		switch {
 		case typ == frameMessage:
 			m, err := decodeMessage(body)
 			if err != nil {
 				return fmt.Errorf("link: receive: %w: %w", ErrFrame, err)
 			}
+			if p.kind != member && !guestMay(m) {
+				continue
+			}
 			p.counters.messagesIn.Add(1)
 			p.counters.load(m, size)
 			p.handling.Store(true)
-			cfg.OnMessage(p.index, m, size)
+			cfg.OnMessage(p.id, m, size)
 			p.handling.Store(false)
 		case typ == framePing && len(body) == stampBytes:
 			p.counters.pinged.Store(p.counters.heard.Load())
@@ -217,9 +261,9 @@ func (c *inbound) receive() error {
 func (c *inbound) answer(stamp []byte) error {
 	pong := append(appendHeader(c.pong[:0], framePong, pongBytes(c.version)), stamp...)
 	if c.version >= versionWall {
-		pong = c.peer.link.appendWall(pong)
+		pong = c.link.appendWall(pong)
 	}
-	if err := c.raw.SetWriteDeadline(time.Now().Add(c.peer.link.cfg.Dead)); err != nil {
+	if err := c.raw.SetWriteDeadline(time.Now().Add(c.link.cfg.Dead)); err != nil {
 		return err
 	}
 	_, err := c.tls.Write(pong)
@@ -233,10 +277,14 @@ func (c *inbound) read(b []byte) (int, error) {
 	if !c.serving {
 		return c.tls.Read(b)
 	}
-	dead := c.peer.link.cfg.Dead
+	dead := c.link.cfg.Dead
 	if now := time.Now(); now.Sub(c.deadlineSet) > dead/8 {
 		c.deadlineSet = now
-		if err := c.raw.SetReadDeadline(now.Add(dead)); err != nil {
+		end := now.Add(dead)
+		if !c.until.IsZero() && end.After(c.until) {
+			end = c.until
+		}
+		if err := c.raw.SetReadDeadline(end); err != nil {
 			return 0, err
 		}
 	}
@@ -255,6 +303,11 @@ func (c *inbound) because(err error) error {
 	default:
 	}
 	if errors.Is(err, os.ErrDeadlineExceeded) {
+		if !c.until.IsZero() && !time.Now().Before(c.until) {
+			err = fmt.Errorf("%w: box %s, and it has been told", ErrGuest, c.peer.id)
+			c.dismiss(err.Error())
+			return err
+		}
 		return ErrSilent
 	}
 	return err

@@ -12,14 +12,14 @@ func echoPair(b *testing.B) (client *box, answers chan struct{}) {
 	s := newSite(b, 2)
 	answers = make(chan struct{}, 1<<16)
 	client = s.start(0, func(c *link.Config) {
-		c.OnMessage = func(int, *coord.PeerMsg, int) { answers <- struct{}{} }
+		c.OnMessage = func(coord.BoxID, *coord.PeerMsg, int) { answers <- struct{}{} }
 	})
 	var server *box
 	ready := make(chan struct{})
 	server = s.start(1, func(c *link.Config) {
-		c.OnMessage = func(_ int, m *coord.PeerMsg, _ int) {
+		c.OnMessage = func(_ coord.BoxID, m *coord.PeerMsg, _ int) {
 			<-ready
-			server.link.Send(coord.Out{To: 0, Msg: m})
+			server.send(0, m)
 		}
 	})
 	close(ready)
@@ -34,7 +34,7 @@ func BenchmarkRoundTrip(b *testing.B) {
 	m := batch(1, 200)
 	b.ReportAllocs()
 	for b.Loop() {
-		client.link.Send(coord.Out{To: 1, Msg: m})
+		client.send(1, m)
 		<-answers
 	}
 }
@@ -44,7 +44,7 @@ func BenchmarkThroughput(b *testing.B) {
 	s := newSite(b, 2)
 	window := make(chan struct{}, 64)
 	a := s.start(0)
-	c := s.start(1, func(c *link.Config) { c.OnMessage = func(int, *coord.PeerMsg, int) { <-window } })
+	c := s.start(1, func(c *link.Config) { c.OnMessage = func(coord.BoxID, *coord.PeerMsg, int) { <-window } })
 	a.waitChange(1, true)
 	c.waitChange(0, true)
 	m := batch(1, 20<<10)
@@ -52,7 +52,7 @@ func BenchmarkThroughput(b *testing.B) {
 	b.ReportAllocs()
 	for b.Loop() {
 		window <- struct{}{}
-		a.link.Send(coord.Out{To: 1, Msg: m})
+		a.send(1, m)
 	}
 	a.until(1, "written", func(p link.PeerState) bool { return p.WaitingFrames == 0 })
 }

@@ -4,7 +4,6 @@ import (
 	"testing"
 	"time"
 
-	"github.com/holdfast-edge/holdfast/coord"
 	"github.com/holdfast-edge/holdfast/coord/link"
 )
 
@@ -54,7 +53,7 @@ func TestAPeerOfAnEarlierVersionIsServedWithoutAClock(t *testing.T) {
 	a, b := s.start(0, at(0)), s.start(1, at(0), link.SpeakAtMost(1))
 	a.waitChange(1, true)
 	b.waitChange(0, true)
-	a.link.Send(coord.Out{To: 1, Msg: vote(1)})
+	a.send(1, vote(1))
 	if m := b.next(); m.from != 0 {
 		t.Fatalf("a message of %d", m.from)
 	}
@@ -68,8 +67,8 @@ func TestWhatAPeerSendsIsCountedByKind(t *testing.T) {
 	a, b := s.start(0), s.start(1)
 	a.waitChange(1, true)
 	b.waitChange(0, true)
-	a.link.Send(coord.Out{To: 1, Msg: vote(1)})
-	a.link.Send(coord.Out{To: 1, Msg: batch(1, 100<<10)})
+	a.send(1, vote(1))
+	a.send(1, batch(1, 100<<10))
 	b.next()
 	b.next()
 	b.until(0, "one message, and the bytes of a batch", func(p link.PeerState) bool {

@@ -1,10 +1,8 @@
 package link
 
 import (
-	"bytes"
 	"context"
 	"crypto/tls"
-	"crypto/x509"
 	"fmt"
 	"log/slog"
 	"net"
@@ -48,24 +46,28 @@ const (
 
 // Config is what a Link needs. Zero durations and sizes mean their defaults.
 type Config struct {
-	// Members is the site; it is not changed while the Link lives. Self is our index in it.
-	Members *coord.Members
-	Self    int
-	// Certificate is ours; its key must be Members.List[Self].Key.
+	// Members, Self (an index in it), Certificate and Former are the set to begin with, as in Set.
+	Members     *coord.Members
+	Self        int
 	Certificate tls.Certificate
-	// Listener takes the peers' connections; the Link closes it. It may be nil in a site of one.
+	Former      []coord.Member
+	// Listener takes the peers' connections; the Link closes it. It may be nil in a site that is of one box and stays so.
 	Listener net.Listener
 
 	// OnMessage gets each message of each peer, from that peer's reader: one at a time per
-	// peer, many peers at once. bytes is the size of its frame. m belongs to the receiver.
+	// peer, many peers at once. bytes is the size of its frame. m belongs to the receiver. from is the owner of the key
+	// with which the connection was made: a member, or a guest, of whom only what guestMay lets through comes.
 	// While it blocks, nothing more is read from that peer, which is how to push back; a peer held for longer
 	// than Dead takes us for dead. It must return soon after Run's context has ended.
-	OnMessage func(from int, m *coord.PeerMsg, bytes int)
-	// OnState, if set, tells of each change of a peer, one at a time per peer and in order. A
+	OnMessage func(from coord.BoxID, m *coord.PeerMsg, bytes int)
+	// OnState, if set, tells of each change of a member, one at a time per peer and in order. A
 	// connection that replaces another gives down, then up: what was under way is lost. It must not block.
-	OnState func(peer int, up bool)
+	OnState func(peer coord.BoxID, up bool)
 	// OnTwin, if set, is told when a second machine was seen running with a peer's identity. It must not block.
-	OnTwin func(peer int)
+	OnTwin func(peer coord.BoxID)
+	// OnBehind, if set, is told when what is sent to a box reaches it from now on, and it was in an epoch below ours when it connected: a
+	// member that is behind, or a former one that does not know that it is. It must not block.
+	OnBehind func(peer coord.BoxID, epoch uint64)
 	// Logger gets what an operator should know; nil: nothing.
 	Logger *slog.Logger
 
@@ -140,27 +142,19 @@ func (c Config) withDefaults() (Config, error) {
 
 func (c *Config) check() error {
 	switch {
-	case c.Members == nil || c.Members.N() < 1 || c.Members.N() > coord.MembersMax:
-		return fmt.Errorf("%w: a site has 1 to %d members", ErrConfig, coord.MembersMax)
-	case c.Self < 0 || c.Self >= c.Members.N():
-		return fmt.Errorf("%w: member %d of %d", ErrConfig, c.Self, c.Members.N())
-	case c.Listener == nil && c.Members.N() > 1:
-		return fmt.Errorf("%w: no listener", ErrConfig)
+	case c.Self < 0:
+		return fmt.Errorf("%w: not a member of the site", ErrConfig)
 	case c.OnMessage == nil:
 		return fmt.Errorf("%w: nobody takes messages", ErrConfig)
 	case c.BackoffMax < c.BackoffMin:
 		return fmt.Errorf("%w: back-off from %v to %v", ErrConfig, c.BackoffMin, c.BackoffMax)
 	case c.Dead < 2*c.Heartbeat:
 		return fmt.Errorf("%w: dead after %v with a heartbeat of %v; one loss must be bearable", ErrConfig, c.Dead, c.Heartbeat)
-	case len(c.Certificate.Certificate) == 0:
-		return fmt.Errorf("%w: no certificate", ErrConfig)
 	}
-	leaf, err := x509.ParseCertificate(c.Certificate.Certificate[0])
-	if err != nil {
-		return fmt.Errorf("%w: certificate: %w", ErrConfig, err)
-	}
-	if !bytes.Equal(leaf.RawSubjectPublicKeyInfo, c.Members.List[c.Self].Key) {
-		return fmt.Errorf("%w: the certificate's key is not member %d's", ErrConfig, c.Self)
-	}
-	return nil
+	s := c.set()
+	return s.check(c.Listener != nil)
+}
+
+func (c *Config) set() Set {
+	return Set{Members: c.Members, Self: c.Self, Certificate: c.Certificate, Former: c.Former}
 }

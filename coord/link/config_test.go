@@ -14,7 +14,7 @@ func TestAConfigurationThatCannotBeIsRefused(t *testing.T) {
 	s := newSite(t, 2)
 	good := link.Config{
 		Members: s.members, Self: 1, Certificate: s.certs[1], Listener: s.listeners[1],
-		OnMessage: func(int, *coord.PeerMsg, int) {},
+		OnMessage: func(coord.BoxID, *coord.PeerMsg, int) {},
 	}
 	if _, err := link.New(good); err != nil {
 		t.Fatal(err)
@@ -55,7 +55,7 @@ func TestAListenerThatFailsEndsRun(t *testing.T) {
 	s := newSite(t, 2)
 	l, err := link.New(link.Config{
 		Members: s.members, Self: 0, Certificate: s.certs[0], Listener: s.listeners[0],
-		OnMessage: func(int, *coord.PeerMsg, int) {},
+		OnMessage: func(coord.BoxID, *coord.PeerMsg, int) {},
 	})
 	if err != nil {
 		t.Fatal(err)

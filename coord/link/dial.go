@@ -1,6 +1,7 @@
 package link
 
 import (
+	"bytes"
 	"context"
 	"crypto/tls"
 	"encoding/binary"
@@ -14,6 +15,8 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
+
+	"github.com/holdfast-edge/holdfast/coord"
 )
 
 const (
@@ -34,9 +37,12 @@ type outbound struct {
 	tls   *tls.Conn
 	in    *frameReader
 	queue *queue
-	// incarnation is of the process that this connection leads to.
-	incarnation uint64
-	version     uint16
+	// incarnation is of the process that this connection leads to, epoch where it was when we connected.
+	incarnation, epoch uint64
+	version            uint16
+	// as is who we were then, and address where it was.
+	as      coord.BoxID
+	address string
 
 	buffer []byte // what is written next
 	taken  []*frame
@@ -55,12 +61,18 @@ func (c *outbound) fail(err error) {
 	_ = c.raw.Close() // what was to be said is said
 }
 
-// dialling keeps a connection to one peer until ctx ends.
+func (l *Link) newBackoff() backoff {
+	return backoff{min: l.cfg.BackoffMin, max: l.cfg.BackoffMax, random: rand.Int64N}
+}
+
+// dialling keeps a connection to one peer until ctx ends. A former member is only dialled when it is here.
 func (l *Link) dialling(ctx context.Context, p *peer) {
-	wait := backoff{min: l.cfg.BackoffMin, max: l.cfg.BackoffMax, random: rand.Int64N}
-	clientTLS := l.clientTLS(p)
+	wait := l.newBackoff()
 	timer := time.NewTimer(0)
 	defer timer.Stop()
+	if p.kind != member {
+		timer.Stop()
+	}
 	var began time.Time
 	for {
 		select {
@@ -76,24 +88,28 @@ func (l *Link) dialling(ctx context.Context, p *peer) {
 		case <-timer.C:
 		}
 		began = time.Now()
-		c, err := l.connect(ctx, p, clientTLS)
-		if err == nil {
-			err = c.run(ctx)
-			if time.Since(began) > l.cfg.BackoffMax {
+		c, err := l.connect(ctx, p)
+		for c != nil {
+			if c, err = l.hold(ctx, p, c); time.Since(began) > l.cfg.BackoffMax {
 				wait.reset()
 			}
 		}
 		if ctx.Err() != nil {
 			return
 		}
+		if errors.Is(err, ErrRefused) {
+			wait.current = wait.max // it has said what it has to say
+		}
 		p.log.warn(kindOf(err), "cannot send to peer", slog.Any(keyError, err))
-		timer.Reset(wait.next())
+		if p.kind == member {
+			timer.Reset(wait.next())
+		}
 	}
 }
 
 // kindOf groups errors for the log.
 func kindOf(err error) string {
-	for _, known := range []error{ErrStranger, ErrHello, ErrFrame, ErrSilent, ErrHeldOff, io.EOF} {
+	for _, known := range []error{ErrStranger, ErrHello, ErrFrame, ErrSilent, ErrHeldOff, ErrGuest, ErrRefused, io.EOF} {
 		if errors.Is(err, known) {
 			return known.Error()
 		}
@@ -102,18 +118,19 @@ func kindOf(err error) string {
 }
 
 // connect dials, authenticates and says hello.
-func (l *Link) connect(ctx context.Context, p *peer, config *tls.Config) (*outbound, error) {
+func (l *Link) connect(ctx context.Context, p *peer) (*outbound, error) {
 	ctx, cancel := context.WithTimeout(ctx, l.cfg.Handshake)
 	defer cancel()
-	raw, err := l.cfg.Dial(ctx, p.member.Peer)
+	ours, address := l.roster.Load(), p.member.Load().Peer
+	raw, err := l.cfg.Dial(ctx, address)
 	if err != nil {
 		return nil, fmt.Errorf("link: dial: %w", err)
 	}
 	tuneSocket(raw, l.cfg.Dead)
-	conn := tls.Client(raw, config)
+	conn := tls.Client(raw, clientTLS(&ours.Certificate, p))
 	in := newFrameReader(conn, headerBytes+helloBytesMax)
 	stop := context.AfterFunc(ctx, func() { _ = raw.Close() })
-	theirs, version, err := l.greet(ctx, p, conn, in)
+	theirs, version, err := greet(ctx, &ours.hello, p, conn, in)
 	if !stop() && err == nil {
 		err = ctx.Err() // raw is closed, or about to be
 	}
@@ -123,20 +140,21 @@ func (l *Link) connect(ctx context.Context, p *peer, config *tls.Config) (*outbo
 	return &outbound{
 		peer: p, raw: raw, tls: conn, in: in,
 		queue: newQueue(l.cfg.QueueFrames, l.cfg.QueueBytes), incarnation: theirs.incarnation, version: version,
+		epoch: theirs.epoch, as: ours.hello.box, address: address,
 	}, nil
 }
 
-func (l *Link) greet(ctx context.Context, p *peer, conn *tls.Conn, in *frameReader) (theirs hello, version uint16, err error) {
+func greet(ctx context.Context, ours *hello, p *peer, conn *tls.Conn, in *frameReader) (theirs hello, version uint16, err error) {
 	if err = conn.HandshakeContext(ctx); err != nil {
 		return theirs, 0, err
 	}
-	if _, err = conn.Write(appendHello(nil, &l.hello)); err != nil {
+	if _, err = conn.Write(appendHello(nil, ours)); err != nil {
 		return theirs, 0, err
 	}
 	if theirs, err = readHello(in); err != nil {
 		return theirs, 0, err
 	}
-	version, err = agree(&l.hello, &theirs, p.member.ID)
+	version, err = agree(ours, &theirs, p.id)
 	return theirs, version, err
 }
 
@@ -144,6 +162,9 @@ func readHello(in *frameReader) (hello, error) {
 	typ, body, err := in.next(helloBytesMax)
 	if err != nil {
 		return hello{}, err
+	}
+	if typ == frameRefusal {
+		return hello{}, refusal(body)
 	}
 	if typ != frameHello {
 		return hello{}, fmt.Errorf("%w: type %d where a hello is due", ErrFrame, typ)
@@ -156,13 +177,16 @@ func readHello(in *frameReader) (hello, error) {
 func (c *outbound) run(ctx context.Context) error {
 	c.heardPong(time.Now())
 	c.peer.setSending(c)
+	if l := c.peer.link; c.epoch < l.roster.Load().hello.epoch && l.cfg.OnBehind != nil {
+		l.cfg.OnBehind(c.peer.id, c.epoch)
+	}
 	readerDone := make(chan struct{})
 	go func() {
 		defer close(readerDone)
 		c.fail(c.readPongs())
 	}()
 	err := c.write(ctx, readerDone)
-	c.peer.setSending(nil)
+	c.peer.endSending(c)
 	c.queue.close()
 	if err == nil && ctx.Err() != nil {
 		c.drain(readerDone)
@@ -211,13 +235,13 @@ func (c *outbound) write(ctx context.Context, readerDone <-chan struct{}) error 
 }
 
 // ping appends a ping to what is written next, and says when the next one is due. Of two boxes the one of the higher
-// index follows the other's phase.
+// name follows the other's phase.
 func (c *outbound) ping() (now, due time.Time) {
 	now = time.Now()
 	p, l := c.peer, c.peer.link
 	at, theirs := now.Sub(l.start), time.Duration(0)
 	c.buffer = appendStamp(c.buffer, framePing, uint64(at))
-	if p.index < l.cfg.Self {
+	if bytes.Compare(p.id[:], c.as[:]) < 0 {
 		theirs = time.Duration(p.counters.pinged.Load())
 	}
 	return now, l.start.Add(phase(at, theirs, l.cfg.Heartbeat))
@@ -286,6 +310,9 @@ func (c *outbound) readPongs() error {
 		}
 		if err != nil {
 			return fmt.Errorf("link: read: %w", err)
+		}
+		if typ == frameRefusal {
+			return fmt.Errorf("link: read: %w", refusal(body))
 		}
 		now := time.Now()
 		rtt, ok := c.roundTrip(typ, body, now)

@@ -5,8 +5,8 @@
 //
 // # What it promises
 //
-//   - A message that arrives was sent by the member it is said to come from, in this site and
-//     epoch, and arrives once and in the order of sending, unless it was dropped before.
+//   - A message that arrives was sent by the owner of the key that it is said to come from, in this site, and arrives once
+//     and in the order of sending, unless it was dropped before.
 //   - It may be dropped: when the peer is not up, when its queue is full (by Class, the least needed
 //     first; counted), and when a connection breaks. Retransmission is the protocol's.
 //   - Send never blocks. No peer, however slow, silent or hostile, keeps another from being served.
@@ -31,6 +31,25 @@
 // member's). No session tickets: every connection proves possession of the key anew. Then each
 // side says Hello, the dialler first.
 //
+// # The member set changes
+//
+// A peer is a key. SetMembers replaces the set: who stays keeps the connections and what waits in its queue, wherever it stands in the
+// new list; that is why messages come with a BoxID and not with an index. Who is gone gets what waits and is left. When
+// our own key changes, each connection that we dialled goes on until one with the new key is there, and that begins when the
+// old one has written all, so nothing is lost or out of order; a peer that does not know the new key yet keeps the old connection.
+//
+// Boxes do not change their set at one time, so a different epoch in a Hello is no reason to refuse: members of both sets speak as ever,
+// and OnBehind says that one is to be told of the handover. What is not a member may be a guest:
+//
+//   - a former member, as long as it is among the last FormerMax, which may not know that it was removed. It is dialled back
+//     when it comes.
+//   - a box with a key that we do not know, if it says that it is of our site in a later epoch: then it is we who are to be told, by
+//     members that joined, or changed their keys, while we were away. Anybody can say so.
+//
+// Of a guest only what tells of an epoch is handed on (guestMay), and what that is must prove itself; it has one connection,
+// for guestTime, with bounded messages and bytes, and there are few of them (guest.go). After that it is refused with a reason.
+// Every other stranger is refused once it has said Hello, and told that it is none of ours if it knew the site.
+//
 // # Bytes
 //
 // A frame is, numbers big-endian:
@@ -44,6 +63,7 @@
 //	type 3  pong     the same 8 bytes; from version 2 on 8 bytes of the acceptor's clock, nanoseconds since 1970, 0 when it
 //	                 is not set; acceptor to dialler
 //	type 4  message  wire.AppendPeer; dialler to acceptor
+//	type 5  refusal  a reason for people, up to 200 bytes; acceptor to dialler, in place of a hello or a pong, then it closes
 //
 // The version spoken is the lower of the two highest ones; it must not be below either lowest one.
 // The incarnation is random per process start: when one that was superseded comes back, again and again,
@@ -53,7 +73,7 @@
 //
 // The dialler pings every Heartbeat: the ping rides in front of the next write when there is
 // traffic, and travels alone only when nothing else was sent. The acceptor answers. The box of the
-// higher index pings half a heartbeat after the other, so that each hears the other twice a heartbeat.
+// higher name pings half a heartbeat after the other, so that each hears the other twice a heartbeat.
 //
 // There are two verdicts. A peer is silent when nothing was heard of it on either connection for longer
 // than its own rhythm makes likely, and Stall (detector.go). It is told as down, and as up when it is heard

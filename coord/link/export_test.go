@@ -8,6 +8,7 @@ const (
 	FramePing    = framePing
 	FramePong    = framePong
 	FrameMessage = frameMessage
+	FrameRefusal = frameRefusal
 )
 
 // Hello is hello for other packages.

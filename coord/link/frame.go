@@ -15,6 +15,7 @@ const (
 	framePing    = 2
 	framePong    = 3
 	frameMessage = 4
+	frameRefusal = 5
 )
 
 const (
@@ -27,8 +28,10 @@ const (
 	// helloBytesMax bounds the only frame that is read from a peer not yet known to be of this
 	// site: this version's 36 bytes, and room for what later ones add.
 	helloBytesMax = 256
-	// controlBytesMax bounds frames from acceptor to dialler: only pongs.
-	controlBytesMax = stampBytes + wallBytes
+	// refusalBytesMax bounds the reason for which an acceptor ends a connection.
+	refusalBytesMax = 200
+	// controlBytesMax bounds frames from acceptor to dialler: pongs and a refusal.
+	controlBytesMax = refusalBytesMax
 	// readBytes is a reader's buffer: four full TLS records, so that a burst of votes is one system call.
 	// Frames up to this size are decoded where they lie.
 	readBytes = 64 << 10
@@ -86,15 +89,24 @@ func decodeHello(b []byte) (h hello, err error) {
 	return h, nil
 }
 
-// agree says which version two sides speak, or why they do not.
+// appendRefusal appends a reason for people; what is too long of it is left out.
+func appendRefusal(dst []byte, why string) []byte {
+	why = why[:min(len(why), refusalBytesMax)]
+	return append(appendHeader(dst, frameRefusal, len(why)), why...)
+}
+
+// refusal is the error that the other side's reason makes here. What it says is for people; it is quoted, because it may be anything.
+func refusal(body []byte) error {
+	return fmt.Errorf("%w: %q", ErrRefused, body[:min(len(body), refusalBytesMax)])
+}
+
+// agree says which version two sides speak, or why they do not. Boxes of different epochs speak: the one that is behind is told.
 func agree(ours, theirs *hello, theirBox coord.BoxID) (version uint16, err error) {
 	switch {
 	case theirs.site != ours.site:
 		return 0, fmt.Errorf("%w: it is of site %s, this is %s", ErrHello, theirs.site, ours.site)
 	case theirs.box != theirBox:
 		return 0, fmt.Errorf("%w: it says it is box %s with the key of %s", ErrHello, theirs.box, theirBox)
-	case theirs.epoch != ours.epoch:
-		return 0, fmt.Errorf("%w: it is in epoch %d, this box in %d", ErrHello, theirs.epoch, ours.epoch)
 	case theirs.min > theirs.max || theirs.max < ours.min || ours.max < theirs.min:
 		return 0, fmt.Errorf("%w: it speaks versions %d to %d, this box %d to %d", ErrHello, theirs.min, theirs.max, ours.min, ours.max)
 	}

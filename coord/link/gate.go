@@ -21,6 +21,7 @@ const (
 // the address with the most makes room: refusing the newest would let whoever came first keep members out.
 type gate struct {
 	max, perAddress   int
+	perSecond         int // of one address
 	evicted, flooding atomic.Uint64
 
 	mu      sync.Mutex
@@ -61,7 +62,7 @@ func (g *gate) count(from netip.Prefix, now time.Time) bool {
 		g.second, g.visits = now, make(map[netip.Prefix]int)
 	}
 	n, known := g.visits[from]
-	if n >= visitsPerSecondMax || (!known && len(g.visits) >= originsMax) {
+	if n >= g.perSecond || (!known && len(g.visits) >= originsMax) {
 		return false
 	}
 	g.visits[from] = n + 1
@@ -95,6 +96,15 @@ func (g *gate) leave(v *visitor) {
 	defer g.mu.Unlock()
 	if i := slices.Index(g.waiting, v); i >= 0 {
 		g.waiting = slices.Delete(g.waiting, i, i+1)
+	}
+}
+
+// clear closes all that wait.
+func (g *gate) clear() {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	for _, v := range g.waiting {
+		_ = v.conn.Close() // its own goroutine reports the end
 	}
 }
 

@@ -10,7 +10,6 @@ import (
 	"testing"
 	"time"
 
-	"github.com/holdfast-edge/holdfast/coord"
 	"github.com/holdfast-edge/holdfast/coord/link"
 )
 
@@ -172,7 +171,6 @@ func TestAHelloOfAnotherPlaceIsAnsweredAndCutOff(t *testing.T) {
 	b := s.start(0)
 	for name, change := range map[string]func(*link.Hello){
 		"another site":        func(h *link.Hello) { h.Site[0]++ },
-		"another epoch":       func(h *link.Hello) { h.Epoch++ },
 		"another box":         func(h *link.Hello) { h.Box[0]++ },
 		"only later versions": func(h *link.Hello) { h.Min, h.Max = link.VersionMax+1, link.VersionMax+2 },
 		"only older versions": func(h *link.Hello) { h.Min, h.Max = 0, link.VersionMin-1 },
@@ -318,9 +316,9 @@ func TestAPeerThatNeverReadsBlocksNobodyAndLosesTheLeastNeededFirst(t *testing.T
 	a.until(2, "connected", func(p link.PeerState) bool { return p.Sending })
 	// 3000 x 8 KiB are more than the sockets' buffers and a queue of 8 MiB.
 	for n := range uint64(rounds) {
-		a.link.Send(coord.Out{To: coord.ToAll, Msg: batch(n, 8<<10)})
-		a.link.Send(coord.Out{To: coord.ToAll, Msg: status(n)})
-		a.link.Send(coord.Out{To: coord.ToAll, Msg: vote(n)})
+		a.send(toAll, batch(n, 8<<10))
+		a.send(toAll, status(n))
+		a.send(toAll, vote(n))
 		for range 3 { // box 1 keeps up
 			b.next()
 		}

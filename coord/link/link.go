@@ -13,17 +13,23 @@ import (
 	"github.com/holdfast-edge/holdfast/coord"
 )
 
-// Link is a box's connections with the other members of its site. It serves one member set: a new epoch
-// is a new Link. Its methods may be called by many goroutines.
+// Link is a box's connections with the other members of its site. Its methods may be called by many goroutines.
 type Link struct {
-	cfg   Config
-	hello hello
-	start time.Time
-	// peers by index; nil at our own.
-	peers []*peer
+	cfg         Config
+	incarnation uint64
+	start       time.Time
+
+	// changing is held while the set is replaced, and guards ctx and over.
+	changing sync.Mutex
+	roster   atomic.Pointer[roster]
+	ctx      context.Context // Run's; nil before
+	over     bool            // Run waits for dials
+	dials    sync.WaitGroup
+
 	// pool has frames that nobody holds.
-	pool sync.Pool
-	gate gate
+	pool      sync.Pool
+	gate      gate
+	newcomers gate
 	// log is for connections that are not known to be a peer's.
 	log     *quietLog
 	refused atomic.Uint64
@@ -37,33 +43,17 @@ func New(config Config) (*Link, error) {
 	if err != nil {
 		return nil, fmt.Errorf("link: new: %w", err)
 	}
-	self := &cfg.Members.List[cfg.Self]
 	var random [8]byte
 	if _, err := rand.Read(random[:]); err != nil {
 		return nil, fmt.Errorf("link: new: %w", err)
 	}
 	l := &Link{
-		cfg: cfg,
-		hello: hello{
-			site: cfg.Members.Site, epoch: cfg.Members.Epoch, box: self.ID,
-			incarnation: binary.BigEndian.Uint64(random[:]), min: VersionMin, max: cfg.versionMax,
-		},
-		start: time.Now(),
-		peers: make([]*peer, cfg.Members.N()),
-		gate:  gate{max: cfg.StrangersMax, perAddress: cfg.StrangersPerAddress},
-		log:   newQuietLog(cfg.Logger),
+		cfg: cfg, incarnation: binary.BigEndian.Uint64(random[:]), start: time.Now(),
+		gate:      gate{max: cfg.StrangersMax, perAddress: cfg.StrangersPerAddress, perSecond: visitsPerSecondMax},
+		newcomers: gate{max: newcomersMax, perAddress: newcomersPerAddress, perSecond: newcomersPerSecond},
+		log:       newQuietLog(cfg.Logger),
 	}
-	for i := range cfg.Members.List {
-		m := &cfg.Members.List[i]
-		if i == cfg.Self {
-			continue
-		}
-		l.peers[i] = &peer{
-			index: i, member: m, link: l, kick: make(chan struct{}, 1),
-			detector: newDetector(cfg.Heartbeat, cfg.Stall, cfg.Dead),
-			log:      newQuietLog(cfg.Logger.With(slog.Int(keyPeer, i), slog.String(keyName, m.Name))),
-		}
-	}
+	l.roster.Store(l.newRoster(cfg.set(), nil))
 	return l, nil
 }
 
@@ -76,13 +66,14 @@ func (l *Link) Run(ctx context.Context) error {
 	}
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
-	var dialling sync.WaitGroup
-	for _, p := range l.peers {
-		if p != nil {
-			dialling.Go(func() { l.dialling(ctx, p) })
-		}
+	l.changing.Lock()
+	l.ctx = ctx
+	for _, p := range l.roster.Load().byKey {
+		l.attend(p)
 	}
-	dialling.Go(func() { l.watching(ctx) })
+	l.changing.Unlock()
+	var watching sync.WaitGroup
+	watching.Go(func() { l.watching(ctx) })
 	var err error
 	if l.cfg.Listener != nil {
 		stop := context.AfterFunc(ctx, func() { _ = l.cfg.Listener.Close() }) // wakes Accept
@@ -94,18 +85,32 @@ func (l *Link) Run(ctx context.Context) error {
 		<-ctx.Done()
 	}
 	cancel()
-	dialling.Wait()
+	l.changing.Lock()
+	l.over = true
+	l.changing.Unlock()
+	l.dials.Wait()
+	watching.Wait()
 	return err
 }
 
-// Send queues a message for one member or, with coord.ToAll, for all others. It never blocks: what cannot be
-// queued is dropped and counted. A message to all is encoded once; the message may not be
-// changed until Send returns. A message to ourselves or to nobody is ignored.
-func (l *Link) Send(out coord.Out) {
+// Send queues a message for one box or, without a name, for all other members of the set now. It never blocks: what
+// cannot be queued is dropped and counted. A message to all is encoded once; the message may not be
+// changed until Send returns. A former member that is here as a guest gets only what a guest may. A message to
+// ourselves or to a box that is neither is ignored.
+func (l *Link) Send(parcel coord.Parcel) {
+	r := l.roster.Load()
+	if parcel.To == (coord.BoxID{}) {
+		l.send(parcel.Msg, r.peers...)
+	} else if p := r.byID[parcel.To]; p != nil && (p.kind == member || guestMay(parcel.Msg)) {
+		l.send(parcel.Msg, p)
+	}
+}
+
+func (l *Link) send(m *coord.PeerMsg, to ...*peer) {
 	var f *frame
-	class := ClassOf(out.Msg)
-	for i, p := range l.peers {
-		if p == nil || (out.To != i && out.To != coord.ToAll) {
+	class := ClassOf(m)
+	for _, p := range to {
+		if p == nil {
 			continue
 		}
 		c := p.sending.Load()
@@ -114,7 +119,7 @@ func (l *Link) Send(out coord.Out) {
 			continue
 		}
 		if f == nil {
-			if f = newFrame(&l.pool, out.Msg); len(f.bytes) > headerBytes+coord.FrameBytesMax {
+			if f = newFrame(&l.pool, m); len(f.bytes) > headerBytes+coord.FrameBytesMax {
 				l.log.warn("too large", "message is larger than a frame and was not sent", slog.Int("bytes", len(f.bytes)))
 				break
 			}
@@ -132,10 +137,13 @@ func (l *Link) Send(out coord.Out) {
 
 // Peers is the state of every other member, by index.
 func (l *Link) Peers() []PeerState {
-	states := make([]PeerState, 0, len(l.peers))
-	for _, p := range l.peers {
+	r := l.roster.Load()
+	states := make([]PeerState, 0, len(r.peers))
+	for i, p := range r.peers {
 		if p != nil {
-			states = append(states, p.state())
+			s := p.state()
+			s.Index = i
+			states = append(states, s)
 		}
 	}
 	return states

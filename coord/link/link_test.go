@@ -9,6 +9,7 @@ import (
 	"crypto/tls"
 	"crypto/x509"
 	"fmt"
+	"log/slog"
 	"math/big"
 	"net"
 	"sync"
@@ -73,6 +74,16 @@ func newSiteWithout(t testing.TB, n int) *site {
 	return s
 }
 
+// index is a box's place among all that the test has, whatever set a Link serves.
+func (s *site) index(id coord.BoxID) int {
+	for i, c := range s.certs {
+		if leaf, err := x509.ParseCertificate(c.Certificate[0]); err == nil && coord.BoxIDOf(leaf.RawSubjectPublicKeyInfo) == id {
+			return i
+		}
+	}
+	return -1
+}
+
 func listen(t testing.TB, address string) net.Listener {
 	t.Helper()
 	l, err := net.Listen("tcp", address)
@@ -96,6 +107,7 @@ type change struct {
 // box is one running Link.
 type box struct {
 	t    testing.TB
+	site *site
 	link *link.Link
 	// kill closes the sockets without a word, as the kernel does for a killed process, and stops the rest.
 	conns  *tracked
@@ -111,7 +123,7 @@ type box struct {
 func (s *site) start(i int, options ...func(*link.Config)) *box {
 	s.t.Helper()
 	b := &box{
-		t: s.t, conns: new(tracked), done: make(chan error, 1),
+		t: s.t, site: s, conns: new(tracked), done: make(chan error, 1),
 		messages: make(chan message, 1<<16), changes: make(chan change, 1<<10), twins: make(chan int, 1<<10),
 	}
 	l := s.listeners[i]
@@ -120,9 +132,9 @@ func (s *site) start(i int, options ...func(*link.Config)) *box {
 	}
 	cfg := link.Config{
 		Members: s.members, Self: i, Certificate: s.certs[i], Listener: trackedListener{l, b.conns},
-		OnMessage: func(from int, m *coord.PeerMsg, _ int) { b.messages <- message{from, m} },
-		OnState:   func(peer int, up bool) { b.changes <- change{peer, up} },
-		OnTwin:    func(peer int) { b.twins <- peer },
+		OnMessage: func(from coord.BoxID, m *coord.PeerMsg, _ int) { b.messages <- message{s.index(from), m} },
+		OnState:   func(peer coord.BoxID, up bool) { b.changes <- change{s.index(peer), up} },
+		OnTwin:    func(peer coord.BoxID) { b.twins <- s.index(peer) },
 		Dial: func(ctx context.Context, address string) (net.Conn, error) {
 			c, err := new(net.Dialer).DialContext(ctx, "tcp", address)
 			b.conns.add(c)
@@ -143,6 +155,20 @@ func (s *site) start(i int, options ...func(*link.Config)) *box {
 	go func() { b.done <- b.link.Run(ctx) }()
 	s.t.Cleanup(b.stop)
 	return b
+}
+
+// toAll is whom send sends to when it is all members.
+const toAll = -1
+
+// send sends to a box of the site, by its place there; beyond it is nobody.
+func (b *box) send(to int, m *coord.PeerMsg) {
+	p := coord.Parcel{Msg: m, To: coord.BoxID{0xff}}
+	if to == toAll {
+		p.To = coord.BoxID{}
+	} else if to < len(b.site.members.List) {
+		p.To = b.site.members.List[to].ID
+	}
+	b.link.Send(p)
 }
 
 // stop ends the box and waits for it.
@@ -242,6 +268,21 @@ func (l trackedListener) Accept() (net.Conn, error) {
 	return c, err
 }
 
+// logTo is a logger whose lines go to a channel, those that do not fit nowhere.
+func logTo(lines chan<- string) *slog.Logger {
+	return slog.New(slog.NewTextHandler(lineWriter(lines), nil))
+}
+
+type lineWriter chan<- string
+
+func (w lineWriter) Write(b []byte) (int, error) {
+	select {
+	case w <- string(b):
+	default:
+	}
+	return len(b), nil
+}
+
 func vote(round uint64) *coord.PeerMsg {
 	return &coord.PeerMsg{Vote: &coord.Vote{Kind: coord.VoteNotarize, Round: round}}
 }
@@ -281,7 +322,7 @@ func TestMessagesArriveOnceAndInOrderAtAllOthers(t *testing.T) {
 	for _, b := range boxes {
 		go func() {
 			for n := range uint64(each) {
-				b.link.Send(coord.Out{To: coord.ToAll, Msg: vote(n)})
+				b.send(toAll, vote(n))
 			}
 		}()
 	}
@@ -306,10 +347,10 @@ func TestAMessageToOneReachesOnlyThatOne(t *testing.T) {
 	for _, p := range []int{1, 2} {
 		a.until(p, "up", func(s link.PeerState) bool { return s.Up })
 	}
-	a.link.Send(coord.Out{To: 1, Msg: vote(1)})
-	a.link.Send(coord.Out{To: 0, Msg: vote(2)}) // ourselves: ignored
-	a.link.Send(coord.Out{To: 9, Msg: vote(2)}) // nobody: ignored
-	a.link.Send(coord.Out{To: coord.ToAll, Msg: vote(3)})
+	a.send(1, vote(1))
+	a.send(0, vote(2)) // ourselves: ignored
+	a.send(9, vote(2)) // nobody: ignored
+	a.send(toAll, vote(3))
 	for _, want := range []uint64{1, 3} {
 		if m := b.next(); m.from != 0 || m.msg.Vote.Round != want {
 			t.Fatalf("box 1 got %+v from %d, want vote %d", m.msg.Vote, m.from, want)
@@ -324,7 +365,7 @@ func TestLargeAndSmallMessagesKeepTheirOrderAndContent(t *testing.T) {
 	a, b := pair(t)
 	sizes := []int{0, 1, 100, 16 << 10, 64 << 10, 65 << 10, 1 << 20, 10, 200 << 10}
 	for i, n := range sizes {
-		a.link.Send(coord.Out{To: 1, Msg: batch(uint64(i), n)})
+		a.send(1, batch(uint64(i), n))
 	}
 	for i, n := range sizes {
 		m := b.next().msg.Batch
@@ -337,10 +378,10 @@ func TestLargeAndSmallMessagesKeepTheirOrderAndContent(t *testing.T) {
 func TestWhatIsSentToABoxThatIsAwayIsCountedAndForgotten(t *testing.T) {
 	s := newSite(t, 2)
 	a := s.start(0)
-	a.link.Send(coord.Out{To: coord.ToAll, Msg: vote(1)})
+	a.send(toAll, vote(1))
 	b := s.start(1)
 	a.waitChange(1, true)
-	a.link.Send(coord.Out{To: coord.ToAll, Msg: vote(2)})
+	a.send(toAll, vote(2))
 	if m := b.next(); m.msg.Vote.Round != 2 {
 		t.Fatalf("got vote %d, want 2", m.msg.Vote.Round)
 	}
@@ -361,7 +402,7 @@ func TestAKilledBoxIsReportedDownAndItsReturnUp(t *testing.T) {
 	}
 	a.waitChange(1, true)
 	b.waitChange(0, true)
-	a.link.Send(coord.Out{To: 1, Msg: vote(5)})
+	a.send(1, vote(5))
 	if m := b.next(); m.msg.Vote.Round != 5 {
 		t.Fatalf("got vote %d after the return, want 5", m.msg.Vote.Round)
 	}
@@ -371,7 +412,7 @@ func TestAStoppedLinkHasWrittenWhatItTookIn(t *testing.T) {
 	const sent = 500
 	a, b := pair(t)
 	for n := range uint64(sent) {
-		a.link.Send(coord.Out{To: 1, Msg: batch(n, 4000)})
+		a.send(1, batch(n, 4000))
 	}
 	a.stop()
 	for n := range uint64(sent) {
@@ -387,8 +428,8 @@ func TestAPeerThatIsPushedBackDoesNotHoldUpAnother(t *testing.T) {
 	release := make(chan struct{})
 	a := s.start(0, func(c *link.Config) {
 		deliver := c.OnMessage
-		c.OnMessage = func(from int, m *coord.PeerMsg, n int) {
-			if from == 1 {
+		c.OnMessage = func(from coord.BoxID, m *coord.PeerMsg, n int) {
+			if from == s.members.List[1].ID {
 				<-release
 			}
 			deliver(from, m, n)
@@ -397,8 +438,8 @@ func TestAPeerThatIsPushedBackDoesNotHoldUpAnother(t *testing.T) {
 	b, c := s.start(1), s.start(2)
 	b.waitChange(0, true)
 	c.waitChange(0, true)
-	b.link.Send(coord.Out{To: 0, Msg: vote(1)})
-	c.link.Send(coord.Out{To: 0, Msg: vote(2)})
+	b.send(0, vote(1))
+	c.send(0, vote(2))
 	if m := a.next(); m.from != 2 {
 		t.Fatalf("first came box %d's message, which is held", m.from)
 	}
@@ -410,7 +451,7 @@ func TestAPeerThatIsPushedBackDoesNotHoldUpAnother(t *testing.T) {
 
 func TestAPeersStateTellsWhatHappened(t *testing.T) {
 	a, b := pair(t, func(c *link.Config) { c.Heartbeat = time.Millisecond })
-	a.link.Send(coord.Out{To: 1, Msg: vote(1)})
+	a.send(1, vote(1))
 	b.next()
 	a.until(1, "measured", func(s link.PeerState) bool { return s.RTT > 0 && !s.Heard.IsZero() })
 	b.until(0, "heard", func(s link.PeerState) bool { return s.MessagesIn == 1 && s.BytesIn > 0 })
@@ -423,11 +464,11 @@ func TestAPeersStateTellsWhatHappened(t *testing.T) {
 
 func TestASiteOfOneNeedsNoListener(t *testing.T) {
 	s := newSiteWithout(t, 1)
-	l, err := link.New(link.Config{Members: s.members, Certificate: s.certs[0], OnMessage: func(int, *coord.PeerMsg, int) {}})
+	l, err := link.New(link.Config{Members: s.members, Certificate: s.certs[0], OnMessage: func(coord.BoxID, *coord.PeerMsg, int) {}})
 	if err != nil {
 		t.Fatal(err)
 	}
-	l.Send(coord.Out{To: coord.ToAll, Msg: vote(1)})
+	l.Send(coord.Parcel{Msg: vote(1)})
 	ctx, cancel := context.WithCancel(context.Background())
 	cancel()
 	if err := l.Run(ctx); err != nil || len(l.Peers()) != 0 {

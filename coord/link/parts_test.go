@@ -118,7 +118,7 @@ func from(ip string) *fakeConn {
 
 func TestTheOldestStrangerOfTheMostCrowdedAddressMakesRoom(t *testing.T) {
 	now := time.Unix(1000, 0)
-	g := gate{max: 6, perAddress: 3}
+	g := gate{max: 6, perAddress: 3, perSecond: visitsPerSecondMax}
 	enter := func(ip string) (*fakeConn, *visitor) {
 		c := from(ip)
 		return c, g.enter(c, now)
@@ -148,7 +148,7 @@ func TestTheOldestStrangerOfTheMostCrowdedAddressMakesRoom(t *testing.T) {
 
 func TestAnAddressThatFloodsIsRefusedForTheRestOfTheSecond(t *testing.T) {
 	now := time.Unix(1000, 0)
-	g := gate{max: 1000, perAddress: 1000}
+	g := gate{max: 1000, perAddress: 1000, perSecond: visitsPerSecondMax}
 	for range visitsPerSecondMax {
 		if g.enter(from("10.0.0.66"), now) == nil {
 			t.Fatal("refused too early")

@@ -1,6 +1,8 @@
 package link
 
 import (
+	"context"
+	"fmt"
 	"log/slog"
 	"sync"
 	"sync/atomic"
@@ -13,17 +15,24 @@ import (
 // replaces it, and the rest is room for a peer that restarts quickly.
 const inboundMax = 4
 
-// peer is another member: its two connections and what is counted of it.
+// peer is another box: its two connections and what is counted of it. It is one key's.
 type peer struct {
-	index  int
-	member *coord.Member
+	id   coord.BoxID
+	kind standing
+	// member is what the set now says of it; its key is always the same.
+	member atomic.Pointer[coord.Member]
 	link   *Link
 	log    *quietLog
+	// stop ends dialling, which closes done; nil when nothing dials. Link.changing guards it.
+	stop context.CancelFunc
+	done chan struct{}
 
 	// sending is the connection that we dialled, when it is ready; Send reads it.
 	sending atomic.Pointer[outbound]
 	// kick has a token when the peer has dialled us, so that we dial back at once.
 	kick chan struct{}
+	// renew has a token when what we dialled may have to be dialled anew.
+	renew chan struct{}
 	// inbounds counts accepted connections of this peer that have not ended.
 	inbounds atomic.Int32
 
@@ -34,12 +43,16 @@ type peer struct {
 	receiving *inbound
 	// broken says that receiving was replaced and that this was not told yet.
 	broken  bool
+	gone    bool // from the set: it comes no more
 	quiet   bool // the detector's verdict
 	up      bool
 	since   time.Time // of the last change of up
 	version uint16
 	lineage lineage
 	penalty penalty
+	// visits counts a former member's connections since visited.
+	visited time.Time
+	visits  int
 
 	// The watcher's own: the detector, and what it saw last.
 	detector     detector
@@ -66,22 +79,39 @@ type counters struct {
 	clock                   atomic.Pointer[Clock]
 }
 
-// setSending makes c the connection to send on, or none.
+// setSending makes c the connection to send on.
 func (p *peer) setSending(c *outbound) {
 	p.sending.Store(c)
 	p.tell()
 }
 
+// endSending ends that, if it still is c.
+func (p *peer) endSending(c *outbound) {
+	p.sending.CompareAndSwap(c, nil)
+	p.tell()
+}
+
 // takeOver makes c the connection to receive on and closes the one that was. It refuses, with ErrHeldOff, when
-// the peer is held off.
+// the peer is held off, with ErrGuest when it has been here often enough, with ErrStranger when it is gone from the set.
 func (p *peer) takeOver(c *inbound) (previous *inbound, err error) {
 	now := time.Now()
 	p.mu.Lock()
-	ok, twin := false, false
-	if !p.penalty.holds(now) {
-		ok, twin = p.lineage.admit(c.hello.incarnation, now)
+	twin := false
+	switch {
+	case p.gone:
+		err = fmt.Errorf("%w: box %s has just left", ErrStranger, p.id)
+	case p.penalty.holds(now):
+		err = ErrHeldOff
+	case p.kind == former:
+		err = p.visit(now)
 	}
-	if ok {
+	if err == nil {
+		var ok bool
+		if ok, twin = p.lineage.admit(c.hello.incarnation, now); !ok {
+			err = ErrHeldOff
+		}
+	}
+	if err == nil {
 		previous, p.receiving = p.receiving, c
 		p.version = c.version
 		p.broken = previous != nil
@@ -91,11 +121,11 @@ func (p *peer) takeOver(c *inbound) (previous *inbound, err error) {
 		p.counters.twins.Add(1)
 		p.log.warn("twin", "the identity of this box is used by two machines: stop one of them")
 		if p.link.cfg.OnTwin != nil {
-			p.link.cfg.OnTwin(p.index)
+			p.link.cfg.OnTwin(p.id)
 		}
 	}
-	if !ok {
-		return nil, ErrHeldOff
+	if err != nil {
+		return nil, err
 	}
 	if previous != nil {
 		previous.replace()
@@ -136,6 +166,9 @@ func (p *peer) misbehaved() time.Duration {
 func (p *peer) tell() {
 	p.telling.Lock()
 	defer p.telling.Unlock()
+	if p.kind != member {
+		return
+	}
 	p.mu.Lock()
 	was, broken := p.up, p.broken
 	up := p.receiving != nil && p.sending.Load() != nil && !p.quiet
@@ -155,7 +188,7 @@ func (p *peer) tell() {
 func (p *peer) report(up bool) {
 	p.log.logger.Info("peer", slog.Bool(keyUp, up))
 	if p.link.cfg.OnState != nil {
-		p.link.cfg.OnState(p.index, up)
+		p.link.cfg.OnState(p.id, up)
 	}
 }
 
@@ -201,7 +234,7 @@ type PeerState struct {
 func (p *peer) state() PeerState {
 	c := &p.counters
 	s := PeerState{
-		Index: p.index, ID: p.member.ID, Name: p.member.Name,
+		ID: p.id, Name: p.member.Load().Name,
 		RTT:     time.Duration(c.rtt.Load()),
 		BytesIn: c.bytesIn.Load(), BytesOut: c.bytesOut.Load(),
 		MessagesIn: c.messagesIn.Load(), MessagesOut: c.messagesOut.Load(),

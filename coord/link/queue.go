@@ -18,7 +18,7 @@ const (
 	ClassRepair Class = iota
 	// ClassBulk is data that can be fetched: batches, blocks, catch-up, snapshots.
 	ClassBulk
-	// ClassVital is votes and proposals: losing one costs a time-out of the round.
+	// ClassVital is votes, proposals and handovers: losing one costs a time-out of the round, or holds up an epoch.
 	ClassVital
 
 	classes = 3
@@ -27,7 +27,7 @@ const (
 // ClassOf is the class of a message.
 func ClassOf(m *coord.PeerMsg) Class {
 	switch {
-	case m.Vote != nil, m.Proposal != nil:
+	case m.Vote != nil, m.Proposal != nil, m.Handover != nil:
 		return ClassVital
 	case m.Batch != nil, m.Block != nil, m.CatchUp != nil, m.SnapshotPart != nil:
 		return ClassBulk
@@ -106,6 +106,8 @@ type queue struct {
 	frames, bytes       int
 	framesMax, bytesMax int
 	closed              bool
+	// next, if not nil, gets what is pushed from now on.
+	next *queue
 }
 
 func newQueue(framesMax, bytesMax int) *queue {
@@ -116,6 +118,10 @@ func newQueue(framesMax, bytesMax int) *queue {
 // nothing less needed could make room. It never blocks.
 func (q *queue) push(f *frame, class Class) (dropped [classes]uint64) {
 	q.mu.Lock()
+	if next := q.next; next != nil {
+		q.mu.Unlock()
+		return next.push(f, class)
+	}
 	fits := !q.closed && q.makeRoom(len(f.bytes), class, &dropped)
 	if fits {
 		f.hold()
@@ -185,6 +191,13 @@ func (q *queue) popFrom(c Class) *frame {
 func (q *queue) close() {
 	q.mu.Lock()
 	q.closed = true
+	q.mu.Unlock()
+}
+
+// divert makes next get what is pushed from now on, also by who does not know of it yet.
+func (q *queue) divert(next *queue) {
+	q.mu.Lock()
+	q.next = next
 	q.mu.Unlock()
 }
 

@@ -2,6 +2,8 @@ package link
 
 import (
 	"bytes"
+	"crypto/ecdsa"
+	"crypto/elliptic"
 	"crypto/tls"
 	"fmt"
 )
@@ -11,9 +13,8 @@ const ALPN = "holdfast-peer/1"
 
 // tlsConfig is what both sides have in common. verify judges the other side's public key, which is all that is
 // judged: crypto/tls itself has checked that it holds the private key.
-func tlsConfig(own tls.Certificate, verify func(tls.ConnectionState) error) *tls.Config {
+func tlsConfig(verify func(tls.ConnectionState) error) *tls.Config {
 	return &tls.Config{
-		Certificates:       []tls.Certificate{own},
 		MinVersion:         tls.VersionTLS13,
 		NextProtos:         []string{ALPN},
 		ClientAuth:         tls.RequireAnyClientCert,
@@ -30,41 +31,52 @@ func tlsConfig(own tls.Certificate, verify func(tls.ConnectionState) error) *tls
 	}
 }
 
-// publicKey is the key that the other side proved to have, PKIX DER; nil when it showed none.
-func publicKey(s *tls.ConnectionState) []byte {
+// publicKey is the key that the other side proved to have, PKIX DER. A box's key is on P-256: others are not looked at.
+func publicKey(s *tls.ConnectionState) ([]byte, error) {
 	if len(s.PeerCertificates) == 0 {
-		return nil
+		return nil, fmt.Errorf("%w: it shows none", ErrStranger)
 	}
-	return s.PeerCertificates[0].RawSubjectPublicKeyInfo
+	leaf := s.PeerCertificates[0]
+	if k, ok := leaf.PublicKey.(*ecdsa.PublicKey); !ok || k.Curve != elliptic.P256() {
+		return nil, fmt.Errorf("%w: a %T that is not on P-256", ErrStranger, leaf.PublicKey)
+	}
+	return leaf.RawSubjectPublicKeyInfo, nil
 }
 
-// serverTLS accepts any member but ourselves.
+// serverTLS accepts any box's key but our own, and shows the key that we have now: identify decides what the other side is to us.
 func (l *Link) serverTLS() *tls.Config {
-	return tlsConfig(l.cfg.Certificate, func(s tls.ConnectionState) error {
-		if l.memberOf(&s) == nil {
+	config := tlsConfig(func(s tls.ConnectionState) error {
+		key, err := publicKey(&s)
+		if err != nil {
+			return err
+		}
+		if r := l.roster.Load(); r.Self >= 0 && bytes.Equal(key, r.Members.List[r.Self].Key) {
 			return ErrStranger
 		}
 		return nil
 	})
+	config.GetCertificate = func(*tls.ClientHelloInfo) (*tls.Certificate, error) {
+		r := l.roster.Load()
+		if r.Self < 0 {
+			return nil, ErrGuest
+		}
+		return &r.Certificate, nil
+	}
+	return config
 }
 
 // clientTLS accepts exactly one member.
-func (l *Link) clientTLS(p *peer) *tls.Config {
-	return tlsConfig(l.cfg.Certificate, func(s tls.ConnectionState) error {
-		if !bytes.Equal(publicKey(&s), p.member.Key) {
-			return fmt.Errorf("%w: not that of box %s", ErrStranger, p.member.ID)
+func clientTLS(own *tls.Certificate, p *peer) *tls.Config {
+	config := tlsConfig(func(s tls.ConnectionState) error {
+		key, err := publicKey(&s)
+		if err != nil {
+			return err
+		}
+		if !bytes.Equal(key, p.member.Load().Key) {
+			return fmt.Errorf("%w: not that of box %s", ErrStranger, p.id)
 		}
 		return nil
 	})
-}
-
-// memberOf is the peer whose key a connection proved, or nil.
-func (l *Link) memberOf(s *tls.ConnectionState) *peer {
-	key := publicKey(s)
-	for _, p := range l.peers {
-		if p != nil && bytes.Equal(key, p.member.Key) {
-			return p
-		}
-	}
-	return nil
+	config.Certificates = []tls.Certificate{*own}
+	return config
 }

@@ -102,33 +102,48 @@ func (l *pipeListener) Addr() net.Addr { return &net.UnixAddr{Name: "pipe"} }
 // virtualPair runs two boxes on a cable with the default times, and f; then it stops them.
 func virtualPair(t *testing.T, f func(c *cable, a, b *box)) {
 	s := newSiteWithout(t, 2) // keys are made outside: their making is not about time
+	virtualSite(t, s, func(c *cable, on func(int, ...func(*link.Config)) *box) {
+		a, b := on(0), on(1)
+		a.waitChange(1, true)
+		b.waitChange(0, true)
+		f(c, a, b)
+	})
+}
+
+// virtualSite gives f what starts a box of s on a cable, and stops those that were started.
+func virtualSite(t *testing.T, s *site, f func(c *cable, on func(i int, options ...func(*link.Config)) *box)) {
 	synctest.Test(t, func(t *testing.T) {
-		c := newCable(2)
-		on := func(i int) *box {
+		c := newCable(len(s.certs))
+		var started []*box
+		defer func() { // also when f gives up, else synctest hides why
+			for _, b := range started {
+				b.stop()
+			}
+		}()
+		f(c, func(i int, options ...func(*link.Config)) *box {
 			b := &box{
-				t: t, done: make(chan error, 1),
+				t: t, site: s, done: make(chan error, 1),
 				messages: make(chan message, 1024), changes: make(chan change, 1024), twins: make(chan int, 1024),
 			}
 			var err error
-			b.link, err = link.New(link.Config{
+			cfg := link.Config{
 				Members: s.members, Self: i, Certificate: s.certs[i], Listener: c.listeners[i], Dial: c.dial,
-				OnMessage: func(from int, m *coord.PeerMsg, _ int) { b.messages <- message{from, m} },
-				OnState:   func(peer int, up bool) { b.changes <- change{peer, up} },
-			})
+				OnMessage: func(from coord.BoxID, m *coord.PeerMsg, _ int) { b.messages <- message{s.index(from), m} },
+				OnState:   func(peer coord.BoxID, up bool) { b.changes <- change{s.index(peer), up} },
+			}
+			for _, o := range options {
+				o(&cfg)
+			}
+			b.link, err = link.New(cfg)
 			if err != nil {
 				t.Fatal(err)
 			}
 			ctx, cancel := context.WithCancel(context.Background())
 			b.cancel = cancel
 			go func() { b.done <- b.link.Run(ctx) }()
+			started = append(started, b)
 			return b
-		}
-		a, b := on(0), on(1)
-		defer b.stop() // also when f gives up, else synctest hides why
-		defer a.stop()
-		a.waitChange(1, true)
-		b.waitChange(0, true)
-		f(c, a, b)
+		})
 	})
 }
 
@@ -150,7 +165,7 @@ func TestACutCableIsNoticedWithinASecond(t *testing.T) {
 			t.Errorf("up again after %v", d)
 		}
 		time.Sleep(link.HandshakeDefault) // connections of before the cut end one by one
-		a.link.Send(coord.Out{To: 1, Msg: vote(1)})
+		a.send(1, vote(1))
 		b.next()
 	})
 }
@@ -186,7 +201,7 @@ func TestHeartbeatsRideWithTraffic(t *testing.T) {
 		before := c.writes.Load()
 		const sends = 1200
 		for range sends { // a message each 50 ms for a minute
-			a.link.Send(coord.Out{To: 1, Msg: vote(1)})
+			a.send(1, vote(1))
 			b.next()
 			time.Sleep(50 * time.Millisecond)
 		}
@@ -205,7 +220,7 @@ func TestALargeMessageOverASlowCableIsNotAFailure(t *testing.T) {
 		c.rate.Store(300 << 10) // 1 MiB takes 3.4 s: longer than Dead, and no ping can pass it
 		began := time.Now()
 		for n := range uint64(5) {
-			a.link.Send(coord.Out{To: 1, Msg: batch(n, 1<<20)})
+			a.send(1, batch(n, 1<<20))
 		}
 		for n := range uint64(5) {
 			if m := b.next(); m.msg.Batch.Seq != n {

@@ -23,7 +23,7 @@ func (l *Link) watching(ctx context.Context) {
 		own.wake(time.Since(l.start))
 		l.starved.Store(int64(own.stolen))
 		wait := tick
-		for _, p := range l.peers {
+		for _, p := range l.roster.Load().peers {
 			if p == nil {
 				continue
 			}

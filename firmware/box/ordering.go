@@ -20,12 +20,14 @@ func openSite(o *Options, who *identity, disk *storage, peer net.Listener, chang
 	if err != nil {
 		return nil, fmt.Errorf("box: open ordering: %w", err)
 	}
-	name := func(member int) coord.BoxID { return who.members.List[member].ID }
 	connect := func(h site.Handlers) (site.Links, error) {
 		l, err := link.New(link.Config{
 			Members: who.members, Self: who.self, Certificate: who.key.Certificate(), Listener: peer,
-			OnMessage: func(from int, m *coord.PeerMsg, _ int) { h.Message(name(from), m) },
-			OnState:   func(peer int, up bool) { h.State(name(peer), up) },
+			OnMessage: func(from coord.BoxID, m *coord.PeerMsg, _ int) { h.Message(from, m) },
+			OnState:   h.State,
+			OnBehind: func(peer coord.BoxID, epoch uint64) {
+				h.Message(peer, &coord.PeerMsg{Epoch: epoch, Status: &coord.Status{}})
+			},
 			Logger:    log,
 			Dial:      hw.dialer(),
 			Heartbeat: time.Duration(c.Timeouts.Heartbeat), Stall: time.Duration(c.Timeouts.PeerStall), Dead: time.Duration(c.Timeouts.PeerDead),
@@ -33,7 +35,7 @@ func openSite(o *Options, who *identity, disk *storage, peer net.Listener, chang
 		if err != nil {
 			return nil, err
 		}
-		return &links{Link: l, members: who.members}, nil
+		return &links{Link: l, identity: who.key, log: log}, nil
 	}
 	if o.Wrap != nil {
 		connect = o.Wrap(Wrapped{Members: who.members, Self: who.self, Keys: signer}, connect)
@@ -89,23 +91,19 @@ func (k *keys) SignBatch(b *coord.Batch) coord.Signature {
 
 func (k *keys) SignReading(d coord.Digest) coord.Signature { return k.identity.SignReading(d) }
 
-// links are those to the members that the box started with, by name.
+// links are the links in coord/site's words.
 type links struct {
 	*link.Link
-	members *coord.Members
+	identity *trust.Identity
+	log      *slog.Logger
 }
 
-func (l *links) Send(p coord.Parcel) {
-	o := coord.Out{To: coord.ToAll, Msg: p.Msg}
-	if p.To != (coord.BoxID{}) {
-		if o.To = l.members.Index(p.To); o.To < 0 {
-			return
-		}
+func (l *links) Use(e *site.Epoch) {
+	err := l.SetMembers(link.Set{Members: e.Members, Self: e.Self, Certificate: l.identity.Certificate()})
+	if err != nil {
+		l.log.Error("the links stay with the members of before", "epoch", e.Members.Epoch, "err", err)
 	}
-	l.Link.Send(o)
 }
-
-func (l *links) Use(*site.Epoch) {}
 
 func (l *links) Peers() []site.PeerState {
 	peers := l.Link.Peers()
@@ -113,7 +111,7 @@ func (l *links) Peers() []site.PeerState {
 	for i, p := range peers {
 		s := &states[i]
 		*s = site.PeerState{
-			ID: l.members.List[p.Index].ID, Up: p.Up, Heard: p.Heard, RTT: p.RTT, SentBytes: p.BytesOut, ReceivedBytes: p.BytesIn,
+			ID: p.ID, Up: p.Up, Heard: p.Heard, RTT: p.RTT, SentBytes: p.BytesOut, ReceivedBytes: p.BytesIn,
 			SentMessages: p.MessagesOut, Dropped: p.Away, BadFrames: p.BadFrames, Twins: p.Twins,
 			Since: p.Since, Silences: p.Silences, Stalls: p.Stalls, Timeout: p.Timeout,
 		}
