@@ -13,6 +13,8 @@ type need struct {
 	certified bool // the block is notarized or final: f+1 honest boxes hold the batch
 	at        int64
 	to        int
+	claimedBy int   // who says to hold it: announced or proposed it
+	askedAt   int64 // when that one was asked; 0: not
 }
 
 // needsMax bounds what a box asks for on the word of others (certified needs come on top).
@@ -47,6 +49,7 @@ func (c *Core) onBatch(from int, b *coord.Batch, d coord.Digest, verified bool) 
 	if !certified && (c.cfg.Done(b.Author, b.Seq) || c.pool.perAuthor[i] >= c.cfg.PendingMax) {
 		return
 	}
+	c.sawGiven(from, nd)
 	h := c.keepBatch(b, d, verified)
 	h.direct = member && from == i
 	c.persist(coord.Record{Batch: b})
@@ -213,7 +216,7 @@ func (c *Core) requireBatch(r coord.BatchRef, hint int, certified bool) {
 		if hint == c.cfg.Self {
 			hint = c.index[r.Author]
 		}
-		nd = &need{ref: r, since: c.now, at: c.now + c.cfg.FetchDelay, to: hint}
+		nd = &need{ref: r, since: c.now, at: c.now + c.cfg.FetchDelay, to: hint, claimedBy: hint}
 		c.pool.need[r.Digest] = nd
 	}
 	nd.certified = nd.certified || certified
@@ -223,8 +226,12 @@ func (c *Core) requireBatch(r coord.BatchRef, hint int, certified bool) {
 // announces it again.
 func (c *Core) forgetNeeds() {
 	for d, nd := range c.pool.need {
-		if (!nd.certified && c.now-nd.since > 2*c.cfg.Retransmit) || c.cfg.Done(nd.ref.Author, nd.ref.Seq) {
+		done := c.cfg.Done(nd.ref.Author, nd.ref.Seq)
+		if (!nd.certified && c.now-nd.since > 2*c.cfg.Retransmit) || done {
 			delete(c.pool.need, d)
+			if !done {
+				c.sawNotGiven(nd)
+			}
 		}
 	}
 }
@@ -253,6 +260,9 @@ func (c *Core) fetch() {
 		if len(due[to]) < coord.FetchDigestsMax {
 			due[to] = append(due[to], nd.ref.Digest)
 			nd.at = c.now + c.cfg.Retransmit/2
+			if to == nd.claimedBy && nd.askedAt == 0 {
+				nd.askedAt = c.now
+			}
 		}
 	}
 	for to := range due {

@@ -11,6 +11,8 @@ const (
 	SeenState                            // Member signed Digest for its state at Height; this box too
 	SeenProposal                         // Member's proposal came Took after it could have, or did not until its turn was over
 	SeenNotarized                        // a proposal was notarized Took after it came
+	SeenGiven                            // Member said that it holds a batch, and gave it
+	SeenNotGiven                         // and did not
 )
 
 // Seen is something about a member that proves nothing and is for a score of suspicion (coord/trust/suspicion says how).
@@ -82,5 +84,20 @@ func (c *Core) named(b *coord.Block) {
 		if h := c.pool.held[b.Refs[i].Digest]; h != nil {
 			h.named = b.Round
 		}
+	}
+}
+
+// sawGiven tells that a batch came from whom it was asked of.
+func (c *Core) sawGiven(from int, nd *need) {
+	if nd != nil && nd.askedAt > 0 && from == nd.claimedBy {
+		c.see(Seen{Kind: SeenGiven, Member: from, What: "a batch that it said it holds"})
+	}
+}
+
+// sawNotGiven tells that one did not, for at least the time between two retransmissions. The order of several in one Step does not matter: they
+// are of one member, or of members that are judged apart.
+func (c *Core) sawNotGiven(nd *need) {
+	if m := nd.claimedBy; nd.askedAt > 0 && c.now-nd.askedAt >= c.cfg.Retransmit && !c.down[m] && c.upAt[m] != 0 && c.upAt[m] <= nd.askedAt {
+		c.see(Seen{Kind: SeenNotGiven, Member: m, What: "a batch that it said it holds"})
 	}
 }

@@ -58,6 +58,8 @@ type View struct {
 	// Fault, when not empty, says why this box has stopped voting.
 	Fault  string      `json:"fault,omitempty"`
 	Blocks []BlockView `json:"blocks"` // newest first, at most 32
+	// Trust is what this box thinks of each member, in their order.
+	Trust []TrustView `json:"trust"`
 	// Counters since start, for /metrics.
 	Counters Counters `json:"counters"`
 }

@@ -10,6 +10,7 @@ import (
 	"github.com/holdfast-edge/holdfast/coord/bft"
 	"github.com/holdfast-edge/holdfast/coord/kv"
 	"github.com/holdfast-edge/holdfast/coord/state"
+	"github.com/holdfast-edge/holdfast/coord/trust/suspicion"
 	"github.com/holdfast-edge/holdfast/coord/wire"
 )
 
@@ -64,6 +65,7 @@ type Input struct {
 	Installed  *Installed // outcome of Effects.Install
 	Checkpoint bool       // a peer needs a snapshot that nobody has: have one made
 	Drain      bool       // take no more requests
+	Heard      []Heard    // what the links and the shell noticed of the members in the last second
 }
 
 // Link says that the link to a box came up or went down.
@@ -117,7 +119,8 @@ type Effects struct {
 	Evidence  []coord.Evidence
 	Readings  []state.Asked
 	Accused   []state.Accused
-	Changes   *Changes // what the blocks of this Step changed, when BoxConfig.Watch
+	Trust     []suspicion.Change // members whom this box suspects now, or no more
+	Changes   *Changes           // what the blocks of this Step changed, when BoxConfig.Watch
 	Wake      int64
 	Fault     string
 	seq       uint64 // the shell's: which Step it was
@@ -183,6 +186,7 @@ type Box struct {
 	applied, duplicates uint64
 
 	clock clock
+	watch watcher
 }
 
 type ownBatch struct {
@@ -234,6 +238,7 @@ func NewBox(cfg BoxConfig, backend state.Backend, final *coord.Final) (*Box, err
 		return nil, fmt.Errorf("site: %w", err)
 	}
 	b.nextSeq = st.LastSeq(b.me)
+	b.watchMembers()
 	return b, nil
 }
 
@@ -297,6 +302,8 @@ func (b *Box) Step(in Input, now int64) Effects {
 	case in.Checkpoint:
 		b.onCheckpointWanted()
 		b.step(bft.Input{})
+	case in.Heard != nil:
+		b.onHeard(in.Heard)
 	case in.Drain:
 		b.draining = true
 		b.step(bft.Input{})
@@ -343,6 +350,7 @@ func (b *Box) step(in bft.Input) {
 		return // a box that found its own invariants broken says nothing more
 	}
 	rd := b.core.Step(in, b.now)
+	b.saw(rd.Seen)
 	b.fx.Persist = append(b.fx.Persist, rd.Persist...)
 	b.fx.Sync = b.fx.Sync || rd.Sync
 	for _, o := range rd.Send {
@@ -561,6 +569,9 @@ func (b *Box) apply(d bft.Delivery) {
 	b.fx.Accused = append(b.fx.Accused, b.st.TakeAccused()...)
 	if id, asked := b.st.TakeLead(); asked {
 		b.core.Lead(b.ep.Members.Index(id))
+	}
+	if b.st.TakeOpinions() {
+		b.setAside()
 	}
 	b.lastFinal = &coord.Final{Header: d.Block.Header(), Cert: d.Cert}
 	b.wantPoint, b.appliedAt = due, b.now

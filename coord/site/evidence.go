@@ -17,11 +17,15 @@ func (s *Site) onEvidence(e *coord.Evidence) {
 	rule, at := coord.Conflict(&e.A, &e.B, terms)
 	s.log.Warn("a member signed two things that exclude each other; see `holdfast debug evidence`",
 		"box", m.ID, "name", m.Name, "verdict", rule.String(), "at", at, "a", e.A.Digest.Short(), "b", e.B.Digest.Short())
+	f := &coord.Finding{
+		Found: time.Now().UTC(), Site: ms.Site, Box: m.ID, Name: m.Name, Key: m.Key,
+		TermRounds: terms, Evidence: *e,
+	}
 	if s.findings.len() < findingsMax {
-		s.findings.put(&coord.Finding{
-			Found: time.Now().UTC(), Site: ms.Site, Box: m.ID, Name: m.Name, Key: m.Key,
-			TermRounds: terms, Evidence: *e,
-		})
+		s.findings.put(f)
+	}
+	if s.o.Alarm != nil {
+		s.o.Alarm(&Alarm{Box: m.ID, Name: m.Name, Proof: f})
 	}
 }
 

@@ -60,13 +60,17 @@ func (s *Site) signHead(keys ReadKeys, a *state.Asked) {
 		return
 	}
 	p.heads[d] = &signing{ep, h}
+	s.signs.ask(d, h.Height, "to sign the head of an audit log", s.now())
 	p.headOrder = append(p.headOrder, d)
 	if len(p.headOrder) > headsMax*m.N() {
 		delete(p.heads, p.headOrder[0])
 		p.headOrder = p.headOrder[1:]
 	}
 	s.countHead(d, ep.Self, &v)
-	p.eachEarly(ep, d, func(i int, v *coord.ReadVote) { s.countHead(d, i, v) })
+	p.eachEarly(ep, d, func(i int, v *coord.ReadVote) {
+		s.signs.signed(m.List[i].ID, d)
+		s.countHead(d, i, v)
+	})
 }
 
 // countHead adds a signature if it is good, and gives the head away when it has a quorum of them; prover.mu is held.
@@ -85,6 +89,7 @@ func (s *Site) countHead(d coord.Digest, from int, v *coord.ReadVote) {
 		}
 	}
 	if k, ok := x.ep.Keys.(ReadKeys); !ok || !k.VerifyReading(from, d, &v.Sig) {
+		s.signs.bad(x.ep.Members.List[from].ID)
 		return
 	}
 	if h.Sigs = append(h.Sigs, coord.ReadSig{Voter: uint8(from), Sig: v.Sig}); len(h.Sigs) == q && s.o.Audit != nil {

@@ -22,6 +22,8 @@ type hub struct {
 	said func(from int, o coord.Parcel) // sees whatever a box says, before it travels
 	// lie, if not nil, makes what a box says something else.
 	lie func(from int, m *coord.PeerMsg) *coord.PeerMsg
+	// counted, if not nil, adds to what box self has counted of a peer; it is called with mu held.
+	counted func(self, peer int, p *site.PeerState)
 }
 
 func newHub(n int, said func(int, coord.Parcel)) *hub {
@@ -155,6 +157,9 @@ func (e *end) Peers() []site.PeerState {
 	for i := range ps {
 		ps[i].ID = boxID(i)
 		ps[i].Up = i != e.self && e.hub.upLocked(e.self, i)
+		if e.hub.counted != nil && i != e.self {
+			e.hub.counted(e.self, i, &ps[i])
+		}
 	}
 	return ps
 }

@@ -87,6 +87,11 @@ type PeerState struct {
 	// makes one now.
 	Silences, Stalls uint64
 	Timeout          time.Duration
+	// Control is how many messages came from it that are not bulk, Bulk how many bytes of those that are.
+	Control, Bulk uint64
+	// Ahead is how far its clock is ahead of ours, measured at Compared over RoundTrip; Compared is zero when it is not known.
+	Ahead, RoundTrip time.Duration
+	Compared         time.Time
 }
 
 // Handlers are what links call, with the names of boxes that have proved to have their keys: Message from the reader of one peer (it may block, which is

@@ -125,8 +125,12 @@ func (s *Site) answerReading(r *state.Asked) {
 	}
 	p.ep, p.hash, p.proof = ep, d, coord.ReadProof{Site: m.Site, Epoch: m.Epoch, Reading: r.Reading}
 	s.prover.byHash[d] = p
+	s.signs.ask(d, r.Reading.Height, "to sign a proven read", s.now())
 	s.count(p, to, &v)
-	s.prover.eachEarly(ep, d, func(i int, v *coord.ReadVote) { s.count(p, i, v) })
+	s.prover.eachEarly(ep, d, func(i int, v *coord.ReadVote) {
+		s.signs.signed(m.List[i].ID, d)
+		s.count(p, i, v)
+	})
 }
 
 // eachEarly calls fn for the signatures over d that members of an epoch gave early; mu is held.
@@ -145,6 +149,7 @@ func (p *prover) eachEarly(ep *Epoch, d coord.Digest, fn func(member int, v *coo
 func (s *Site) onReading(from coord.BoxID, v *coord.ReadVote) {
 	s.prover.mu.Lock()
 	defer s.prover.mu.Unlock()
+	s.signs.signed(from, v.Digest)
 	if p := s.prover.byHash[v.Digest]; p != nil {
 		s.count(p, p.ep.Members.Index(from), v)
 		return
@@ -172,6 +177,7 @@ func (s *Site) count(p *proving, from int, v *coord.ReadVote) {
 		}
 	}
 	if k, ok := p.ep.Keys.(ReadKeys); !ok || !k.VerifyReading(from, v.Digest, &v.Sig) {
+		s.signs.bad(p.ep.Members.List[from].ID)
 		return
 	}
 	p.proof.Sigs = append(p.proof.Sigs, coord.ReadSig{Voter: uint8(from), Sig: v.Sig})

@@ -44,6 +44,8 @@ type box struct {
 	stop  context.CancelFunc
 	done  chan error // the end of Run; nil while it does not run
 	heads heads
+
+	alarms alarms
 }
 
 // asked is a request and how often it was answered.
@@ -112,7 +114,7 @@ func (r *rig) open(i int) *site.Site {
 	s, err := site.Open(site.Options{
 		Box: site.BoxConfig{Members: r.members, KeysOf: r.keysOf(i), Tuning: r.tuning},
 		Log: b.log, Base: b.base, Connect: r.hub.connect(i), Logger: slog.New(slog.DiscardHandler), Version: "test",
-		Audit: b.heads.keep,
+		Audit: b.heads.keep, Alarm: b.alarms.take,
 	})
 	if err != nil {
 		r.t.Fatal(err)

@@ -59,6 +59,8 @@ type Options struct {
 	Changes func(*Changes)
 	// Audit, if not nil, is called with heads of the boxes' audit logs that a quorum signed, this box's among them. It must not block.
 	Audit func(*audit.SignedHead)
+	// Alarm, if not nil, is told when this box comes to suspect a member or does no more, and when it finds proof of a lie. It must not block.
+	Alarm func(*Alarm)
 	// Loop, if not nil, runs the owner's loop: it calls the function it is given, once, and returns after it. A box
 	// uses it to choose the thread.
 	Loop func(loop func())
@@ -103,6 +105,8 @@ type Site struct {
 	silent     uint64            // the owner's: what tellSilent said last
 
 	prover prover
+	signs  signs
+	ears   ears // the owner's
 
 	ep      atomic.Pointer[Epoch] // what is released is of it
 	index   indexer
@@ -303,6 +307,13 @@ func (s *Site) own(ctx context.Context) {
 			s.publish()
 			return
 		}
+		switch {
+		case s.now() < s.ears.at:
+		case s.waits() != "":
+			s.ears.at = s.now() + listenEvery
+		default:
+			step(Input{Heard: s.listen()})
+		}
 		timer.Reset(s.sleep(wakeAt, giveUp))
 		// Without space nothing can be written, so nothing is taken in: the others go on without this box, and views
 		// are answered.
@@ -372,7 +383,7 @@ func (s *Site) tellSilent() {
 }
 
 func (s *Site) sleep(wakeAt, giveUp int64) time.Duration {
-	d := time.Hour
+	d := max(time.Duration(s.ears.at-s.now()), time.Millisecond)
 	if wakeAt > 0 {
 		d = min(d, time.Duration(wakeAt-s.now()))
 	}
@@ -412,6 +423,9 @@ func (s *Site) dispatch(e *Effects) {
 	}
 	for i := range e.Evidence {
 		s.onEvidence(&e.Evidence[i])
+	}
+	for i := range e.Trust {
+		s.onTrust(&e.Trust[i])
 	}
 	if len(e.Persist) == 0 && e.Roll == nil && s.queued.Load() == 0 {
 		s.release(e) // nothing before it waits for the disk

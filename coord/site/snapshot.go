@@ -153,6 +153,7 @@ func (b *Box) onInstalled(in *Installed) {
 		return
 	}
 	b.use(st)
+	b.setAside()
 	if b.cfg.Watch {
 		b.fx.Changes = &Changes{Jump: true, Revision: st.Revision()}
 	}

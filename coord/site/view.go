@@ -156,7 +156,8 @@ func (s *Site) publish() {
 	}
 	s.fillCounters(v)
 	v.Serving = s.running.Load() && v.Fault == "" && v.Full == "" && up >= v.Quorum && !core.Overdue(now) && !s.draining.Load()
-	v.Verdict = verdict(v, up, s.draining.Load(), core.Overdue(now))
+	v.Trust = s.trustView(now, wall)
+	v.Verdict = verdict(v, up, s.draining.Load(), core.Overdue(now)) + alarm(v)
 	s.lastView.Store(v)
 }
 

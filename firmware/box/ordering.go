@@ -115,6 +115,10 @@ func (l *links) Peers() []site.PeerState {
 			SentMessages: p.MessagesOut, Dropped: p.Away, BadFrames: p.BadFrames, Twins: p.Twins,
 			Since: p.Since, Silences: p.Silences, Stalls: p.Stalls, Timeout: p.Timeout,
 		}
+		s.Control, s.Bulk = p.ControlIn, p.BulkIn
+		if p.Clock != nil {
+			s.Ahead, s.RoundTrip, s.Compared = p.Clock.Ahead, p.Clock.RoundTrip, p.Clock.Taken
+		}
 		for _, n := range p.Dropped {
 			s.Dropped += n
 		}

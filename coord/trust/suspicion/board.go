@@ -99,6 +99,21 @@ type Standing struct {
 	FineIn time.Duration `json:"fine_in"`
 }
 
+// Why names the reasons that weigh, with what happened last, for people.
+func (s *Standing) Why() string {
+	var b strings.Builder
+	for _, g := range s.Grounds {
+		if g.Points < 1 {
+			continue
+		}
+		if b.Len() > 0 {
+			b.WriteString("; ")
+		}
+		fmt.Fprintf(&b, "%s (%s)", g.Reason, g.Detail)
+	}
+	return b.String()
+}
+
 // Change is a box that came to another level.
 type Change struct {
 	From Level

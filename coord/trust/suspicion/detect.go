@@ -304,15 +304,15 @@ const (
 	Wrong
 )
 
-func (c *challenges) add(box coord.BoxID, a Answer) *event {
+func (c *challenges) add(box coord.BoxID, what string, a Answer) *event {
 	t := c.boxes[box]
 	switch {
 	case t == nil:
 		return nil
 	case a == Wrong:
-		return &event{box, Challenge, wrongAnswerPoints, "a wrong answer"}
+		return &event{box, Challenge, wrongAnswerPoints, "a wrong answer: " + what}
 	case t.add(a == None, silenceHonest, silenceLiar):
-		return &event{box, Challenge, silencePoints, "too many without an answer"}
+		return &event{box, Challenge, silencePoints, "too many not answered, the last one: " + what}
 	}
 	return nil
 }

@@ -91,7 +91,7 @@ func TestOnlyMembersAreJudgedAndNeverOneself(t *testing.T) {
 	for _, b := range []byte{1, 9} {
 		for range 10 {
 			w.BadSignature(coord.BoxID{b}, "", second)
-			w.Challenge(coord.BoxID{b}, suspicion.Wrong, second)
+			w.Challenge(coord.BoxID{b}, "a proven read", suspicion.Wrong, second)
 			w.Traffic(coord.BoxID{b}, suspicion.Control, 1<<30, second)
 			w.ClockSample(coord.BoxID{b}, time.Hour, 0, second)
 			w.Proposal(coord.BoxID{b}, time.Hour, 0, second)
@@ -388,7 +388,7 @@ func (x *world) round(i int) {
 		if x.rnd.Float64() < 0.02 || lies && x.rnd.Float64() < x.silent {
 			answer = suspicion.None
 		}
-		x.w.Challenge(id, answer, x.now)
+		x.w.Challenge(id, "a proven read", answer, x.now)
 		x.w.Traffic(id, suspicion.Control, 2000+x.rnd.IntN(10_000), x.now)
 		if lies && x.flood > 0 {
 			x.w.Traffic(id, suspicion.Control, x.flood, x.now)

@@ -102,9 +102,9 @@ func (w *Watch) BadSignature(box coord.BoxID, what string, now int64) {
 	w.note(&event{box, BadSignature, badSignaturePoints, what}, now)
 }
 
-// Challenge says what came of a question whose right answer this box knows.
-func (w *Watch) Challenge(box coord.BoxID, a Answer, now int64) {
-	w.note(w.challenges.add(box, a), now)
+// Challenge says what came of a question whose right answer this box knows; what names it.
+func (w *Watch) Challenge(box coord.BoxID, what string, a Answer, now int64) {
+	w.note(w.challenges.add(box, what, a), now)
 }
 
 // Standings are all members' scores with their reasons, the highest first, then by id.
