@@ -30,6 +30,8 @@ const (
 	gcPercentMax        = 1000                  // ten times the live heap
 	revisionsMax        = 1 << 40               // more than a card holds
 	keepMax             = 366 * 24 * time.Hour  // beyond, compact by hand
+	workBitsMax         = 30                    // a thousand million hashes: minutes (coord/trust/join.WorkBitsMax)
+	serversMax          = 16                    // boxes that a new one may ask
 	hostsMax            = 64                    // names of one console
 	busyPollMax         = time.Millisecond      // longer than an interrupt ever waits
 	pcrMax              = 23                    // of a TPM for PCs (PC Client Platform TPM Profile)
@@ -45,6 +47,7 @@ func (c *Config) check() error {
 		{"client.listen", c.Client.Listen},
 		{"native.listen", c.Native.Listen},
 		{"console.listen", c.Console.Listen},
+		{"join.listen", c.Join.Listen},
 	} {
 		if err := checkListen(a.key, a.value); err != nil {
 			return err
@@ -72,6 +75,9 @@ func (c *Config) check() error {
 	}
 	if len(c.Console.Hosts) > hostsMax {
 		return fmt.Errorf("%w: console.hosts has more than %d names", ErrValue, hostsMax)
+	}
+	if err := c.Join.check(); err != nil {
+		return err
 	}
 	if err := c.HAL.check(); err != nil {
 		return err
@@ -108,6 +114,21 @@ func (c *Console) check() error {
 		return fmt.Errorf("%w: console.view = %q; it is login or open", ErrValue, c.View)
 	case c.Metrics != "login" && c.Metrics != "open":
 		return fmt.Errorf("%w: console.metrics = %q; it is login or open", ErrValue, c.Metrics)
+	}
+	return nil
+}
+
+func (j *Join) check() error {
+	if len(j.Servers) > serversMax {
+		return fmt.Errorf("%w: join.servers has more than %d addresses", ErrValue, serversMax)
+	}
+	for _, a := range j.Servers {
+		if err := checkListen("join.servers", a); err != nil || a == "" {
+			return fmt.Errorf("%w: join.servers: %q is not host:port", ErrValue, a)
+		}
+	}
+	if (j.TokenFile == "") != (len(j.Servers) == 0) {
+		return fmt.Errorf("%w: join.token_file and join.servers belong together; set both or none", ErrValue)
 	}
 	return nil
 }
@@ -181,6 +202,7 @@ func (c *Config) checkRanges() error {
 		{"timeouts.peer_dead", int64(c.Timeouts.PeerDead), 2 * int64(c.Timeouts.Heartbeat), int64(waitMax), durationText},
 		{"timeouts.drain", int64(c.Timeouts.Drain), int64(drainMin), int64(drainMax), durationText},
 		{"limits.memory_soft", int64(c.Limits.MemorySoft), int64(memoryMin), int64(retainMax), sizeText},
+		{"join.proof_of_work", int64(c.Join.ProofOfWork), 0, workBitsMax, numberText},
 		{"limits.gc_percent", int64(c.Limits.GCPercent), gcPercentMin, gcPercentMax, numberText},
 		{"limits.native_connections", int64(c.Limits.NativeConnections), 1, connectionsMax, numberText},
 		{"limits.client_connections", int64(c.Limits.ClientConnections), 1, connectionsMax, numberText},

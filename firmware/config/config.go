@@ -54,6 +54,7 @@ type Config struct {
 	Limits   Limits   `toml:"limits" json:"limits"`
 	HAL      HAL      `toml:"hal" json:"hal"`
 	Audit    Audit    `toml:"audit" json:"audit"`
+	Join     Join     `toml:"join" json:"join"`
 }
 
 // Identity is about the box's own key.
@@ -145,6 +146,14 @@ type Audit struct {
 	KeepBytes Size `toml:"keep_bytes" json:"keep_bytes"`
 }
 
+// Join is about new boxes: the port where they ask, and, on a new box, whom it asks.
+type Join struct {
+	Listen      string   `toml:"listen" json:"listen"`
+	ProofOfWork int      `toml:"proof_of_work" json:"proof_of_work"`
+	TokenFile   string   `toml:"token_file" json:"token_file"`
+	Servers     []string `toml:"servers" json:"servers"`
+}
+
 // HAL is about the machine below.
 type HAL struct {
 	Apply          string `toml:"apply" json:"apply"`
@@ -208,6 +217,7 @@ func Load(path string) (*Config, error) {
 	for _, f := range []*string{&c.Client.CertFile, &c.Client.KeyFile, &c.Client.ClientCAFile, &c.Console.CertFile, &c.Console.KeyFile} {
 		*f = under(dir, *f)
 	}
+	c.Join.TokenFile = under(dir, c.Join.TokenFile)
 	if strings.HasSuffix(c.HAL.Board, ".toml") {
 		c.HAL.Board = under(dir, c.HAL.Board)
 	}

@@ -27,8 +27,9 @@ const (
 	TTLSecondsDefault = 3600
 	// OpenMax bounds the tokens that are open at once: more than a site has boxes are somebody's mistake.
 	OpenMax = 64
-	// keepSeconds is for how long a token that is over is remembered, so that who comes with it hears why it is refused.
-	keepSeconds = 7 * 86400
+	// keepSeconds is for how long a token that is over or used is remembered, so that who comes with it hears why it is refused; after
+	// that it is unknown. The site's clock runs as long.
+	keepSeconds = 3600
 	// freshSeconds is how old a request may be: an operator may take a day to give a word (coord.DecisionSecondsDefault).
 	freshSeconds = coord.DecisionSecondsDefault
 	// aheadSeconds is how far the clock of a box may be behind the one that told the joiner the time: ticks of blocks on their way.
@@ -112,7 +113,7 @@ type Wish struct {
 	TTL uint64
 }
 
-// Offer is the decision that makes the site know t. Documents of tokens that are long over go with it. principal is who asks, and
+// Offer is the decision that makes the site know t. principal is who asks, and
 // nonce makes the decision different from others alike.
 // Errors: ErrMalformed (a time out of range, too many open tokens), ErrReplaces, ErrName.
 func Offer(st State, t *Token, w Wish, principal string, nonce uint64) (*coord.Decision, error) {
@@ -140,53 +141,38 @@ func Offer(st State, t *Token, w Wish, principal string, nonce uint64) (*coord.D
 	if err != nil {
 		return nil, fmt.Errorf("join: offer: %w", err)
 	}
-	d := &coord.Decision{
-		Kind: MakeToken, Subject: t.ID.String(), Principal: principal, Nonce: nonce,
-		Writes: []coord.DocWrite{{Key: DocKey(t.ID), Value: value}},
-	}
 	open := 0
 	for _, old := range st.Docs(DocPrefix) {
-		o, err := ParseDoc(old.Value)
-		switch {
-		case err != nil || o.NotAfter+keepSeconds < now:
-			if len(d.Writes) < coord.DecisionWritesMax {
-				d.Writes = append(d.Writes, coord.DocWrite{Key: old.Key, Was: old.Version})
-			}
-		case o.Used == nil && o.NotAfter >= now:
+		if o, err := ParseDoc(old.Value); err == nil && o.Used == nil && o.NotAfter >= now {
 			open++
 		}
 	}
 	if open >= OpenMax {
 		return nil, fmt.Errorf("%w: %d tokens are open; withdraw some", ErrMalformed, open)
 	}
-	return d, nil
+	return &coord.Decision{
+		Kind: MakeToken, Subject: t.ID.String(), Principal: principal, Nonce: nonce,
+		Writes: []coord.DocWrite{{Key: DocKey(t.ID), Seconds: w.TTL + keepSeconds, Value: value}},
+	}, nil
 }
 
-// CheckOffer says whether d, of kind MakeToken, makes one token that can be and removes only such as are over.
-// Errors: ErrDecision.
+// CheckOffer says whether d, of kind MakeToken, makes one token that can be, and does nothing else. Errors: ErrDecision.
 func CheckOffer(st State, d *coord.Decision) error {
-	made := 0
-	for i := range d.Writes {
-		w := &d.Writes[i]
-		if w.Value == nil {
-			old, ok := st.Doc(w.Key)
-			doc, err := ParseDoc(old.Value)
-			if !ok || len(w.Key) != len(DocPrefix)+16 || w.Key[:len(DocPrefix)] != DocPrefix || err == nil && doc.NotAfter >= st.Seconds() && doc.Used == nil {
-				return fmt.Errorf("%w: it removes %q", ErrDecision, w.Key)
-			}
-			continue
-		}
-		doc, err := ParseDoc(w.Value)
-		if err != nil {
-			return fmt.Errorf("%w: %w", ErrDecision, err)
-		}
-		made++
-		if made > 1 || w.Was != 0 || w.Key != DocKey(doc.ID) || doc.Used != nil || doc.NotAfter > st.Seconds()+TTLSecondsMax+aheadSeconds {
-			return fmt.Errorf("%w: it writes %q, which is not one new token", ErrDecision, w.Key)
-		}
+	if len(d.Writes) != 1 {
+		return fmt.Errorf("%w: it writes %d documents, not one token", ErrDecision, len(d.Writes))
 	}
-	if made != 1 {
-		return fmt.Errorf("%w: it makes no token", ErrDecision)
+	w := &d.Writes[0]
+	doc, err := ParseDoc(w.Value)
+	if err != nil {
+		return fmt.Errorf("%w: %w", ErrDecision, err)
+	}
+	switch {
+	case w.Was != 0 || w.Key != DocKey(doc.ID) || doc.Used != nil:
+		return fmt.Errorf("%w: it writes %q, which is not a new token", ErrDecision, w.Key)
+	case doc.NotAfter < doc.Made || doc.NotAfter-doc.Made > TTLSecondsMax || w.Seconds != doc.NotAfter-doc.Made+keepSeconds:
+		return fmt.Errorf("%w: a token is good for %d s at most, and remembered for %d more", ErrDecision, TTLSecondsMax, keepSeconds)
+	case doc.NotAfter > st.Seconds()+TTLSecondsMax+aheadSeconds:
+		return fmt.Errorf("%w: it is good until second %d, and now is %d", ErrDecision, doc.NotAfter, st.Seconds())
 	}
 	return nil
 }
@@ -319,7 +305,7 @@ func (r *Request) Admit(st State) (*Admission, error) {
 			Kind: kind, Subject: fmt.Sprintf("%s %v", r.Box.Name, r.Box.ID), Principal: "join:" + r.Token.String(),
 			// Two boxes that propose the same request's decision propose one decision.
 			Nonce:  nonceOf(d),
-			Writes: append(writes, coord.DocWrite{Key: was.Key, Was: was.Version, Value: used}),
+			Writes: append(writes, coord.DocWrite{Key: was.Key, Was: was.Version, Seconds: keepSeconds, Value: used}),
 		},
 	}, nil
 }
@@ -351,7 +337,9 @@ func CheckAdmission(st State, d *coord.Decision, raw []byte) error {
 	}
 	for i := range want.Writes {
 		w := &want.Writes[i]
-		if !slices.ContainsFunc(d.Writes, func(x coord.DocWrite) bool { return x.Key == w.Key && x.Was == w.Was && bytes.Equal(x.Value, w.Value) }) {
+		if !slices.ContainsFunc(d.Writes, func(x coord.DocWrite) bool {
+			return x.Key == w.Key && x.Was == w.Was && x.Seconds == w.Seconds && bytes.Equal(x.Value, w.Value)
+		}) {
 			return fmt.Errorf("%w: it does not write %q as the request wants", ErrDecision, w.Key)
 		}
 	}

@@ -225,13 +225,9 @@ func TestATokenIsNotMadeForWhatCannotBe(t *testing.T) {
 	if _, err := join.Offer(s, tok, join.Wish{}, "operator:ann", 1); !errors.Is(err, join.ErrMalformed) {
 		t.Errorf("one token more than may be open: %v", err)
 	}
-	s.now += join.TTLSecondsDefault + 8*86400
-	d, err := join.Offer(s, tok, join.Wish{}, "operator:ann", 1)
-	if err != nil || len(d.Writes) != coord.DecisionWritesMax {
-		t.Fatalf("what is long over does not go: %d writes, %v", len(d.Writes), err)
-	}
-	if err := join.CheckOffer(s, d); err != nil {
-		t.Error(err)
+	s.now += join.TTLSecondsDefault + 1
+	if _, err := join.Offer(s, tok, join.Wish{}, "operator:ann", 1); err != nil {
+		t.Errorf("those that are over count: %v", err)
 	}
 }
 
@@ -254,6 +250,7 @@ func TestADecisionThatDoesMoreThanItSaysIsNotGivenAWord(t *testing.T) {
 		"another subject": func(_ *fakeSite, d *coord.Decision) { d.Subject = "nothing to see" },
 		"a text":          func(_ *fakeSite, d *coord.Decision) { d.Reason = "approved by ann" },
 		"without end":     func(_ *fakeSite, d *coord.Decision) { d.Seconds = 1 << 40 },
+		"for a while":     func(_ *fakeSite, d *coord.Decision) { d.Writes[0].Seconds = 60 },
 		"twice one":       func(_ *fakeSite, d *coord.Decision) { d.Writes[1] = d.Writes[0] },
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -274,15 +271,31 @@ func TestADecisionThatDoesMoreThanItSaysIsNotGivenAWord(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	open := s.offer(t, join.Wish{})
+	good := d.Writes[0]
+	for name, edit := range map[string]func(w *coord.DocWrite, doc *join.Doc){
+		"another's place":   func(w *coord.DocWrite, _ *join.Doc) { w.Key = "join/0000000000000000" },
+		"a role":            func(w *coord.DocWrite, _ *join.Doc) { w.Key = "role/admin" },
+		"changes one":       func(w *coord.DocWrite, _ *join.Doc) { w.Was = 3 },
+		"for ever":          func(w *coord.DocWrite, _ *join.Doc) { w.Seconds = 0 },
+		"for years":         func(w *coord.DocWrite, doc *join.Doc) { doc.NotAfter += 1 << 30; w.Seconds += 1 << 30 },
+		"of the future":     func(_ *coord.DocWrite, doc *join.Doc) { doc.Made += 1 << 30; doc.NotAfter += 1 << 30 },
+		"over before it is": func(_ *coord.DocWrite, doc *join.Doc) { doc.NotAfter = doc.Made - 1 },
+		"used":              func(_ *coord.DocWrite, doc *join.Doc) { doc.Used = &join.Use{} },
+		"no key":            func(_ *coord.DocWrite, doc *join.Doc) { doc.Key = nil },
+		"no site":           func(_ *coord.DocWrite, doc *join.Doc) { doc.SiteHash = "x" },
+	} {
+		w, doc := good, new(join.Doc)
+		if err := json.Unmarshal(good.Value, doc); err != nil {
+			t.Fatal(err)
+		}
+		edit(&w, doc)
+		w.Value, _ = json.Marshal(doc)
+		if err := join.CheckOffer(s, &coord.Decision{Kind: join.MakeToken, Writes: []coord.DocWrite{w}}); !errors.Is(err, join.ErrDecision) {
+			t.Errorf("a token's decision, %s: %v", name, err)
+		}
+	}
 	for name, w := range map[string][]coord.DocWrite{
-		"nothing":           nil,
-		"two":               {d.Writes[0], d.Writes[0]},
-		"another's place":   {{Key: "join/0000000000000000", Value: d.Writes[0].Value}},
-		"removes an open":   {d.Writes[0], {Key: join.DocKey(open.ID), Was: 1}},
-		"removes a role":    {d.Writes[0], {Key: "role/admin", Was: 1}},
-		"not a document":    {{Key: d.Writes[0].Key, Value: []byte("{}")}},
-		"changes a version": {{Key: d.Writes[0].Key, Was: 3, Value: d.Writes[0].Value}},
+		"nothing": nil, "two": {good, good}, "removes": {{Key: good.Key}}, "not a document": {{Key: good.Key, Value: []byte("{}")}},
 	} {
 		if err := join.CheckOffer(s, &coord.Decision{Kind: join.MakeToken, Writes: w}); !errors.Is(err, join.ErrDecision) {
 			t.Errorf("a token's decision, %s: %v", name, err)

@@ -225,7 +225,7 @@ func Check(st State, d *coord.Decision, also ...string) error {
 		}
 		j := slices.IndexFunc(want, func(x coord.DocWrite) bool { return x.Key == w.Key })
 		// The list was judged as it was read: another release may write it with other spaces.
-		if j < 0 || want[j].Was != w.Was || w.Key != coord.DocMembers && !bytes.Equal(want[j].Value, w.Value) {
+		if j < 0 || want[j].Was != w.Was || w.Seconds != 0 || w.Value == nil || w.Key != coord.DocMembers && !bytes.Equal(want[j].Value, w.Value) {
 			return fmt.Errorf("%w: it writes %q, or writes it otherwise than %s does", ErrDecision, w.Key, d.Kind)
 		}
 		want = slices.Delete(want, j, j+1)
