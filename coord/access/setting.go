@@ -1,0 +1,72 @@
+package access
+
+import (
+	"encoding/json"
+	"fmt"
+
+	"github.com/holdfast-edge/holdfast/coord"
+)
+
+// Values of the settings that this package knows. The first of each is what holds when nothing is set.
+const (
+	JoinsToken    = "token"    // a box with a good token joins
+	JoinsOperator = "operator" // an operator must approve as well
+
+	ExpulsionOperator  = "operator"  // a proof of a lie waits for an operator
+	ExpulsionAutomatic = "automatic" // a proof of a lie expels
+
+	ClientOpen  = "open"  // a program need not say who it is
+	ClientToken = "token" // it shows a token
+)
+
+// settings are the fields of the settings that exist and the values that they may have.
+var settings = []struct {
+	key, field string
+	values     []string
+}{
+	{SettingJoins, "approve", []string{JoinsToken, JoinsOperator}},
+	{SettingExpulsion, "mode", []string{ExpulsionOperator, ExpulsionAutomatic}},
+	{SettingClient, "access", []string{ClientOpen, ClientToken}},
+}
+
+// readSetting reads a setting. ok is whether there is one of that name; an error says that its value cannot be.
+func readSetting(key string, value []byte) (v string, ok bool, err error) {
+	for i := range settings {
+		s := &settings[i]
+		if s.key != key {
+			continue
+		}
+		m := map[string]string{}
+		if err := json.Unmarshal(value, &m); err != nil {
+			return s.values[0], true, fmt.Errorf("%s: %w", key, err)
+		}
+		for _, want := range s.values {
+			if m[s.field] == want && len(m) == 1 {
+				return want, true, nil
+			}
+		}
+		return s.values[0], true, fmt.Errorf("%s: {%q: one of %q} is needed, not %.100q", key, s.field, s.values, value)
+	}
+	return "", false, nil
+}
+
+func settingValue(d *coord.Doc) string {
+	v, _, err := readSetting(d.Key, d.Value)
+	if err != nil && d.Key == SettingClient {
+		return ClientToken // the stricter one
+	}
+	return v
+}
+
+// Setting is what a setting of the site is, and what ships if nothing is set.
+func Setting(st State, key string) string {
+	if d, ok := st.Doc(key); ok {
+		return settingValue(&d)
+	}
+	for i := range settings {
+		if settings[i].key == key {
+			return settings[i].values[0]
+		}
+	}
+	return ""
+}
