@@ -60,6 +60,9 @@ type View struct {
 	Blocks []BlockView `json:"blocks"` // newest first, at most 32
 	// Trust is what this box thinks of each member, in their order.
 	Trust []TrustView `json:"trust"`
+	// Decisions are open, by ascending id, at most 64; Decided is how others ended, newest first, at most 16.
+	Decisions []DecisionView `json:"decisions"`
+	Decided   []Outcome      `json:"decided"`
 	// Counters since start, for /metrics.
 	Counters Counters `json:"counters"`
 }

@@ -120,6 +120,8 @@ type Effects struct {
 	Readings  []state.Asked
 	Accused   []state.Accused
 	Trust     []suspicion.Change // members whom this box suspects now, or no more
+	Decided   []state.Decided    // how decisions ended
+	Decisions bool               // decisions, words or documents changed
 	Changes   *Changes           // what the blocks of this Step changed, when BoxConfig.Watch
 	Wake      int64
 	Fault     string
@@ -139,7 +141,7 @@ type Changes struct {
 // Visible says whether anything waits for the log.
 func (e *Effects) Visible() bool {
 	return len(e.Persist) > 0 || e.Roll != nil || len(e.Send) > 0 || len(e.Answers) > 0 || e.Commit != nil ||
-		e.Changes != nil || e.Epoch != nil || len(e.Readings) > 0 || len(e.Accused) > 0
+		e.Changes != nil || e.Epoch != nil || len(e.Readings) > 0 || len(e.Accused) > 0 || e.Decisions
 }
 
 // Box is one box without its goroutines, disk and network. Not safe for concurrent use.
@@ -187,6 +189,8 @@ type Box struct {
 
 	clock clock
 	watch watcher
+
+	decidedTo, siteChanges uint64 // see tellDecided
 }
 
 type ownBatch struct {
@@ -238,6 +242,8 @@ func NewBox(cfg BoxConfig, backend state.Backend, final *coord.Final) (*Box, err
 		return nil, fmt.Errorf("site: %w", err)
 	}
 	b.nextSeq = st.LastSeq(b.me)
+	b.catchUpDecided()
+	b.fx = Effects{}
 	b.watchMembers()
 	return b, nil
 }
@@ -567,6 +573,7 @@ func (b *Box) apply(d bft.Delivery) {
 	}
 	b.fx.Readings = append(b.fx.Readings, b.st.TakeAsked()...)
 	b.fx.Accused = append(b.fx.Accused, b.st.TakeAccused()...)
+	b.tellDecided()
 	if id, asked := b.st.TakeLead(); asked {
 		b.core.Lead(b.ep.Members.Index(id))
 	}

@@ -34,6 +34,15 @@ type rig struct {
 	words []int // messages said by each box
 	asked []*asked
 	seqs  map[uint64]uint64 // by session: the last number used
+
+	judges func(box int, st *state.Machine, d *coord.Decision) site.Judgement // nil: there is no judge
+}
+
+func (r *rig) judge(i int) func(*state.Machine, *coord.Decision) site.Judgement {
+	if r.judges == nil {
+		return nil
+	}
+	return func(st *state.Machine, d *coord.Decision) site.Judgement { return r.judges(i, st, d) }
 }
 
 // box is one computer: its log and state stay when its Site ends.
@@ -45,7 +54,15 @@ type box struct {
 	done  chan error // the end of Run; nil while it does not run
 	heads heads
 
-	alarms alarms
+	alarms  alarms
+	mu      sync.Mutex
+	decided []site.Outcome
+}
+
+func (b *box) keepDecided(o *site.Outcome) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.decided = append(b.decided, *o)
 }
 
 // asked is a request and how often it was answered.
@@ -61,6 +78,20 @@ func inSite(t *testing.T, n int, tuning site.Tuning, test func(*rig)) {
 	t.Helper()
 	synctest.Test(t, func(t *testing.T) {
 		r := newRig(t, n, tuning)
+		defer r.end()
+		for i := range r.boxes {
+			r.start(i)
+		}
+		test(r)
+	})
+}
+
+// synctestSite is inSite for a site that is prepared first.
+func synctestSite(t *testing.T, n int, prepare, test func(*rig)) {
+	t.Helper()
+	synctest.Test(t, func(t *testing.T) {
+		r := newRig(t, n, site.Tuning{})
+		prepare(r)
 		defer r.end()
 		for i := range r.boxes {
 			r.start(i)
@@ -114,7 +145,7 @@ func (r *rig) open(i int) *site.Site {
 	s, err := site.Open(site.Options{
 		Box: site.BoxConfig{Members: r.members, KeysOf: r.keysOf(i), Tuning: r.tuning},
 		Log: b.log, Base: b.base, Connect: r.hub.connect(i), Logger: slog.New(slog.DiscardHandler), Version: "test",
-		Audit: b.heads.keep, Alarm: b.alarms.take,
+		Audit: b.heads.keep, Alarm: b.alarms.take, Judge: r.judge(i), Decided: b.keepDecided,
 	})
 	if err != nil {
 		r.t.Fatal(err)

@@ -61,6 +61,12 @@ type Options struct {
 	Audit func(*audit.SignedHead)
 	// Alarm, if not nil, is told when this box comes to suspect a member or does no more, and when it finds proof of a lie. It must not block.
 	Alarm func(*Alarm)
+	// Judge, if not nil, says what this box thinks of a decision, off the owner's goroutine and one at a time; it is asked again when documents
+	// or the open decisions change. d and what st gives are immutable. Nil: an operator must give the box's word on each.
+	Judge func(st *state.Machine, d *coord.Decision) Judgement
+	// Decided, if not nil, is called with how decisions ended, in order; again after a restart for those that the durable state did not
+	// have. It must not block.
+	Decided func(*Outcome)
 	// Loop, if not nil, runs the owner's loop: it calls the function it is given, once, and returns after it. A box
 	// uses it to choose the thread.
 	Loop func(loop func())
@@ -108,6 +114,8 @@ type Site struct {
 	signs  signs
 	ears   ears // the owner's
 
+	decisions deciding
+
 	ep      atomic.Pointer[Epoch] // what is released is of it
 	index   indexer
 	claim   atomic.Uint64 // the place that the box claims; 0: it does not know
@@ -152,7 +160,7 @@ func Open(o Options) (*Site, error) {
 		inner: newMailbox[Input](), calls: newMailbox[func(*Box)](), effects: newMailbox[Effects](),
 		commits: newMailbox[*coord.Commit](), installs: newMailbox[*InstallStep](), verifies: newMailbox[*bft.Held](),
 		serves: newMailbox[Serve](), pieces: newMailbox[SnapAsk](), findings: newMailbox[*coord.Finding](),
-		written: make(chan struct{}, 1), stopped: make(chan struct{}),
+		written: make(chan struct{}, 1), stopped: make(chan struct{}), decisions: newDeciding(),
 		prover: prover{
 			byNonce: map[string]*proving{}, byHash: map[coord.Digest]*proving{}, early: map[coord.BoxID][]coord.ReadVote{},
 			heads: map[coord.Digest]*signing{},
@@ -188,7 +196,7 @@ func (s *Site) Run(ctx context.Context) error {
 		}
 		linkErr <- err
 	})
-	for _, w := range []func(context.Context){s.write, s.keep, s.verify, s.serve} {
+	for _, w := range []func(context.Context){s.write, s.keep, s.verify, s.serve, s.judge} {
 		work.Go(func() { w(workCtx) })
 	}
 	if s.o.Loop == nil {
@@ -480,6 +488,14 @@ func (s *Site) release(e *Effects) {
 	}
 	for _, a := range e.Accused {
 		s.log.Error("a box's audit log is not what it was", "member", a.Box, "height", a.Height, "err", a.Err)
+	}
+	for i := range e.Decided {
+		if s.o.Decided != nil {
+			s.o.Decided(&e.Decided[i])
+		}
+	}
+	if e.Decisions {
+		s.decisions.tell()
 	}
 	for _, a := range e.Answers {
 		a.Request.Done(a.Reply)

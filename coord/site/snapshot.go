@@ -154,6 +154,7 @@ func (b *Box) onInstalled(in *Installed) {
 	}
 	b.use(st)
 	b.setAside()
+	b.catchUpDecided()
 	if b.cfg.Watch {
 		b.fx.Changes = &Changes{Jump: true, Revision: st.Revision()}
 	}

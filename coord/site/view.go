@@ -8,6 +8,12 @@ import (
 	"github.com/holdfast-edge/holdfast/coord/state"
 )
 
+// What a View shows of decisions at most.
+const (
+	viewDecisionsMax = 64
+	viewDecidedMax   = 16
+)
+
 // ask runs fn on the owner's goroutine and waits; false when the site does not run.
 func (s *Site) ask(fn func(*Box)) bool {
 	if !s.running.Load() {
@@ -154,6 +160,9 @@ func (s *Site) publish() {
 		}
 		v.Members = append(v.Members, m)
 	}
+	v.Decisions, v.Decided = s.Decisions()
+	v.Decisions = v.Decisions[:min(len(v.Decisions), viewDecisionsMax)]
+	v.Decided = v.Decided[:min(len(v.Decided), viewDecidedMax)]
 	s.fillCounters(v)
 	v.Serving = s.running.Load() && v.Fault == "" && v.Full == "" && up >= v.Quorum && !core.Overdue(now) && !s.draining.Load()
 	v.Trust = s.trustView(now, wall)

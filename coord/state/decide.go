@@ -432,7 +432,7 @@ func (m *Machine) Decision(id coord.Digest) (*OpenDecision, *Decided) {
 func (m *Machine) Decided() []Decided {
 	m.mu.RLock()
 	defer m.mu.RUnlock()
-	var out []Decided
+	out := make([]Decided, 0, len(m.site.took)+len(m.site.failed))
 	for _, list := range [...][]*Decided{m.site.took, m.site.failed} {
 		for _, d := range list {
 			out = append(out, *d)
