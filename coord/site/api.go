@@ -84,6 +84,9 @@ type MemberView struct {
 	Silences uint64        `json:"silences"`
 	Stalls   uint64        `json:"stalls"`
 	Timeout  time.Duration `json:"timeout"`
+	// Control is how many messages came from it since this box started that are not bulk, Bulk the bytes of those that are.
+	Control uint64 `json:"control"`
+	Bulk    uint64 `json:"bulk"`
 	// Suspect counts things it said that did not hold.
 	Suspect uint64 `json:"suspect"`
 	// Twins, when not 0, is how often two machines were seen to use its identity at a time, since this box started.

@@ -144,6 +144,7 @@ func (s *Site) publish() {
 			if p := peers[m.ID]; p != nil {
 				m.Up, m.Heard, m.RTT, m.Twins = p.Up, p.Heard, p.RTT, p.Twins
 				m.Since, m.Silences, m.Stalls, m.Timeout = p.Since, p.Silences, p.Stalls, p.Timeout
+				m.Control, m.Bulk = p.Control, p.Bulk
 				v.Counters.SentBytes += p.SentBytes
 				v.Counters.ReceivedBytes += p.ReceivedBytes
 				v.Counters.SentMessages += p.SentMessages

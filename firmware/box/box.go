@@ -127,7 +127,8 @@ func Run(ctx context.Context, o Options) (err error) {
 		KeepRevisions: uint64(o.Config.History.KeepRevisions), KeepTime: time.Duration(o.Config.History.KeepTime),
 		KeepBytes: uint64(o.Config.History.KeepBytes), Audit: ledger.Record,
 	})
-	s, err := openSite(&o, who, disk, ports.peer, api.Changes, ledger.signed, hw, log)
+	bell := newBell(ledger.Record, who.member.ID, log)
+	s, err := openSite(&o, who, disk, ports.peer, api.Changes, ledger.signed, bell.ring, hw, log)
 	if err != nil {
 		return err
 	}
@@ -151,7 +152,7 @@ func Run(ctx context.Context, o Options) (err error) {
 		return fmt.Errorf("box: open console: %w", err)
 	}
 	r := &running{
-		o: o, log: log, hardware: hw, ledger: ledger, site: s, streams: streams, pages: pages, api: api, client: ports.client,
+		o: o, log: log, hardware: hw, ledger: ledger, bell: bell, site: s, streams: streams, pages: pages, api: api, client: ports.client,
 		native:  present(ports.native, sockets.native),
 		console: present(ports.console, sockets.console),
 	}
@@ -166,6 +167,7 @@ type running struct {
 	log             *slog.Logger
 	hardware        *hardware
 	ledger          *ledger
+	bell            *bell
 	site            *site.Site
 	streams         *native.Server
 	pages           *console.Console
@@ -186,6 +188,7 @@ func (r *running) run(ctx context.Context) error {
 	})
 	machine := start(never, stop, "hardware", func(ctx context.Context) error { return r.hardware.run(ctx, r.site.View) })
 	ledger := start(never, stop, "audit log", func(ctx context.Context) error { return r.ledger.run(ctx, r.site) })
+	alarms := start(never, stop, "alarms", func(ctx context.Context) error { r.bell.run(ctx); return nil })
 	r.note(never, "box.start")
 	var streams []*part
 	for _, l := range r.native {
@@ -228,7 +231,7 @@ func (r *running) run(ctx context.Context) error {
 		err = context.Cause(alive)
 	}
 	r.note(never, "box.stop")
-	for _, p := range append(streams, machine, ledger, ordering, pages) {
+	for _, p := range append(streams, machine, alarms, ledger, ordering, pages) {
 		if e := p.stop(); e != nil && !errors.Is(err, e) {
 			err = errors.Join(err, fmt.Errorf("box: %s: %w", p.name, e))
 		}

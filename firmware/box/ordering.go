@@ -14,7 +14,7 @@ import (
 )
 
 // openSite makes the ordering from the parts that it declares as ports.
-func openSite(o *Options, who *identity, disk *storage, peer net.Listener, changes func(*site.Changes), signed func(*audit.SignedHead), hw *hardware, log *slog.Logger) (*site.Site, error) {
+func openSite(o *Options, who *identity, disk *storage, peer net.Listener, changes func(*site.Changes), signed func(*audit.SignedHead), alarm func(*site.Alarm), hw *hardware, log *slog.Logger) (*site.Site, error) {
 	c := o.Config
 	signer, _, err := keysOf(who.key)(who.members)
 	if err != nil {
@@ -28,6 +28,7 @@ func openSite(o *Options, who *identity, disk *storage, peer net.Listener, chang
 			OnBehind: func(peer coord.BoxID, epoch uint64) {
 				h.Message(peer, &coord.PeerMsg{Epoch: epoch, Status: &coord.Status{}})
 			},
+			Clock:     kernelClock,
 			Logger:    log,
 			Dial:      hw.dialer(),
 			Heartbeat: time.Duration(c.Timeouts.Heartbeat), Stall: time.Duration(c.Timeouts.PeerStall), Dead: time.Duration(c.Timeouts.PeerDead),
@@ -53,7 +54,7 @@ func openSite(o *Options, who *identity, disk *storage, peer net.Listener, chang
 	}
 	s, err := site.Open(site.Options{
 		Box: ordering,
-		Log: disk.log, Base: disk.base, Logger: log, Version: o.Version, Connect: connect, Changes: changes, Audit: signed, Loop: hw.loop(),
+		Log: disk.log, Base: disk.base, Logger: log, Version: o.Version, Connect: connect, Changes: changes, Audit: signed, Alarm: alarm, Loop: hw.loop(),
 	})
 	if err != nil {
 		return nil, fmt.Errorf("box: open ordering: %w", err)

@@ -122,6 +122,7 @@ func (c *Console) routes() http.Handler {
 		{"/api/v1/proof/{key...}", viewing, c.apiProof},
 		{"/api/v1/log", viewing, c.apiLog},
 		{"/api/v1/evidence", viewing, c.apiEvidence},
+		{"/api/v1/trust", viewing, c.apiTrust},
 		{"/api/v1/operators", viewing, c.apiOperators},
 		{"/api/v1/audit", boxOnly, c.apiAudit},
 		{"/api/v1/audit/log", boxOnly, c.apiAuditLog},

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"net/http"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/holdfast-edge/holdfast/coord/site"
@@ -80,7 +81,10 @@ type scalar struct {
 	value func(*site.View) float64
 }
 
-type memberDescs struct{ up, height, rtt, suspect, twins, silences, stalls, timeout *prometheus.Desc }
+type memberDescs struct {
+	up, height, rtt, suspect, twins, silences, stalls, timeout *prometheus.Desc
+	control, bulk, score, aside                                *prometheus.Desc
+}
 
 func newSiteCollector(view func() *site.View, ready func() bool) *siteCollector {
 	c := &siteCollector{
@@ -96,6 +100,10 @@ func newSiteCollector(view func() *site.View, ready func() bool) *siteCollector 
 			stalls:   prometheus.NewDesc("coord_member_stalls_total", "Those of coord_member_silences_total after which it was heard again on the same connection.", []string{"member"}, nil),
 			timeout:  prometheus.NewDesc("coord_failure_detection_seconds", "Silence after which the member counts as away; it adapts.", []string{"member"}, nil),
 			suspect:  prometheus.NewDesc("coord_member_suspect_total", "Things the member said that did not hold.", []string{"member"}, nil),
+			control:  prometheus.NewDesc("coord_member_messages_total", "Messages of the member that are not bulk; a large one counts as several.", []string{"member"}, nil),
+			bulk:     prometheus.NewDesc("coord_member_bulk_bytes_total", "Bytes of batches, blocks and states of the member.", []string{"member"}, nil),
+			score:    prometheus.NewDesc("coord_suspicion_score", "Points that this box holds against the member, by reason; they halve every 10 minutes.", []string{"member", "reason"}, nil),
+			aside:    prometheus.NewDesc("coord_member_set_aside", "1 if the member does not lead because so many suspect it.", []string{"member"}, nil),
 		},
 	}
 	c.counters()
@@ -180,7 +188,7 @@ func (c *siteCollector) Describe(ch chan<- *prometheus.Desc) {
 	for _, s := range c.scalars {
 		ch <- s.desc
 	}
-	for _, d := range []*prometheus.Desc{c.member.up, c.member.height, c.member.rtt, c.member.suspect, c.member.twins, c.member.silences, c.member.stalls, c.member.timeout, c.latency} {
+	for _, d := range []*prometheus.Desc{c.member.up, c.member.height, c.member.rtt, c.member.suspect, c.member.twins, c.member.silences, c.member.stalls, c.member.timeout, c.member.control, c.member.bulk, c.member.score, c.member.aside, c.latency} {
 		ch <- d
 	}
 }
@@ -209,6 +217,19 @@ func (c *siteCollector) Collect(ch chan<- prometheus.Metric) {
 		send(c.member.silences, prometheus.CounterValue, float64(m.Silences), name)
 		send(c.member.stalls, prometheus.CounterValue, float64(m.Stalls), name)
 		send(c.member.timeout, prometheus.GaugeValue, m.Timeout.Seconds(), name)
+	}
+	for i := range v.Members {
+		m := &v.Members[i]
+		send(c.member.control, prometheus.CounterValue, float64(m.Control), memberName(m))
+		send(c.member.bulk, prometheus.CounterValue, float64(m.Bulk), memberName(m))
+	}
+	for i := range v.Trust {
+		t := &v.Trust[i]
+		name := nameOf(v, t.Box)
+		send(c.member.aside, prometheus.GaugeValue, yes(t.Aside), name)
+		for _, g := range t.Why {
+			send(c.member.score, prometheus.GaugeValue, g.Points, name, strings.ReplaceAll(g.Reason.String(), " ", "_"))
+		}
 	}
 	ch <- c.histogram(&v.Counters)
 }

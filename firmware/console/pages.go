@@ -65,7 +65,7 @@ func sourceHash(text string) string {
 // sectionIDs are the parts of the page that change, in order; each is a template and an
 // element's id.
 func sectionIDs() []string {
-	return []string{"verdict", "facts", "members", "blocks", "top", "evidence"}
+	return []string{"verdict", "facts", "members", "blocks", "top", "trust", "evidence"}
 }
 
 type section struct {
@@ -84,6 +84,7 @@ type pageData struct {
 	Blocks         []blockRow
 	Top            site.Top
 	TopError       error
+	Trust          trustRows
 	Evidence       []lieRow
 	EvidenceMore   uint64
 	EvidenceError  error
@@ -149,6 +150,7 @@ func (c *Console) pageData() *pageData {
 	d := &pageData{View: v, Latency: "none yet", LeaderName: nameOf(v, v.Leader)}
 	d.Top, d.TopError = c.top.get(c.cfg.Site, v)
 	d.evidence(c.cfg.Site)
+	d.Trust = trustOf(v)
 	for i := range v.Members {
 		m := v.Members[i]
 		if m.Up {

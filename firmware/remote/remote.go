@@ -169,6 +169,11 @@ func (b *Box) Proof(ctx context.Context, key string, nonce []byte) (*coord.ReadP
 	return p, nil
 }
 
+// Trust is what the box thinks of the members.
+func (b *Box) Trust(ctx context.Context) (t api.Trust, err error) {
+	return t, b.get(ctx, "/api/v1/trust", &t)
+}
+
 // Evidence is what the box has kept of others' lies.
 func (b *Box) Evidence(ctx context.Context) (*coord.Exhibit, error) {
 	body, err := b.open(ctx, "/api/v1/evidence")

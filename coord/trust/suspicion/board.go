@@ -42,6 +42,17 @@ func (r Reason) String() string {
 // MarshalText makes JSON show a reason as its String.
 func (r Reason) MarshalText() ([]byte, error) { return []byte(r.String()), nil }
 
+// UnmarshalText reads what MarshalText wrote; what it does not know is no error, since a later release may have more.
+func (r *Reason) UnmarshalText(t []byte) error {
+	*r = reasons
+	for i, name := range reasonNames {
+		if name == string(t) {
+			*r = Reason(i)
+		}
+	}
+	return nil
+}
+
 // Scores are points. They halve every halfLife: what a box did an hour ago weighs a sixty-fourth.
 const (
 	halfLife = 10 * time.Minute
@@ -71,6 +82,17 @@ func (l Level) String() string { return [...]string{"fine", "watched", "suspect"
 
 // MarshalText makes JSON show a level as its String.
 func (l Level) MarshalText() ([]byte, error) { return []byte(l.String()), nil }
+
+// UnmarshalText reads what MarshalText wrote.
+func (l *Level) UnmarshalText(t []byte) error {
+	for v := Fine; v <= Suspect; v++ {
+		if v.String() == string(t) {
+			*l = v
+			return nil
+		}
+	}
+	return fmt.Errorf("suspicion: no level: %.20q", t)
+}
 
 // event is what a detector has to say of a box.
 type event struct {
