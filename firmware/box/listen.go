@@ -12,6 +12,7 @@ import (
 	"syscall"
 
 	"github.com/holdfast-edge/holdfast/firmware/config"
+	"github.com/holdfast-edge/holdfast/firmware/crowd"
 	"github.com/holdfast-edge/holdfast/firmware/etcdapi"
 	"github.com/holdfast-edge/holdfast/firmware/unixsock"
 	"github.com/holdfast-edge/holdfast/hal/linux"
@@ -49,6 +50,15 @@ func openPorts(ctx context.Context, c *config.Config, who *identity, hw *hardwar
 		}
 		*l.to = got
 		hw.received(l.key, got)
+	}
+	// One source may have half of a port's connections; the peers' port counts visitors itself (coord/link).
+	for _, l := range []struct {
+		of   *net.Listener
+		most int
+	}{{&p.native, c.Limits.NativeConnections}, {&p.client, c.Limits.ClientConnections}, {&p.console, c.Limits.ConsoleConnections}} {
+		if *l.of != nil {
+			*l.of = crowd.Share(*l.of, max(1, l.most/2))
+		}
 	}
 	if p.native != nil {
 		p.native = tls.NewListener(p.native, &tls.Config{

@@ -11,6 +11,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 )
 
@@ -68,14 +69,15 @@ func CheckName(name string) error {
 	for _, r := range name {
 		ok = ok && (r >= 'a' && r <= 'z' || r >= '0' && r <= '9' || strings.ContainsRune("._-", r))
 	}
-	if !ok || name == tokenUser {
+	if !ok || slices.Contains(taken[:], name) {
 		return fmt.Errorf("%w: use 1 to %d of a-z, 0-9, dot, dash and underscore, and begin with a letter", ErrName, nameMax)
 	}
 	return nil
 }
 
-// tokenUser is what a program calls itself that shows a token instead of a password (firmware/etcdapi): no operator has that name.
-const tokenUser = "token"
+// taken are names that mean something else: who shows a token instead of a password (firmware/etcdapi), who stands at the box, who has
+// not logged in, and a program that has not (coord/access).
+var taken = [...]string{"token", "root", "guest", "anyone"}
 
 // Decode reads a document. Error: ErrDocument.
 func Decode(b []byte) (*Document, error) {

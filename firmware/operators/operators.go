@@ -15,6 +15,7 @@ import (
 
 	"github.com/holdfast-edge/holdfast/coord"
 	"github.com/holdfast-edge/holdfast/coord/audit"
+	"github.com/holdfast-edge/holdfast/firmware/crowd"
 )
 
 // Documents are those of the site's state; *state.Machine has them.
@@ -142,7 +143,7 @@ func (d *Desk) Login(ctx context.Context, name, password string, t Try) (*Entry,
 // check tries a password; open makes what a right one opens.
 func (d *Desk) check(ctx context.Context, action, name, password string, t Try, open func(*Document, *ecdsa.PrivateKey) (*Session, string)) (*Entry, error) {
 	o, _, found := d.Get(name)
-	a := attempt{source: sourceOf(t.Source), device: d.deviceOf(t.Device, name)}
+	a := attempt{source: crowd.Source(t.Source), device: d.deviceOf(t.Device, name)}
 	if !found {
 		o = &d.nobody
 	} else {
@@ -215,7 +216,7 @@ func (d *Desk) checkCode(ctx context.Context, code string, t Try) error {
 	if d.cfg.Code == nil || !d.Fresh() {
 		return ErrDone
 	}
-	a := attempt{source: sourceOf(t.Source)}
+	a := attempt{source: crowd.Source(t.Source)}
 	if !t.Local {
 		if err := d.throttle.begin(a, d.cfg.Now()); err != nil {
 			return err
@@ -324,7 +325,7 @@ func (d *Desk) sealAndDecide(ctx context.Context, kind, reason string, o *Docume
 		return err
 	}
 	p, salt := d.cfg.Params, newSalt()
-	secret, err := d.hash.do(ctx, sourceOf(t.Source)+"\x00"+kind, true, password, salt, p)
+	secret, err := d.hash.do(ctx, crowd.Source(t.Source)+"\x00"+kind, true, password, salt, p)
 	if err != nil {
 		return err
 	}

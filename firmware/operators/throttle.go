@@ -3,8 +3,6 @@ package operators
 import (
 	"errors"
 	"fmt"
-	"net/netip"
-	"strings"
 	"sync"
 	"time"
 )
@@ -69,7 +67,7 @@ func newThrottle() *throttle {
 }
 
 // attempt is one try to log in. known is the operator's name if there is such an operator, device what a valid device cookie
-// says, source where it comes from, as sourceOf has it.
+// says, source where it comes from, as crowd.Source has it.
 type attempt struct{ source, known, device string }
 
 // begin says whether a try may be made now, and counts it as failed; forgive takes that back. Tries that are made at the same
@@ -167,22 +165,4 @@ func (b *bucket) fail(r rule, now time.Time) {
 		wait = min(firstWait<<shift, r.most)
 	}
 	b.until = now.Add(wait)
-}
-
-// sourceOf is what addresses are told apart by: an IPv4 address, the /64 of an IPv6 one (who has one address of it has all), or the
-// text itself.
-func sourceOf(remote string) string {
-	if ap, err := netip.ParseAddrPort(remote); err == nil {
-		a := ap.Addr().Unmap().WithZone("")
-		if a.Is4() {
-			return a.String()
-		}
-		if p, err := a.Prefix(64); err == nil {
-			return p.String()
-		}
-	}
-	if i := strings.LastIndexByte(remote, ':'); i > 0 {
-		return remote[:i]
-	}
-	return remote
 }

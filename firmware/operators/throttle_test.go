@@ -3,6 +3,7 @@ package operators
 import (
 	"context"
 	"errors"
+	"runtime"
 	"strconv"
 	"sync"
 	"testing"
@@ -13,14 +14,15 @@ func TestGuessingFromOneSourceIsSlowedMoreAndMore(t *testing.T) {
 	r := newRig(t, nil)
 	setUp(t, r)
 	guesses := 0
-	for range 24 * 3600 {
+	const every = 20 * time.Second
+	for range 24 * time.Hour / every {
 		_, err := r.Login(t.Context(), "ann", other, from("198.51.100.9"))
 		if errors.Is(err, ErrWrong) {
 			guesses++
 		} else if !errors.Is(err, ErrWait) {
 			t.Fatal(err)
 		}
-		r.pass(time.Second)
+		r.pass(every)
 	}
 	if most := sourceRule.free + 10 + int(24*time.Hour/sourceRule.most); guesses > most {
 		t.Errorf("%d guesses in a day, at most %d were meant", guesses, most)
@@ -96,17 +98,6 @@ func TestAnAccountOfOnesOwnDoesNotWipeOutGuesses(t *testing.T) {
 	t.Errorf("guesses between logins are free: %v", last)
 }
 
-func TestSourcesAreToldApartByWhatOnePersonHas(t *testing.T) {
-	for in, want := range map[string]string{
-		"192.0.2.1:80": "192.0.2.1", "[::ffff:192.0.2.1]:80": "192.0.2.1", "[2001:db8:1:2:3:4:5:6]:80": "2001:db8:1:2::/64",
-		"[fe80::1%eth0]:80": "fe80::/64", "@": "@",
-	} {
-		if got := sourceOf(in); got != want {
-			t.Errorf("%s: %s, want %s", in, got, want)
-		}
-	}
-}
-
 // One hash at a time, however many want one; those beyond the queue are told at once.
 func TestHashesAreBoundedAndKnownOnesGoFirst(t *testing.T) {
 	h := newHasher()
@@ -133,6 +124,7 @@ func TestHashesAreBoundedAndKnownOnesGoFirst(t *testing.T) {
 			if have == n {
 				return
 			}
+			runtime.Gosched()
 		}
 	}
 	waits(waitingMax)

@@ -126,6 +126,7 @@ func (s *site) writeConfig(b *box) error {
 	}
 	c.DataDir, c.Name = ".", "box-"+strconv.Itoa(b.index)
 	c.Console.Listen, c.Client.Listen, c.Native.Listen, c.Peer.Listen = b.console, b.client, b.native, b.peer
+	c.Console.View = "open"
 	if s.config != nil {
 		s.config(c)
 	}

@@ -147,6 +147,7 @@ func (b *SiteBox) configure(i int, edit func(*config.Config)) error {
 	}
 	c.DataDir, c.Name = ".", "box-"+strconv.Itoa(i)
 	c.Console.Listen, c.Client.Listen, c.Native.Listen, c.Peer.Listen = b.Console, b.Client, b.Native, b.Peer
+	c.Console.View = "open"
 	if edit != nil {
 		edit(c)
 	}
