@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"io"
 	"net"
 	"net/http"
 	"time"
@@ -49,7 +50,7 @@ func newGateway(s *Server) (*gateway, error) {
 		}
 	}
 	h := http.NewServeMux()
-	h.Handle("/v3/", http.MaxBytesHandler(mux, recvBytesMax*4/3+1024)) // in base64
+	h.Handle("/v3/", http.MaxBytesHandler(promptly(mux), recvBytesMax*4/3+1024)) // in base64
 	h.HandleFunc("GET /version", func(w http.ResponseWriter, _ *http.Request) {
 		reply(w, http.StatusOK, map[string]string{"etcdserver": Version, "etcdcluster": Version, "storage": Version})
 	})
@@ -61,6 +62,40 @@ func newGateway(s *Server) (*gateway, error) {
 		BaseContext: func(net.Listener) context.Context { return s.ctx },
 	}
 	return g, nil
+}
+
+// bodyTime is how long a request's body may take: 2.7 MiB at 100 KB/s.
+const bodyTime = 30 * time.Second
+
+// promptly cuts off whoever takes longer for a body. The two calls whose body goes on as long as their answer may take their time.
+func promptly(next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.URL.Path == "/v3/watch" || r.URL.Path == "/v3/lease/keepalive" || r.Body == nil {
+			next.ServeHTTP(w, r)
+			return
+		}
+		control := http.NewResponseController(w)
+		if err := control.SetReadDeadline(time.Now().Add(bodyTime)); err != nil {
+			reply(w, http.StatusInternalServerError, map[string]string{"message": err.Error()})
+			return
+		}
+		r.Body = &prompt{r.Body, control}
+		next.ServeHTTP(w, r)
+	})
+}
+
+// prompt takes the deadline away when the body has ended.
+type prompt struct {
+	io.ReadCloser
+	control *http.ResponseController
+}
+
+func (p *prompt) Read(b []byte) (int, error) {
+	n, err := p.ReadCloser.Read(b)
+	if errors.Is(err, io.EOF) {
+		_ = p.control.SetReadDeadline(time.Time{}) // it was set before
+	}
+	return n, err
 }
 
 func (g *gateway) serve(l net.Listener) error {

@@ -154,6 +154,7 @@ func New(cfg Config) *Server {
 		grpc.MaxConcurrentStreams(uint32(cfg.Limits.Streams)),
 		grpc.KeepaliveEnforcementPolicy(keepalive.EnforcementPolicy{MinTime: 5 * time.Second}), // etcd's
 		grpc.KeepaliveParams(keepalive.ServerParameters{Time: 2 * time.Hour, Timeout: 20 * time.Second}),
+		grpc.ConnectionTimeout(sniffTime), // for HTTP/2's own greetings
 		grpc.UnaryInterceptor(s.unary), grpc.StreamInterceptor(s.stream),
 		// A goroutine for each call grows its stack each time; these keep theirs. Small buffers: there are many connections.
 		grpc.NumStreamWorkers(streamWorkers), grpc.WriteBufferSize(connBytes), grpc.ReadBufferSize(connBytes),
