@@ -17,6 +17,7 @@ import (
 
 	"github.com/holdfast-edge/holdfast/coord"
 	"github.com/holdfast-edge/holdfast/coord/audit"
+	"github.com/holdfast-edge/holdfast/store/crypt"
 )
 
 // The audit log has a file of its own: its syncs do not hold up commits, a replaced or damaged state leaves it alone, and it has
@@ -61,7 +62,9 @@ type AuditOptions struct {
 	// BytesMax bounds records and hashes, AuditBytesMax by default. The file may be twice as large.
 	BytesMax int64
 	// Loop lets the oldest records go when there is no room, exported or not; their hashes stay. Otherwise Append is ErrFull then.
-	Loop   bool
+	Loop bool
+	// Key encrypts; Store.Key gives it. nil: in clear.
+	Key    *crypt.Key
 	Logger *slog.Logger // nil: nothing is logged
 }
 
@@ -72,6 +75,8 @@ type Audit struct {
 	path string
 	fuse fuse
 	db   *bolt.DB
+	// values encrypts records, hashes and heads.
+	values sealer
 
 	w sync.Mutex // serialises writes
 	// mu guards n and closed; both change under w too.
@@ -115,7 +120,7 @@ func OpenAudit(dir string, o AuditOptions) (*Audit, error) {
 	if o.Logger == nil {
 		o.Logger = slog.New(slog.DiscardHandler)
 	}
-	a := &Audit{o: o, path: filepath.Join(dir, auditName)}
+	a := &Audit{o: o, path: filepath.Join(dir, auditName), values: sealerOf(o.Key, "audit", o.Site, o.Box)}
 	if err := os.MkdirAll(dir, dirMode); err != nil {
 		return nil, fmt.Errorf("store: make %s: %w", dir, err)
 	}
@@ -160,7 +165,7 @@ func (a *Audit) create() error {
 				return err
 			}
 			return errors.Join(
-				meta.Put([]byte(metaFormat), []byte{formatVersion}),
+				a.values.mark(meta),
 				meta.Put([]byte(metaSite), bytes.Clone(a.o.Site[:])),
 				meta.Put([]byte(metaBox), bytes.Clone(a.o.Box[:])),
 				meta.Put([]byte(metaNumbers), new(auditNumbers).encode()),
@@ -187,8 +192,8 @@ func (a *Audit) readMeta(tx *bolt.Tx) error {
 		}
 	}
 	meta := tx.Bucket([]byte(metaBucket))
-	if v := meta.Get([]byte(metaFormat)); len(v) != 1 || v[0] != formatVersion {
-		return fmt.Errorf("store: %s: format %x: %w", a.path, v, ErrFormat)
+	if err := a.values.check(a.path, meta.Get([]byte(metaFormat)), meta.Get([]byte(metaKey))); err != nil {
+		return err
 	}
 	site, box := meta.Get([]byte(metaSite)), meta.Get([]byte(metaBox))
 	if !bytes.Equal(site, a.o.Site[:]) || !bytes.Equal(box, a.o.Box[:]) {
@@ -199,7 +204,7 @@ func (a *Audit) readMeta(tx *bolt.Tx) error {
 		return damaged("numbers")
 	}
 	// The last leaf must be there and whole, or the next Append would put the log on sand.
-	if t := treeIn(tx, n.size); n.size > 0 {
+	if t := a.treeIn(tx, n.size); n.size > 0 {
 		if _, err := t.Root(n.size); err != nil {
 			return damaged(fmt.Sprintf("tree of %d records: %v", n.size, err))
 		}
@@ -209,9 +214,32 @@ func (a *Audit) readMeta(tx *bolt.Tx) error {
 }
 
 // treeIn is the log's tree as a transaction sees it.
-func treeIn(tx *bolt.Tx, size int64) *audit.Tree {
-	bk := tx.Bucket([]byte(tilesBucket))
-	return &audit.Tree{Size: size, Tile: func(level int, n int64) []byte { return bk.Get(tileKey(level, n)) }}
+func (a *Audit) treeIn(tx *bolt.Tx, size int64) *audit.Tree {
+	return &audit.Tree{Size: size, Tile: func(level int, n int64) []byte {
+		v, _ := a.value(tx, tilesBucket, tileKey(level, n)) // one that does not decrypt is one that is missing
+		return v
+	}}
+}
+
+// value is what a bucket has for a key, in clear; nil for nothing. Error: a DamageError.
+func (a *Audit) value(tx *bolt.Tx, bucket string, key []byte) ([]byte, error) {
+	v := tx.Bucket([]byte(bucket)).Get(key)
+	if v == nil {
+		return nil, nil
+	}
+	return a.open(bucket, key, v)
+}
+
+func (a *Audit) open(bucket string, key, stored []byte) ([]byte, error) {
+	v, err := a.values.open(nil, []byte(bucket), key, stored)
+	if err != nil {
+		return nil, &DamageError{File: a.path, Reason: fmt.Sprintf("%s %x: %v", bucket, key, err)}
+	}
+	return v, nil
+}
+
+func (a *Audit) seal(bucket string, key, value []byte) []byte {
+	return a.values.seal([]byte(bucket), key, value)
 }
 
 func tileKey(level int, n int64) []byte {
@@ -292,14 +320,16 @@ func (a *Audit) Append(rs []audit.Record) (int64, error) {
 		records.FillPercent = auditFill
 		for i, v := range values {
 			k := indexKey(n.size + int64(i))
+			v = a.seal(recordsBucket, k, v)
 			n.bytes += int64(len(k) + len(v))
 			if err := records.Put(k, v); err != nil {
 				return err
 			}
 		}
-		t := treeIn(tx, n.size)
+		t := a.treeIn(tx, n.size)
 		err := t.Add(leaves, func(level int, at int64, tile []byte) error {
 			k := tileKey(level, at)
+			tile = a.seal(tilesBucket, k, tile)
 			old := tiles.Get(k)
 			if old == nil {
 				n.bytes += int64(len(k))
@@ -403,6 +433,10 @@ func (a *Audit) Read(from, to int64, f audit.Filter, fn func(e *audit.Entry) boo
 			if i >= to {
 				return nil
 			}
+			v, err := a.open(recordsBucket, k, v)
+			if err != nil {
+				return err
+			}
 			r, err := audit.Decode(v)
 			if err != nil {
 				return &DamageError{File: a.path, Reason: fmt.Sprintf("record %d: %v", i, err)}
@@ -425,10 +459,14 @@ func (a *Audit) Log() (*audit.Log, error) {
 		}
 		l.First = n.first
 		var err error
-		if l.Before, err = treeIn(tx, n.size).Peaks(n.first); err != nil {
+		if l.Before, err = a.treeIn(tx, n.size).Peaks(n.first); err != nil {
 			return &DamageError{File: a.path, Reason: err.Error()}
 		}
-		return tx.Bucket([]byte(recordsBucket)).ForEach(func(_, v []byte) error {
+		return tx.Bucket([]byte(recordsBucket)).ForEach(func(k, v []byte) error {
+			v, err := a.open(recordsBucket, k, v)
+			if err != nil {
+				return err
+			}
 			l.Records = append(l.Records, bytes.Clone(v))
 			return nil
 		})
@@ -450,6 +488,10 @@ func (a *Audit) Archive(w io.Writer, from, to int64) error {
 		}
 		line := audit.AppendArchive(nil, a.o.Box, &p)
 		for ; k != nil && bytes.Compare(k, indexKey(to)) < 0; k, v = c.Next() {
+			v, err := a.open(recordsBucket, k, v)
+			if err != nil {
+				return err
+			}
 			r, err := audit.Decode(v)
 			if err != nil {
 				return &DamageError{File: a.path, Reason: fmt.Sprintf("record %x: %v", k, err)}
@@ -475,7 +517,7 @@ func (a *Audit) tree(op string, fn func(t *audit.Tree, tx *bolt.Tx) error) error
 		if !ok {
 			return &DamageError{File: a.path, Reason: "numbers"}
 		}
-		return fn(treeIn(tx, n.size), tx)
+		return fn(a.treeIn(tx, n.size), tx)
 	})
 }
 
@@ -517,13 +559,20 @@ func (a *Audit) Proof(index int64) (*audit.Proof, error) {
 		if index < 0 || index >= min(size, t.Size) {
 			return fmt.Errorf("store: audit: record %d; heads cover %d: %w", index, size, ErrNotFound)
 		}
-		v := tx.Bucket([]byte(recordsBucket)).Get(indexKey(index))
+		v, err := a.value(tx, recordsBucket, indexKey(index))
+		if err != nil {
+			return err
+		}
 		if v == nil {
 			return fmt.Errorf("store: audit: record %d is pruned: %w", index, ErrNotFound)
 		}
 		r, err := audit.Decode(v)
+		var head []byte
 		if err == nil {
-			err = json.Unmarshal(tx.Bucket([]byte(headsBucket)).Get(headKey(a.o.Box, size)), &p.Head)
+			head, err = a.value(tx, headsBucket, headKey(a.o.Box, size))
+		}
+		if err == nil {
+			err = json.Unmarshal(head, &p.Head)
 		}
 		if err != nil {
 			return &DamageError{File: a.path, Reason: fmt.Sprintf("record %d or its head: %v", index, err)}
@@ -547,11 +596,12 @@ func (a *Audit) KeepHead(h *audit.SignedHead) error {
 	return a.update("keep head", func(tx *bolt.Tx, _ *auditNumbers) error {
 		heads := tx.Bucket([]byte(headsBucket))
 		if newestHead(tx, h.Box) == 0 {
-			if err := makePlace(heads); err != nil {
+			if err := a.makePlace(heads); err != nil {
 				return err
 			}
 		}
-		if err := heads.Put(headKey(h.Box, h.Size), value); err != nil {
+		k := headKey(h.Box, h.Size)
+		if err := heads.Put(k, a.seal(headsBucket, k, value)); err != nil {
 			return err
 		}
 		size := 0
@@ -568,11 +618,13 @@ func (a *Audit) KeepHead(h *audit.SignedHead) error {
 }
 
 // makePlace removes the heads of the box that was heard of longest ago when there are auditBoxesMax.
-func makePlace(heads *bolt.Bucket) error {
+func (a *Audit) makePlace(heads *bolt.Bucket) error {
 	newest := map[coord.BoxID]uint64{} // the height of each box's last head
 	err := heads.ForEach(func(k, v []byte) error {
 		var h struct{ Height uint64 }
-		_ = json.Unmarshal(v, &h) // one that cannot be read is the oldest
+		if v, err := a.open(headsBucket, k, v); err == nil {
+			_ = json.Unmarshal(v, &h) // one that cannot be read is the oldest
+		}
 		newest[coord.BoxID(k)] = h.Height
 		return nil
 	})
@@ -607,6 +659,10 @@ func (a *Audit) Heads(box coord.BoxID) (out []audit.SignedHead, err error) {
 	err = a.view("heads", func(tx *bolt.Tx) error {
 		c := tx.Bucket([]byte(headsBucket)).Cursor()
 		for k, v := c.Seek(box[:]); bytes.HasPrefix(k, box[:]); k, v = c.Next() {
+			v, err := a.open(headsBucket, k, v)
+			if err != nil {
+				return err
+			}
 			var h audit.SignedHead
 			if err := json.Unmarshal(v, &h); err != nil {
 				return &DamageError{File: a.path, Reason: fmt.Sprintf("head %x: %v", k, err)}

@@ -37,7 +37,7 @@ func auditRecords(from, to int) (rs []audit.Record) {
 
 func openAudit(t testing.TB, dir string, o store.AuditOptions) *store.Audit {
 	t.Helper()
-	o.Site, o.Box = testSite, testBox
+	o.Site, o.Box, o.Key = testSite, testBox, testKey()
 	a, err := store.OpenAudit(dir, o)
 	must(t, err)
 	t.Cleanup(func() { must(t, a.Close()) })
@@ -77,7 +77,7 @@ func TestTheAuditLogStaysAcrossRestarts(t *testing.T) {
 	var leaves audit.Peaks
 	n := 0
 	for _, group := range []int{1, 31, 1, 100, 1024, 7} {
-		a, err := store.OpenAudit(dir, store.AuditOptions{Site: testSite, Box: testBox})
+		a, err := store.OpenAudit(dir, store.AuditOptions{Site: testSite, Box: testBox, Key: testKey()})
 		must(t, err)
 		rs := auditRecords(n, n+group)
 		at, err := a.Append(rs)
@@ -344,7 +344,7 @@ func TestAnEditOfTheFileIsNamed(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			dir := t.TempDir()
-			a, err := store.OpenAudit(dir, store.AuditOptions{Site: testSite, Box: testBox})
+			a, err := store.OpenAudit(dir, store.AuditOptions{Site: testSite, Box: testBox, Key: testKey()})
 			must(t, err)
 			_, err = a.Append(auditRecords(0, 120))
 			must(t, err)
@@ -379,7 +379,7 @@ func TestADamagedOrForeignAuditLogIsRefused(t *testing.T) {
 	_, err = a.Append(nil)
 	want(t, err, store.ErrTooLarge)
 	must(t, a.Close())
-	_, err = store.OpenAudit(dir, store.AuditOptions{Site: coord.SiteID{9}, Box: testBox})
+	_, err = store.OpenAudit(dir, store.AuditOptions{Site: coord.SiteID{9}, Box: testBox, Key: testKey()})
 	want(t, err, store.ErrIdentity)
 	db, err := bolt.Open(filepath.Join(dir, "audit.db"), 0o600, nil)
 	must(t, err)
@@ -387,7 +387,7 @@ func TestADamagedOrForeignAuditLogIsRefused(t *testing.T) {
 		return tx.Bucket([]byte("tiles")).Delete([]byte{0, 0, 0, 0, 0, 0, 0, 0, 1})
 	}))
 	must(t, db.Close())
-	_, err = store.OpenAudit(dir, store.AuditOptions{Site: testSite, Box: testBox})
+	_, err = store.OpenAudit(dir, store.AuditOptions{Site: testSite, Box: testBox, Key: testKey()})
 	want(t, err, store.ErrDamaged)
 }
 

@@ -66,6 +66,9 @@ type Base struct {
 
 	get getter
 
+	// values encrypts what the spaces have.
+	values sealer
+
 	committed atomic.Pointer[coord.Final]
 	installed atomic.Pointer[coord.Checkpoint]
 }
@@ -103,7 +106,7 @@ func OpenBase(dir string, o Options) (*Base, error) {
 func openBase(dir string, o Options, f *fuse, behind func(uint64) error) (*Base, error) {
 	b := &Base{
 		o: o, path: filepath.Join(dir, baseName), fuse: f, log: o.Logger, behind: behind,
-		snapshots: map[*Snapshot]struct{}{},
+		snapshots: map[*Snapshot]struct{}{}, values: sealerOf(o.key, "base", o.Site, o.Box),
 	}
 	if err := os.MkdirAll(dir, dirMode); err != nil {
 		return nil, fmt.Errorf("store: make %s: %w", dir, err)
@@ -239,7 +242,7 @@ func (b *Base) initialise(tx *bolt.Tx) error {
 		return err
 	}
 	return errors.Join(
-		meta.Put([]byte(metaFormat), []byte{formatVersion}),
+		b.values.mark(meta),
 		meta.Put([]byte(metaSite), bytes.Clone(b.o.Site[:])),
 		meta.Put([]byte(metaBox), bytes.Clone(b.o.Box[:])),
 	)
@@ -283,8 +286,8 @@ func (b *Base) readMeta(db *bolt.DB) error {
 			if meta == nil {
 				return damaged("no meta bucket")
 			}
-			if v := meta.Get([]byte(metaFormat)); len(v) != 1 || v[0] != formatVersion {
-				return fmt.Errorf("store: %s: format %x: %w", b.path, v, ErrFormat)
+			if err := b.values.check(b.path, meta.Get([]byte(metaFormat)), meta.Get([]byte(metaKey))); err != nil {
+				return err
 			}
 			site, box := meta.Get([]byte(metaSite)), meta.Get([]byte(metaBox))
 			if !bytes.Equal(site, b.o.Site[:]) || !bytes.Equal(box, b.o.Box[:]) {
@@ -345,7 +348,7 @@ func (b *Base) Commit(c *coord.Commit) error {
 	defer b.get.resume()
 	err = guard("commit", func() error {
 		return db.Update(func(tx *bolt.Tx) error {
-			if err := apply(tx, c.Changes); err != nil {
+			if err := b.apply(tx, c.Changes); err != nil {
 				return err
 			}
 			return tx.Bucket([]byte(metaBucket)).Put([]byte(metaFinal), wire.AppendFinal(nil, final))
@@ -385,7 +388,7 @@ const yieldEvery = 16
 // keys are written again and again, and those of pages (coord.SpaceRevisions) only ascend.
 const fillPercent = 0.9
 
-func apply(tx *bolt.Tx, changes []coord.Change) error {
+func (b *Base) apply(tx *bolt.Tx, changes []coord.Change) error {
 	var (
 		buckets [coord.SpaceMax + 1]*bolt.Bucket
 		key     []byte // bbolt copies keys, and keeps values until the transaction ends
@@ -406,7 +409,7 @@ func apply(tx *bolt.Tx, changes []coord.Change) error {
 		if ch.Value == nil {
 			err = bk.Delete(key)
 		} else {
-			err = bk.Put(key, ch.Value)
+			err = bk.Put(key, b.values.seal(spaceBucket(ch.Space), ch.Key, ch.Value))
 		}
 		if err != nil {
 			return err
@@ -455,15 +458,23 @@ func (b *Base) Scan(sp coord.Space, from []byte, fn func(k, v []byte) bool) erro
 		return err
 	}
 	defer tx.end()
-	return b.condemn(scan(tx.Tx, sp, from, fn))
+	return b.condemn(b.scan(tx.Tx, sp, from, fn))
 }
 
 // scan guards what bbolt does and leaves a panic of fn alone.
-func scan(tx *bolt.Tx, sp coord.Space, from []byte, fn func(k, v []byte) bool) error {
+func (b *Base) scan(tx *bolt.Tx, sp coord.Space, from []byte, fn func(k, v []byte) bool) error {
 	calling := false
+	clear := make([]byte, 0, 64) // the last value, when they are encrypted; never nil, as an empty value is none
 	return guardBut("scan", &calling, func() error {
 		c := tx.Bucket(spaceBucket(sp)).Cursor()
 		for k, v := c.Seek(append([]byte{keyMark}, from...)); k != nil; k, v = c.Next() {
+			v, err := b.values.open(clear[:0], spaceBucket(sp), k[1:], v)
+			if err != nil {
+				return b.sealBroken(sp, err)
+			}
+			if b.values.key != nil {
+				clear = v
+			}
 			calling = true
 			more := fn(k[1:], v)
 			calling = false
@@ -473,6 +484,11 @@ func scan(tx *bolt.Tx, sp coord.Space, from []byte, fn func(k, v []byte) bool) e
 		}
 		return nil
 	})
+}
+
+// sealBroken is damage: a value that does not decrypt where it stands. The message names no key of a user.
+func (b *Base) sealBroken(sp coord.Space, err error) error {
+	return &DamageError{File: b.path, Reason: fmt.Sprintf("a value of space %d: %v", sp, err)}
 }
 
 // Bytes is the size of the file, which grows in steps and never shrinks but by Install.

@@ -21,7 +21,7 @@ import (
 )
 
 func options() store.Options {
-	return store.Options{Site: testSite, Box: testBox, SegmentBytes: 64 << 10, BaseBytesMax: 64 << 20}
+	return encrypted(store.Options{Site: testSite, Box: testBox, SegmentBytes: 64 << 10, BaseBytesMax: 64 << 20})
 }
 
 func openStore(t testing.TB, dir string) *store.Store {

@@ -42,7 +42,7 @@ func BenchmarkAppend(b *testing.B) {
 }
 
 func benchLog(b *testing.B) *store.Log {
-	l, err := store.OpenLog(filepath.Join(b.TempDir(), "log"), store.Options{Site: testSite, Box: testBox})
+	l, err := store.OpenLog(filepath.Join(b.TempDir(), "log"), encrypted(store.Options{Site: testSite, Box: testBox}))
 	must(b, err)
 	b.Cleanup(func() { l.Close() })
 	return l

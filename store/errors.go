@@ -27,6 +27,12 @@ var (
 	ErrIdentity = errors.New("belongs to another site or box")
 	// ErrFormat says that the files were written by a version that this one does not know.
 	ErrFormat = errors.New("unknown format")
+	// ErrSealed says that the directory is encrypted and no key was given.
+	ErrSealed = errors.New("encrypted")
+	// ErrPlain says that it is not, and a key was given.
+	ErrPlain = errors.New("not encrypted")
+	// ErrKey says that the key is not the one that a file was encrypted with.
+	ErrKey = errors.New("encrypted with another key")
 	// ErrTooLarge says that a record, key or value exceeds its limit: a defect of the caller.
 	ErrTooLarge = errors.New("too large")
 	// ErrClosed says that the store, snapshot or install was closed or replaced.

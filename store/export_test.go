@@ -3,11 +3,25 @@ package store
 import (
 	"bytes"
 	"errors"
+
+	"github.com/holdfast-edge/holdfast/store/crypt"
 )
 
 // Inline makes spare segments when they are needed, so that a test can count operations.
 func Inline(o Options) Options {
 	o.inline = true
+	return o
+}
+
+// WithKey encrypts a log or a base that is opened without a directory around it.
+func WithKey(o Options, k *crypt.Key) Options {
+	o.key = k
+	return o
+}
+
+// Stepping calls step between what Convert does to the disk.
+func Stepping(o ConvertOptions, step func(name string) error) ConvertOptions {
+	o.step = step
 	return o
 }
 
@@ -43,4 +57,10 @@ func ReadSegment(data []byte) (records int, end int64, vouched bool, err error) 
 	end = r.off
 	t, err := r.tail()
 	return records, end, int64(t.synced) > end, err
+}
+
+// Reseal makes the checksum of a frame fit its payload, its segment and a place.
+func Reseal(segment, frame []byte, off uint32) {
+	h, _ := parseHead(frame, new(header).tag(segment))
+	sealFrame(frame, new(header).tag(segment), off, h.synced)
 }

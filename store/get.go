@@ -58,8 +58,8 @@ func (b *Base) Get(sp coord.Space, key []byte) (value []byte, ok bool, err error
 	}
 	defer tx.end()
 	err = guard("get", func() error {
-		value, ok = find(tx.Bucket(spaceBucket(sp)).Cursor(), append([]byte{keyMark}, key...))
-		return nil
+		value, ok, err = b.find(tx.Bucket(spaceBucket(sp)).Cursor(), sp, append([]byte{keyMark}, key...))
+		return err
 	})
 	return value, ok, b.condemn(err)
 }
@@ -73,20 +73,28 @@ func (b *Base) kept(sp coord.Space, key []byte) (value []byte, ok bool, err erro
 		}
 		g.open = true
 	}
-	err = guard("get", func() error {
+	err = guard("get", func() (err error) {
 		if g.cursors[sp] == nil {
 			g.cursors[sp] = g.reading.Bucket(spaceBucket(sp)).Cursor()
 		}
 		g.key = append(append(g.key[:0], keyMark), key...)
-		value, ok = find(g.cursors[sp], g.key)
-		return nil
+		value, ok, err = b.find(g.cursors[sp], sp, g.key)
+		return err
 	})
 	return value, ok, err
 }
 
-func find(c *bolt.Cursor, key []byte) (value []byte, ok bool) {
-	if k, v := c.Seek(key); bytes.Equal(k, key) {
-		return append(make([]byte, 0, len(v)), v...), true
+// find looks for a key of a space, its mark before it. The value is a copy.
+func (b *Base) find(c *bolt.Cursor, sp coord.Space, key []byte) (value []byte, ok bool, err error) {
+	k, v := c.Seek(key)
+	if !bytes.Equal(k, key) {
+		return nil, false, nil
 	}
-	return nil, false
+	if b.values.key == nil {
+		return append(make([]byte, 0, len(v)), v...), true, nil
+	}
+	if value, err = b.values.open(make([]byte, 0, len(v)), spaceBucket(sp), key[1:], v); err != nil {
+		return nil, false, b.sealBroken(sp, err)
+	}
+	return value, true, nil
 }

@@ -104,7 +104,7 @@ func (in *Install) Put(i int, data []byte) error {
 			}
 			last = entryKey{sp, k}
 			key = append(append(key[:0], keyMark), k...)
-			return bk.Put(key, v)
+			return bk.Put(key, in.base.values.seal(spaceBucket(sp), k, v))
 		})
 	})
 	if errors.Is(err, coord.ErrSnapshotChunk) || errors.Is(err, coord.ErrSnapshotOrder) {

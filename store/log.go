@@ -126,7 +126,7 @@ func (l *Log) encode(b []byte, recs []coord.Record, s *segment, off, synced uint
 	ends = l.ends[:0]
 	for i := range recs {
 		at := int64(off) + int64(len(b)-start)
-		if b, err = appendFrame(b, s.tag, uint32(at), synced, &recs[i]); err != nil {
+		if b, err = appendFrame(b, s, uint32(at), synced, &recs[i]); err != nil {
 			return nil, nil, fmt.Errorf("store: append: %w", err)
 		}
 		if at = int64(off) + int64(len(b)-start); at > segmentBytesMax {
@@ -212,6 +212,7 @@ func (l *Log) roll(number, prevEnd uint64, head []coord.Record) error {
 		header: header{number: number, prevEnd: prevEnd, site: l.o.Site, box: l.o.Box, salt: newSalt()},
 		name:   segmentName(l.dir, number), file: file, size: size, end: headerBytes,
 	}
+	s.encrypt(l.o.key)
 	fail := func(err error) error {
 		file.Close()
 		return err

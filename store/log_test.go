@@ -352,7 +352,7 @@ func TestReplayFromLeavesOutWhatTheBaseHas(t *testing.T) {
 }
 
 func TestBesideTheWriterReadersSeeOnlyWholeRecords(t *testing.T) {
-	o := store.Options{Site: testSite, Box: testBox, SegmentBytes: 32 << 10, RetainBytes: 64 << 10}
+	o := encrypted(store.Options{Site: testSite, Box: testBox, SegmentBytes: 32 << 10, RetainBytes: 64 << 10})
 	l, err := store.OpenLog(filepath.Join(t.TempDir(), "log"), o)
 	must(t, err)
 	c := newChain()

@@ -115,9 +115,14 @@ func (l *Log) openSegment(number uint64) error {
 		return fmt.Errorf("store: %s: %w", s.name, err)
 	case s.site != l.o.Site || s.box != l.o.Box:
 		return fmt.Errorf("store: %s is of box %v of site %v: %w", s.name, s.box, s.site, ErrIdentity)
+	case checkKey(s.name, l.o.key, s.sealed, s.keyID[:]) != nil:
+		return checkKey(s.name, l.o.key, s.sealed, s.keyID[:])
 	case s.number != number:
 		l.damage.CompareAndSwap(nil, &DamageError{File: s.name, Offset: 16, Reason: fmt.Sprintf("it is number %d", s.number)})
 		s.number = number
+	}
+	if s.sealed {
+		s.envelope = s.envelopeOf(l.o.key)
 	}
 	return nil
 }
@@ -141,6 +146,7 @@ func (l *Log) scan(i int) (*DamageError, error) {
 	}
 	r := frameReader{file: s.file, name: s.name, tag: s.tag, size: min(s.size, segmentBytesMax), off: headerBytes}
 	reason := ""
+	var scratch []byte
 	for {
 		off := r.off
 		payload, _, ok, why, err := r.next()
@@ -151,8 +157,8 @@ func (l *Log) scan(i int) (*DamageError, error) {
 			reason = why
 			break
 		}
-		rec, err := decodeRecord(payload)
-		if err != nil {
+		var rec *coord.Record
+		if rec, scratch, err = s.record(payload, scratch, off); err != nil {
 			return hurt(off, err.Error())
 		}
 		l.mu.Lock()

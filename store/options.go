@@ -4,6 +4,7 @@ import (
 	"log/slog"
 
 	"github.com/holdfast-edge/holdfast/coord"
+	"github.com/holdfast-edge/holdfast/store/crypt"
 )
 
 const (
@@ -36,6 +37,8 @@ type Options struct {
 	BaseBytesMax int64
 	// Alone: nobody else has the state, so a damaged base is an error, not set aside.
 	Alone bool
+	// Keys finds the key of an encrypted directory, and makes that of a new one. nil: the directory is not encrypted.
+	Keys Keys
 	// FS is where the log lives, OS by default. The base is always on the real file system.
 	FS FS
 	// Logger gets what was found on opening and what was thrown away; nil: nothing.
@@ -43,6 +46,8 @@ type Options struct {
 
 	// inline makes a spare segment when it is needed instead of beside; tests count operations.
 	inline bool
+	// key is what Keys found.
+	key *crypt.Key
 }
 
 func (o Options) withDefaults() Options {

@@ -60,6 +60,7 @@ func (s *segment) replay(end uint32, fn func(r *coord.Record) error) error {
 		return fmt.Errorf("store: replay: %s: %w", s.name, ErrClosed)
 	}
 	r := frameReader{file: s.file, name: s.name, tag: s.tag, size: int64(end), off: headerBytes}
+	var scratch []byte
 	for r.off < int64(end) {
 		off := r.off
 		payload, _, ok, reason, err := r.next()
@@ -69,8 +70,8 @@ func (s *segment) replay(end uint32, fn func(r *coord.Record) error) error {
 		if !ok {
 			return &DamageError{File: s.name, Offset: off, Reason: reason}
 		}
-		rec, err := decodeRecord(payload)
-		if err != nil {
+		var rec *coord.Record
+		if rec, scratch, err = s.record(payload, scratch, off); err != nil {
 			return &DamageError{File: s.name, Offset: off, Reason: err.Error()}
 		}
 		if err := fn(rec); err != nil {
@@ -179,7 +180,7 @@ func (l *Log) read(p pos) (*coord.Record, error) {
 	if h, ok := parseHead(b, s.tag); !ok || h.length != p.length || !frameGood(b, s.tag, p.off) {
 		return nil, &DamageError{File: s.name, Offset: int64(p.off), Reason: "checksum"}
 	}
-	r, err := decodeRecord(b[frameBytes:])
+	r, _, err := s.record(b[frameBytes:], nil, int64(p.off))
 	if err != nil {
 		return nil, &DamageError{File: s.name, Offset: int64(p.off), Reason: err.Error()}
 	}

@@ -21,7 +21,7 @@ const logDir = "log"
 
 // small are options with segments of a few records, so that a short script rolls and recycles.
 func small(fs *faultfs.FS) store.Options {
-	return store.Inline(store.Options{Site: testSite, Box: testBox, SegmentBytes: 4 << 10, RetainBytes: 12 << 10, FS: fs})
+	return encrypted(store.Inline(store.Options{Site: testSite, Box: testBox, SegmentBytes: 4 << 10, RetainBytes: 12 << 10, FS: fs}))
 }
 
 // chain makes records that look like those of a box: batches, blocks of them, votes, final blocks.

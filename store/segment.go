@@ -11,19 +11,20 @@ import (
 	"sync"
 
 	"github.com/holdfast-edge/holdfast/coord"
+	"github.com/holdfast-edge/holdfast/store/crypt"
 )
 
 // A segment is a header, then frames without gaps; after the last one anything may follow that is not a
 // frame of this segment: zeros, or what is left in a file that was used before. Numbers are big-endian.
 //
 //	header  0  magic "HOLDFLOG"
-//	        8  version u32 = 1
+//	        8  version u32        1; 2: payloads are encrypted
 //	       12  head end u32       frames below it are the head, durable before the file got its name
 //	       16  number u64         also the file's name
 //	       24  previous end u64   where the frames of segment number-1 end; 0: there is none
 //	       32  site, 40 box       8 bytes each
 //	       48  salt               8 random bytes
-//	       56  zero u32
+//	       56  key u32            the beginning of crypt.Key.Check; 0 in clear
 //	       60  crc u32            CRC32C of bytes 0 to 59: the segment's tag
 //	       64  frames
 //
@@ -31,7 +32,7 @@ import (
 //	        4  length u32         of the payload
 //	        8  synced u32         the offset below which all was durable when this frame was written
 //	       12  crc u32            CRC32C, continued from tag, of offset u64, bytes 4 to 11 and the payload
-//	       16  payload            wire.AppendRecord
+//	       16  payload            wire.AppendRecord, or crypt.Envelope.Seal of it, bound to segment and offset
 //
 // The synced offsets tell damage from a torn tail, as in pebble's WAL sync offsets: a bad frame that a
 // later good one says was durable is damage; a bad one that nobody vouches for was never synced.
@@ -59,6 +60,9 @@ type header struct {
 	site    coord.SiteID
 	box     coord.BoxID
 	salt    [8]byte
+	// sealed says that payloads are encrypted, keyID with which key.
+	sealed bool
+	keyID  [4]byte
 }
 
 func newSalt() (s [8]byte) {
@@ -66,11 +70,24 @@ func newSalt() (s [8]byte) {
 	return s
 }
 
+// encrypt makes a new segment one of an encrypted log; key may be nil.
+func (s *segment) encrypt(key *crypt.Key) {
+	if key != nil {
+		check := key.Check()
+		s.sealed, s.keyID = true, [4]byte(check[:])
+		s.envelope = s.envelopeOf(key)
+	}
+}
+
 // encode writes the header into b and gives the segment's tag.
 func (h *header) encode(b []byte) (tag uint32) {
 	clear(b[:headerBytes])
 	copy(b, segmentMagic)
 	binary.BigEndian.PutUint32(b[8:], formatVersion)
+	if h.sealed {
+		binary.BigEndian.PutUint32(b[8:], formatSealed)
+		copy(b[56:], h.keyID[:])
+	}
 	binary.BigEndian.PutUint32(b[12:], h.headEnd)
 	binary.BigEndian.PutUint64(b[16:], h.number)
 	binary.BigEndian.PutUint64(b[24:], h.prevEnd)
@@ -99,7 +116,8 @@ func decodeHeader(b []byte) (h header, tag uint32, err error) {
 	if binary.BigEndian.Uint32(b[60:]) != tag {
 		return h, 0, fmt.Errorf("header checksum: %w", ErrDamaged)
 	}
-	if v := binary.BigEndian.Uint32(b[8:]); v != formatVersion {
+	v := binary.BigEndian.Uint32(b[8:])
+	if v != formatVersion && v != formatSealed {
 		return h, 0, fmt.Errorf("version %d: %w", v, ErrFormat)
 	}
 	h.headEnd = binary.BigEndian.Uint32(b[12:])
@@ -108,6 +126,9 @@ func decodeHeader(b []byte) (h header, tag uint32, err error) {
 	copy(h.site[:], b[32:])
 	copy(h.box[:], b[40:])
 	copy(h.salt[:], b[48:])
+	if h.sealed = v == formatSealed; h.sealed {
+		copy(h.keyID[:], b[56:])
+	}
 	if h.headEnd < headerBytes {
 		return h, 0, fmt.Errorf("head ends at %d: %w", h.headEnd, ErrDamaged)
 	}
@@ -155,9 +176,10 @@ func frameGood(b []byte, tag, off uint32) bool {
 // segment is one file of the log. What is not fixed belongs to the log's writer.
 type segment struct {
 	header
-	tag  uint32
-	name string
-	file File
+	tag      uint32
+	envelope *crypt.Envelope // nil: payloads are in clear
+	name     string
+	file     File
 	// gate is held for reading while somebody reads the file outside the log's lock, and for writing
 	// by who takes the file away.
 	gate sync.RWMutex

@@ -102,7 +102,7 @@ func (s *Snapshot) walk(from entryKey, fn func(e entryKey, v []byte) error) erro
 			key = nil
 		}
 		var stop error
-		err := scan(s.tx.Tx, sp, key, func(k, v []byte) bool {
+		err := s.base.scan(s.tx.Tx, sp, key, func(k, v []byte) bool {
 			stop = fn(entryKey{sp, k}, v)
 			return stop == nil
 		})

@@ -7,6 +7,7 @@ import (
 	"path/filepath"
 
 	"github.com/holdfast-edge/holdfast/coord"
+	"github.com/holdfast-edge/holdfast/store/crypt"
 )
 
 const (
@@ -19,12 +20,13 @@ type Store struct {
 	*Log
 	Base *Base
 	lock *os.File
+	key  *crypt.Key
 }
 
 // Open takes the directory for this process, makes what is missing and reads what is there. Damage of the log
 // does not fail it: Log.Replay and Log.Damaged say so, and the box decides. A damaged base gets another name
 // and an empty one takes its place: the state is fetched from the others, and the log still has what the box
-// signed. Errors: ErrLocked, ErrIdentity, ErrFormat, with Options.Alone ErrDamaged, those of the file system.
+// signed. Errors: ErrLocked, ErrIdentity, ErrFormat, ErrSealed, ErrPlain, ErrKey, those of Options.Keys, with Options.Alone ErrDamaged, those of the file system.
 func Open(dir string, o Options) (*Store, error) {
 	o = o.withDefaults()
 	if err := os.MkdirAll(dir, dirMode); err != nil {
@@ -33,6 +35,12 @@ func Open(dir string, o Options) (*Store, error) {
 	lk, err := lock(filepath.Join(dir, lockName))
 	if err != nil {
 		return nil, err
+	}
+	if err = finishConversion(dir); err == nil {
+		o.key, err = unlock(dir, o.Keys)
+	}
+	if err != nil {
+		return nil, errors.Join(err, lk.Close())
 	}
 	f := new(fuse)
 	l, err := openLog(filepath.Join(dir, logDir), o, f)
@@ -49,7 +57,7 @@ func Open(dir string, o Options) (*Store, error) {
 	if err != nil {
 		return nil, errors.Join(err, l.Close(), lk.Close())
 	}
-	s := &Store{Log: l, Base: b, lock: lk}
+	s := &Store{Log: l, Base: b, lock: lk, key: o.key}
 	s.compare()
 	return s, nil
 }
@@ -77,6 +85,9 @@ func (s *Store) SetAside() error {
 	}
 	return s.setAside(head)
 }
+
+// Key is the key of the directory's data, for OpenAudit; nil: it is not encrypted.
+func (s *Store) Key() *crypt.Key { return s.key }
 
 // Failed is the first failure of a write, nil while there was none.
 func (s *Store) Failed() error { return s.fuse.check("state") }

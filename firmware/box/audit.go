@@ -13,6 +13,7 @@ import (
 	"github.com/holdfast-edge/holdfast/coord/site"
 	"github.com/holdfast-edge/holdfast/firmware/config"
 	"github.com/holdfast-edge/holdfast/store"
+	"github.com/holdfast-edge/holdfast/store/crypt"
 )
 
 const (
@@ -51,9 +52,9 @@ type refusals struct {
 	more  int
 }
 
-func openLedger(c *config.Config, who *identity, log *slog.Logger) (*ledger, error) {
+func openLedger(c *config.Config, who *identity, key *crypt.Key, log *slog.Logger) (*ledger, error) {
 	a, err := store.OpenAudit(c.DataDir, store.AuditOptions{
-		Site: who.members.Site, Box: who.member.ID, BytesMax: int64(c.Audit.KeepBytes), Loop: true, Logger: log,
+		Site: who.members.Site, Box: who.member.ID, BytesMax: int64(c.Audit.KeepBytes), Loop: true, Key: key, Logger: log,
 	})
 	if err != nil {
 		return nil, fmt.Errorf("box: open the audit log: %w", err)

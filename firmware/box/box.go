@@ -50,6 +50,8 @@ type Options struct {
 	Config  *config.Config
 	Version string
 	Logger  *slog.Logger
+	// Ask, if not nil, asks a person for the passphrase of the data when the configuration names no place for it.
+	Ask func(prompt string) ([]byte, error)
 	// Wrap, if not nil, comes between the box and its links, for programs that test a site: it gives what connects
 	// the box in place of connect.
 	Wrap func(w Wrapped, connect Connect) Connect
@@ -104,12 +106,12 @@ func Run(ctx context.Context, o Options) (err error) {
 	}
 	opened(ports.close)
 	// 3. The storage; from here on nobody else uses the directory.
-	disk, err := openStorage(o.Config, who, log)
+	disk, err := openStorage(o.Config, o.Ask, who, log)
 	if err != nil {
 		return err
 	}
 	opened(disk.close)
-	ledger, err := openLedger(o.Config, who, log)
+	ledger, err := openLedger(o.Config, who, disk.key, log)
 	if err != nil {
 		return err
 	}

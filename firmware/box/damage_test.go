@@ -72,7 +72,7 @@ func TestADamagedLogIsSetAside(t *testing.T) {
 	who := among(t, c, 4)
 	flip(t, onlyOne(t, c, "log/*.seg"), 600)
 	for start := range 2 {
-		s, err := openStorage(c, who, slog.New(slog.DiscardHandler))
+		s, err := openStorage(c, nil, who, slog.New(slog.DiscardHandler))
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -112,7 +112,7 @@ func TestADamagedStateIsSetAside(t *testing.T) {
 	for page := range int64(2) {
 		flip(t, filepath.Join(c.DataDir, "holdfast.db"), page*4096+30)
 	}
-	s, err := openStorage(c, who, slog.New(slog.DiscardHandler))
+	s, err := openStorage(c, nil, who, slog.New(slog.DiscardHandler))
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -11,19 +11,22 @@ import (
 	"github.com/holdfast-edge/holdfast/coord/state"
 	"github.com/holdfast-edge/holdfast/firmware/config"
 	"github.com/holdfast-edge/holdfast/store"
+	"github.com/holdfast-edge/holdfast/store/crypt"
 )
 
 // storage is the box's open data directory, as coord/site wants it.
 type storage struct {
 	log   boxLog
 	base  *base
+	key   *crypt.Key // of the directory's data; nil: in clear
 	close func() error
 }
 
-func openStorage(c *config.Config, who *identity, log *slog.Logger) (*storage, error) {
+func openStorage(c *config.Config, ask func(string) ([]byte, error), who *identity, log *slog.Logger) (*storage, error) {
 	s, err := store.Open(c.DataDir, store.Options{
 		Site: who.members.Site, Box: who.member.ID,
 		SegmentBytes: int64(c.Log.SegmentSize), RetainBytes: int64(c.Log.RetainSize), Logger: log, Alone: who.members.N() == 1,
+		Keys: DataKeys(c, ask),
 	})
 	if errors.Is(err, store.ErrDamaged) {
 		return nil, fmt.Errorf("box: %w; %s", err, onlyBox)
@@ -41,7 +44,7 @@ func openStorage(c *config.Config, who *identity, log *slog.Logger) (*storage, e
 			return nil, errors.Join(fmt.Errorf("box: %w", err), s.Close())
 		}
 	}
-	return &storage{log: boxLog{s}, base: &base{s.Base}, close: s.Close}, nil
+	return &storage{log: boxLog{s}, base: &base{s.Base}, key: s.Key(), close: s.Close}, nil
 }
 
 const onlyBox = "this is the only box of its site, so nobody has another copy: restore the data directory from a backup"

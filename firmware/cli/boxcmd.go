@@ -47,7 +47,7 @@ Examples:
 				}
 				debug.SetMemoryLimit(int64(c.Limits.MemorySoft))
 				debug.SetGCPercent(c.Limits.GCPercent)
-				return box.Run(ctx, box.Options{Config: c, Version: b.Version, Logger: log})
+				return box.Run(ctx, box.Options{Config: c, Version: b.Version, Logger: log, Ask: askIn(s)})
 			}
 		},
 	}

@@ -90,6 +90,9 @@ func (c *Config) checkSecrets() error {
 	if k := c.Identity.Key; k != "auto" && k != "file" && k != "tpm" {
 		return fmt.Errorf("%w: identity.key = %q; it is auto, file or tpm", ErrValue, k)
 	}
+	if k := c.Encryption.Key; k != "off" && k != "tpm" && k != "passphrase" {
+		return fmt.Errorf("%w: encryption.key = %q; it is off, tpm or passphrase", ErrValue, k)
+	}
 	for _, p := range c.TPM.PCRs {
 		if p > pcrMax {
 			return fmt.Errorf("%w: tpm.pcrs has %d; PCRs are from 0 to %d", ErrValue, p, pcrMax)

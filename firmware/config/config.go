@@ -44,6 +44,9 @@ type Config struct {
 	Name     string   `toml:"name" json:"name"`
 	Identity Identity `toml:"identity" json:"identity"`
 	TPM      TPM      `toml:"tpm" json:"tpm"`
+
+	Encryption Encryption `toml:"encryption" json:"encryption"`
+
 	Peer     Peer     `toml:"peer" json:"peer"`
 	Client   Client   `toml:"client" json:"client"`
 	History  History  `toml:"history" json:"history"`
@@ -66,6 +69,12 @@ type Identity struct {
 type TPM struct {
 	Device string `toml:"device" json:"device"`
 	PCRs   []uint `toml:"pcrs" json:"pcrs"`
+}
+
+// Encryption is about what lies on the disk.
+type Encryption struct {
+	Key            string `toml:"key" json:"key"`
+	PassphraseFile string `toml:"passphrase_file" json:"passphrase_file"`
 }
 
 // Peer is about the links between boxes.
@@ -218,6 +227,7 @@ func Load(path string) (*Config, error) {
 		*f = under(dir, *f)
 	}
 	c.Join.TokenFile = under(dir, c.Join.TokenFile)
+	c.Encryption.PassphraseFile = under(dir, c.Encryption.PassphraseFile)
 	if strings.HasSuffix(c.HAL.Board, ".toml") {
 		c.HAL.Board = under(dir, c.HAL.Board)
 	}
