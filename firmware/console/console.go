@@ -51,6 +51,8 @@ type Config struct {
 	Access Access
 	// Acts are what can be done beside operators and sessions.
 	Acts []*Act
+	// Shows are further answers under /api/v1, by path, for who may look.
+	Shows map[string]func() (any, error)
 	// ViewOpen and MetricsOpen say that nobody needs to log in to look.
 	ViewOpen, MetricsOpen bool
 	// Secure says that browsers come over TLS, so that cookies keep to it.
@@ -132,6 +134,9 @@ func (c *Console) routes() http.Handler {
 	} {
 		mux.Handle("GET "+r.pattern, c.measured(r.pattern, c.let(r.need, r.handle)))
 	}
+	for path, show := range c.cfg.Shows {
+		mux.Handle("GET /api/v1"+path, c.measured("/api/v1"+path, c.let(viewing, shown(show))))
+	}
 	mux.HandleFunc("GET /events", c.let(viewing, c.events)) // lasts as long as its reader: not a duration to measure
 	post := func(path string, handle http.HandlerFunc) {
 		for _, p := range []string{path, "/api/v1" + path} {
@@ -147,6 +152,18 @@ func (c *Console) routes() http.Handler {
 	}
 	mux.HandleFunc("/", notFound)
 	return mux
+}
+
+// shown answers with what show gives, as JSON.
+func shown(show func() (any, error)) http.HandlerFunc {
+	return func(w http.ResponseWriter, _ *http.Request) {
+		v, err := show()
+		if err != nil {
+			plainText(w, http.StatusServiceUnavailable, err.Error())
+			return
+		}
+		writeJSON(w, v)
+	}
 }
 
 func (c *Console) healthz(w http.ResponseWriter, _ *http.Request) { plainText(w, http.StatusOK, "ok") }

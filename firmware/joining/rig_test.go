@@ -171,7 +171,7 @@ func (s *fakeSite) token(t testing.TB) *join.Token {
 	if err != nil {
 		t.Fatal(err)
 	}
-	d, err := join.Offer(s, tok, join.Wish{}, "operator:ann", 1)
+	d, err := join.Offer(s, tok, public(t, tok), join.Wish{}, "operator:ann", 1)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -225,3 +225,13 @@ func ask(t testing.TB, tok *join.Token, name string, servers ...string) joining.
 }
 
 func quiet() *slog.Logger { return slog.New(slog.NewTextHandler(io.Discard, nil)) }
+
+// public is the public half of a token.
+func public(t testing.TB, tok *join.Token) []byte {
+	t.Helper()
+	k, err := tok.Key()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return k.PublicKey()
+}

@@ -230,7 +230,7 @@ func (s *Server) record(ctx context.Context, conn net.Conn, who, what string, ou
 		return
 	}
 	err := s.c.Record(context.WithoutCancel(ctx), audit.Record{
-		Principal: who, Action: "member.join", Resource: what, Outcome: outcome, Policy: code, Reason: why, Source: conn.RemoteAddr().String(),
+		Principal: who, Action: "join.ask", Resource: what, Outcome: outcome, Policy: code, Reason: why, Source: conn.RemoteAddr().String(),
 	})
 	if err != nil {
 		s.c.Logger.Error("a request to join was not recorded", "err", err)

@@ -25,6 +25,7 @@ import (
 	"github.com/holdfast-edge/holdfast/coord/audit"
 	"github.com/holdfast-edge/holdfast/coord/site"
 	"github.com/holdfast-edge/holdfast/firmware/console/api"
+	"github.com/holdfast-edge/holdfast/firmware/membership"
 	"github.com/holdfast-edge/holdfast/firmware/unixsock"
 )
 
@@ -349,6 +350,33 @@ func (b *Box) Post(ctx context.Context, path string, fields map[string]string, a
 		return fmt.Errorf("remote: %w: %s: %w; is it a Holdfast console?", ErrAnswer, b.address, err)
 	}
 	return nil
+}
+
+// Site is the site's boxes, and what is open about them.
+func (b *Box) Site(ctx context.Context) (*membership.Overview, error) {
+	o := new(membership.Overview)
+	return o, b.get(ctx, "/api/v1/site", o)
+}
+
+// Changed is what became of a change of the site's boxes. Waits, if not empty, says that it waits for other boxes.
+type Changed struct {
+	membership.Answer
+	Waits string `json:"waits,omitempty"`
+}
+
+// ChangeSite asks for a change of the site's boxes: path is that of one of membership's acts.
+func (b *Box) ChangeSite(ctx context.Context, path string, fields map[string]string) (*Changed, error) {
+	var got struct {
+		Changed
+		Answer *membership.Answer `json:"answer"` // where it waits
+	}
+	if err := b.Post(ctx, "/api/v1"+path, fields, &got); err != nil {
+		return nil, err
+	}
+	if got.Answer != nil {
+		got.Changed.Answer = *got.Answer
+	}
+	return &got.Changed, nil
 }
 
 // do gives the body of an answer that is none of an error.

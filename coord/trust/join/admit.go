@@ -97,6 +97,24 @@ func (d *Doc) encode() ([]byte, error) {
 	return json.Marshal(d)
 }
 
+// DocApproval is the key of the setting that says who lets in a box that has a token, Approval its value.
+const DocApproval = "setting/joins"
+
+// Approval says who must approve a join: "token" (nobody: a quorum approved the token), or "operator".
+type Approval struct {
+	Approve string `json:"approve"`
+}
+
+// TokenSuffices says whether a box gives its word for a request with a good token at once, or waits for its operator.
+func TokenSuffices(st State) bool {
+	doc, ok := st.Doc(DocApproval)
+	if !ok {
+		return true
+	}
+	var a Approval
+	return json.Unmarshal(doc.Value, &a) == nil && a.Approve == "token"
+}
+
 // State is what is read of a site.
 type State interface {
 	roster.State
@@ -113,13 +131,12 @@ type Wish struct {
 	TTL uint64
 }
 
-// Offer is the decision that makes the site know t. principal is who asks, and
+// Offer is the decision that makes the site know the token t, whose public key is public: its secret need not be here. principal is who asks, and
 // nonce makes the decision different from others alike.
 // Errors: ErrMalformed (a time out of range, too many open tokens), ErrReplaces, ErrName.
-func Offer(st State, t *Token, w Wish, principal string, nonce uint64) (*coord.Decision, error) {
-	key, err := t.Key()
-	if err != nil {
-		return nil, err
+func Offer(st State, t *Token, public []byte, w Wish, principal string, nonce uint64) (*coord.Decision, error) {
+	if err := trust.CheckKey(public); err != nil {
+		return nil, fmt.Errorf("%w: %w", ErrMalformed, err)
 	}
 	if w.TTL == 0 {
 		w.TTL = TTLSecondsDefault
@@ -128,7 +145,7 @@ func Offer(st State, t *Token, w Wish, principal string, nonce uint64) (*coord.D
 		return nil, fmt.Errorf("%w: a token is good for %d to %d seconds", ErrMalformed, TTLSecondsMin, TTLSecondsMax)
 	}
 	now, members := st.Seconds(), st.Members()
-	doc := &Doc{ID: t.ID, Site: t.Site, Key: key.PublicKey(), Made: now, NotAfter: now + w.TTL, Name: w.Name, Replaces: w.Replaces}
+	doc := &Doc{ID: t.ID, Site: t.Site, Key: public, Made: now, NotAfter: now + w.TTL, Name: w.Name, Replaces: w.Replaces}
 	if w.Replaces != nil && members.Index(*w.Replaces) < 0 {
 		return nil, fmt.Errorf("%w: %v", ErrReplaces, *w.Replaces)
 	}

@@ -215,18 +215,18 @@ func TestATokenIsNotMadeForWhatCannotBe(t *testing.T) {
 		"a stranger's place": {join.Wish{Replaces: &coord.BoxID{1}}, join.ErrReplaces},
 		"a member's name":    {join.Wish{Name: "box-1"}, join.ErrName},
 	} {
-		if _, err := join.Offer(s, tok, tc.w, "operator:ann", 1); !errors.Is(err, tc.want) {
+		if _, err := join.Offer(s, tok, public(t, tok), tc.w, "operator:ann", 1); !errors.Is(err, tc.want) {
 			t.Errorf("%s: %v", name, err)
 		}
 	}
 	for range join.OpenMax {
 		s.offer(t, join.Wish{})
 	}
-	if _, err := join.Offer(s, tok, join.Wish{}, "operator:ann", 1); !errors.Is(err, join.ErrMalformed) {
+	if _, err := join.Offer(s, tok, public(t, tok), join.Wish{}, "operator:ann", 1); !errors.Is(err, join.ErrMalformed) {
 		t.Errorf("one token more than may be open: %v", err)
 	}
 	s.now += join.TTLSecondsDefault + 1
-	if _, err := join.Offer(s, tok, join.Wish{}, "operator:ann", 1); err != nil {
+	if _, err := join.Offer(s, tok, public(t, tok), join.Wish{}, "operator:ann", 1); err != nil {
 		t.Errorf("those that are over count: %v", err)
 	}
 }
@@ -267,7 +267,7 @@ func TestADecisionThatDoesMoreThanItSaysIsNotGivenAWord(t *testing.T) {
 		})
 	}
 	s := newSite(t, 4)
-	d, err := join.Offer(s, token(t), join.Wish{}, "operator:ann", 1)
+	d, err := join.Offer(s, token(t), public(t, token(t)), join.Wish{}, "operator:ann", 1)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -84,7 +84,7 @@ func (s *fakeSite) offer(t testing.TB, w join.Wish) *join.Token {
 	if err != nil {
 		t.Fatal(err)
 	}
-	d, err := join.Offer(s, tok, w, "operator:ann", 1)
+	d, err := join.Offer(s, tok, public(t, tok), w, "operator:ann", 1)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -120,4 +120,14 @@ func (s *fakeSite) admit(r *join.Request) error {
 	}
 	s.members = a.Next
 	return nil
+}
+
+// public is the public half of a token.
+func public(t testing.TB, tok *join.Token) []byte {
+	t.Helper()
+	k, err := tok.Key()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return k.PublicKey()
 }

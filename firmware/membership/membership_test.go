@@ -1,0 +1,227 @@
+package membership_test
+
+import (
+	"context"
+	"crypto/rand"
+	"encoding/base64"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/holdfast-edge/holdfast/coord"
+	"github.com/holdfast-edge/holdfast/coord/trust"
+	"github.com/holdfast-edge/holdfast/coord/trust/join"
+	"github.com/holdfast-edge/holdfast/coord/trust/roster"
+	"github.com/holdfast-edge/holdfast/firmware/console"
+	"github.com/holdfast-edge/holdfast/firmware/membership"
+)
+
+// fakeSite is a site in which every decision takes effect.
+type fakeSite struct {
+	t       *testing.T
+	docs    map[string]coord.Doc
+	members *coord.Members
+	down    []coord.BoxID
+	decided []*coord.Decision
+	waits   bool
+}
+
+func (s *fakeSite) Doc(key string) (coord.Doc, bool) { d, ok := s.docs[key]; return d, ok }
+func (s *fakeSite) Members() *coord.Members          { return s.members }
+func (s *fakeSite) Seconds() uint64                  { return 100 }
+func (s *fakeSite) Up(id coord.BoxID) bool           { return !slices.Contains(s.down, id) }
+
+func (s *fakeSite) Docs(prefix string) (list []coord.Doc) {
+	for k, d := range s.docs {
+		if strings.HasPrefix(k, prefix) {
+			list = append(list, d)
+		}
+	}
+	return list
+}
+
+func (s *fakeSite) decide(_ context.Context, _ *console.Caller, d *coord.Decision) error {
+	s.t.Helper()
+	check := func() error { return roster.Check(s, d) }
+	switch d.Kind {
+	case join.MakeToken:
+		check = func() error { return join.CheckOffer(s, d) }
+	case join.RevokeToken:
+		check = func() error { return nil }
+	}
+	if err := check(); err != nil {
+		s.t.Errorf("%s would not be given a word: %v", d.Kind, err)
+	}
+	s.decided = append(s.decided, d)
+	if s.waits {
+		return fmt.Errorf("%w: box-1, box-2", console.ErrLater)
+	}
+	for _, w := range d.Writes {
+		s.docs[w.Key] = coord.Doc{Key: w.Key, Version: uint64(len(s.decided)), Value: w.Value}
+		if w.Value == nil {
+			delete(s.docs, w.Key)
+		}
+	}
+	return nil
+}
+
+func key(t *testing.T) []byte {
+	t.Helper()
+	id, err := trust.LoadOrCreate(t.TempDir())
+	if err != nil {
+		t.Fatal(err)
+	}
+	return id.PublicKey()
+}
+
+func newDesk(t *testing.T, n int) (*fakeSite, func(path string, p console.Params) (*membership.Answer, error)) {
+	t.Helper()
+	s := &fakeSite{t: t, docs: map[string]coord.Doc{}, members: &coord.Members{Site: coord.SiteID{1}, Epoch: 1}}
+	for i := range n {
+		k := key(t)
+		s.members.List = append(s.members.List, coord.Member{ID: coord.BoxIDOf(k), Name: fmt.Sprint("box-", i), Key: k, Peer: "10.0.0.1:7400"})
+	}
+	next := key(t)
+	d := membership.New(membership.Config{
+		Site: s, Decide: s.decide, Random: rand.Reader, Listen: "10.0.0.1:7500",
+		Self: func() coord.BoxID { return s.members.List[0].ID }, NextKey: func() ([]byte, error) { return next, nil },
+	})
+	return s, func(path string, p console.Params) (*membership.Answer, error) {
+		t.Helper()
+		for _, a := range d.Acts() {
+			if a.Path == path {
+				got, err := a.Run(t.Context(), &console.Caller{Principal: "operator:ann"}, p)
+				if got == nil {
+					return nil, err
+				}
+				return got.(*membership.Answer), err
+			}
+		}
+		t.Fatalf("there is no %s", path)
+		return nil, nil
+	}
+}
+
+func TestChangesAreWeighedBeforeTheyAreAskedFor(t *testing.T) {
+	k := base64.StdEncoding.EncodeToString(key(t))
+	entry := func(more console.Params) console.Params {
+		p := console.Params{"name": "new", "peer": "10.0.0.9:7400", "key": k}
+		for k, v := range more {
+			p[k] = v
+		}
+		return p
+	}
+	for _, tc := range []struct {
+		name, path string
+		boxes      int
+		down       []int
+		p          console.Params
+		refused    string // empty: done
+	}{
+		{"4 to 3", "/site/remove", 4, nil, console.Params{"box": "box-3"}, "refused unless --force"},
+		{"4 to 3 with force", "/site/remove", 4, nil, console.Params{"box": "box-3", "force": "true"}, ""},
+		{"what locks, with force", "/site/remove", 4, []int{3}, console.Params{"box": "box-0", "force": "true"}, "not even to undo this"},
+		{"5 to 4", "/site/remove", 5, nil, console.Params{"box": "box-3"}, ""},
+		{"1 to 2 by hand", "/site/add", 1, nil, entry(nil), "refused unless --force"},
+		{"1 to 2 by hand with force", "/site/add", 1, nil, entry(console.Params{"force": "true"}), ""},
+		{"4 to 5", "/site/add", 4, nil, entry(nil), ""},
+		{"a name that is taken", "/site/add", 4, nil, entry(console.Params{"name": "box-1"}), "another box has this name"},
+		{"a key that is none", "/site/add", 4, nil, entry(console.Params{"key": "AAAA"}), "bad member"},
+		{"no key", "/site/add", 4, nil, console.Params{"name": "x", "peer": "x:1"}, "public key"},
+		{"a stranger", "/site/remove", 4, nil, console.Params{"box": "nobody"}, "no such box"},
+		{"the last one", "/site/remove", 1, nil, console.Params{"box": "box-0"}, "last box"},
+		{"a lost one", "/site/replace", 4, []int{2}, console.Params{"box": "box-2", "key": k}, ""},
+		{"a new address", "/site/edit", 4, nil, console.Params{"box": "box-2", "peer": "10.0.0.8:7400"}, ""},
+		{"an address that is none", "/site/edit", 4, nil, console.Params{"box": "box-2", "peer": "nowhere"}, "bad member"},
+		{"a new key", "/site/rotate-key", 4, nil, console.Params{}, ""},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			s, do := newDesk(t, tc.boxes)
+			for _, i := range tc.down {
+				s.down = append(s.down, s.members.List[i].ID)
+			}
+			a, err := do(tc.path, tc.p)
+			if tc.refused != "" {
+				if !errors.Is(err, console.ErrBad) || !strings.Contains(err.Error(), tc.refused) || len(s.decided) > 0 {
+					t.Fatalf("%v, %d decisions; want %q", err, len(s.decided), tc.refused)
+				}
+				return
+			}
+			if err != nil || !a.Done || a.Advice == nil || len(s.decided) != 1 || s.decided[0].Principal != "operator:ann" {
+				t.Fatalf("%+v, %v", a, err)
+			}
+			if forced := tc.p["force"] == "true"; forced != (s.decided[0].Reason == "forced") {
+				t.Errorf("reason %q", s.decided[0].Reason)
+			}
+		})
+	}
+}
+
+func TestAskingWhatAChangeDoesChangesNothing(t *testing.T) {
+	s, do := newDesk(t, 4)
+	a, err := do("/site/remove", console.Params{"box": "box-3", "check": "true"})
+	if err != nil || a.Done || a.Advice.Verdict != roster.Forced || len(s.decided) > 0 {
+		t.Fatalf("%+v, %v", a, err)
+	}
+}
+
+func TestWhatWaitsForOthersSaysSo(t *testing.T) {
+	s, do := newDesk(t, 5)
+	s.waits = true
+	if a, err := do("/site/remove", console.Params{"box": "box-3"}); !errors.Is(err, console.ErrLater) || a == nil || a.Done {
+		t.Fatalf("%+v, %v", a, err)
+	}
+}
+
+func TestATokenMadeElsewhereKeepsItsSecretThere(t *testing.T) {
+	s, do := newDesk(t, 4)
+	tok, err := join.NewToken(join.SiteHash(s.members), rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	k, _ := tok.Key()
+	p := console.Params{
+		"id": tok.ID.String(), "site_hash": tok.Site.String(), "key": base64.StdEncoding.EncodeToString(k.PublicKey()), "ttl": "60", "replaces": "box-2",
+	}
+	a, err := do("/site/join-token", p)
+	if err != nil || a.Token != "" || a.NotAfter != 160 || a.Listen != "10.0.0.1:7500" {
+		t.Fatalf("%+v, %v", a, err)
+	}
+	if doc, err := join.ParseDoc(s.docs[join.DocKey(tok.ID)].Value); err != nil || *doc.Replaces != s.members.List[2].ID {
+		t.Fatalf("%+v, %v", doc, err)
+	}
+	if _, err := do("/site/withdraw", console.Params{"id": tok.ID.String()}); err != nil || len(s.docs) != 0 {
+		t.Fatalf("not taken back: %v", err)
+	}
+	if _, err := do("/site/withdraw", console.Params{"id": tok.ID.String()}); !errors.Is(err, console.ErrBad) {
+		t.Fatalf("twice: %v", err)
+	}
+	a, err = do("/site/join-token", console.Params{}) // the box makes one itself, for a page
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got, err := join.ParseToken(a.Token); err != nil || got.ID.String() != a.ID || got.Site != tok.Site {
+		t.Fatalf("%v, %v", got, err)
+	}
+	for name, edit := range map[string]func(p console.Params){
+		"an old list's hash": func(p console.Params) { p["site_hash"] = strings.Repeat("0", 64) },
+		"half a hash":        func(p console.Params) { p["site_hash"] = p["site_hash"][:32] },
+		"no id":              func(p console.Params) { p["id"] = "x" },
+		"no key":             func(p console.Params) { p["key"] = "x" },
+		"another key":        func(p console.Params) { p["key"] = "AAAA" },
+		"no time":            func(p console.Params) { p["ttl"] = "soon" },
+		"too short":          func(p console.Params) { p["ttl"] = "1" },
+		"nobody's place":     func(p console.Params) { p["replaces"] = "nobody" },
+	} {
+		q := console.Params{}
+		for k, v := range p {
+			q[k] = v
+		}
+		edit(q)
+		if _, err := do("/site/join-token", q); !errors.Is(err, console.ErrBad) {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+}
