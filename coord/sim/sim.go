@@ -62,7 +62,8 @@ type Sim struct {
 	now      int64
 	n, f     int
 	members  *coord.Members
-	etcd     *kvClient // in a third of the trials
+	etcd     *kvClient     // in a third of the trials
+	decide   *decideClient // in a quarter
 	nodes    []*machine
 	honest   []*machine
 	plan     *Plan
@@ -359,6 +360,9 @@ func (s *Sim) release(m *machine, e *pending) {
 			s.check.sends(m, o.Msg)
 		}
 		s.send(m, o)
+	}
+	if s.decide != nil && m.liar == "" {
+		s.decide.decided(m, e.Decided)
 	}
 	for _, a := range e.Answers {
 		s.check.answers(m, a.Reply)

@@ -79,6 +79,10 @@ func Trial(o Options) Report {
 		s.etcd = newKVClient(s)
 		s.call(0, func() { s.etcd.pump(int64(40 * time.Millisecond)) })
 	}
+	if o.Seed%4 == 0 && !s.plan.replaces() {
+		s.decide = newDecideClient(s)
+		s.call(0, func() { s.decide.pump(int64(60 * time.Millisecond)) })
+	}
 	for _, m := range s.nodes {
 		if m.liar != liar.Dead {
 			s.boot(m)
@@ -143,6 +147,9 @@ func (s *Sim) heal() {
 			c.add()
 		}
 	}
+	if s.decide != nil {
+		s.decide.healed()
+	}
 }
 
 // finalStates lets every box commit what it has and compares the states of those at one height.
@@ -163,11 +170,15 @@ func (s *Sim) finalStates() {
 		s.run(s.now+int64(2*time.Second), nil)
 		s.run(s.now+int64(RestMax), func() bool { _, at := s.rest(); return at })
 	}
+	s.closeDecisions()
 	at := map[uint64]coord.Digest{}
 	for _, m := range s.honest {
 		s.check.ended(m)
 		if s.etcd != nil {
 			s.etcd.ended(m)
+		}
+		if s.decide != nil {
+			s.decide.ended(m)
 		}
 		f := m.disk.back.Committed()
 		if f == nil {
