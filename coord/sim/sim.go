@@ -30,6 +30,7 @@ type machine struct {
 	round   uint64     // highest round seen, across restarts
 	install *installing
 	clock   clock
+	ears    []ear // by member
 	heard   []int // by machine: the newest incarnation that a message came from; its connection replaced older ones
 
 	// What is wrong with it now.
@@ -79,6 +80,7 @@ type Sim struct {
 	clients  []*client
 	acked    uint64
 	evidence int // handed up by honest boxes
+	suspects []Suspicion
 	healed   bool
 	used     map[FaultKind]int
 	check    checker
@@ -207,6 +209,9 @@ func (s *Sim) boot(m *machine) {
 		m.lost = false
 	}
 	s.step(m, site.Input{})
+	if s.o.Suspicion {
+		s.listen(m)
+	}
 	for _, t := range s.nodes {
 		s.relink(m, t)
 		s.relink(t, m)
@@ -410,6 +415,9 @@ func (s *Sim) sideEffects(m *machine, e *site.Effects) {
 	for i := range e.Install {
 		s.installStep(m, &e.Install[i])
 	}
+	for i := range e.Trust {
+		s.suspicion(m, &e.Trust[i])
+	}
 	for _, ev := range e.Evidence {
 		s.check.evidence(m, ev)
 	}
@@ -537,6 +545,7 @@ func (s *Sim) happen(m *machine, e *event) {
 		if m.liar != "" {
 			s.hear(m, from.id, e.msg)
 		}
+		m.hears(from.id, e.msg)
 		s.step(m, site.Input{From: s.box(from), Peer: e.msg})
 	case evWake:
 		if m.wakeAt == e.at {

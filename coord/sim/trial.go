@@ -19,7 +19,8 @@ type Report struct {
 	Evidence int           // pairs of votes handed up by honest boxes
 	Healed   time.Duration // from the end of the faults to everything done
 	Faults   map[FaultKind]int
-	Digest   uint64 // of every event: the same for the same Options
+	Suspects []Suspicion // with Options.Suspicion: whom honest boxes came to suspect, in order
+	Digest   uint64      // of every event: the same for the same Options
 }
 
 // RestMax is how long after everything is done a site may still have something to do: a box that does not know what
@@ -106,7 +107,7 @@ func Trial(o Options) Report {
 	}
 	return Report{
 		Options: s.o, Fail: s.fail, Events: s.events, Heights: uint64(len(s.check.canon)), Acked: s.acked, Evidence: s.evidence,
-		Healed: time.Duration(healed), Faults: s.used, Digest: uint64(s.digest),
+		Healed: time.Duration(healed), Faults: s.used, Suspects: s.suspects, Digest: uint64(s.digest),
 	}
 }
 
