@@ -5,26 +5,21 @@ import (
 	"encoding/binary"
 )
 
-// Handover is how one epoch of a site became the next: the block Header ends the epoch Members.Epoch, whose members ordered it,
-// and the members from then on are Next. Blocks of that epoch above Header are void.
+// Handover is how one epoch of a site became the next: the block Header ends the epoch of Members, who ordered it, and the members from
+// then on are Next. Blocks of that epoch above Header are void.
 //
-// It convinces a box that knows Members in one of two ways: Cert, by a quorum of them, makes Header final, alone or as the ancestor of
-// the last header of Tail; then who reads the block knows Next by itself. Or f+1 of them signed VoteEpoch, so that an honest one says that
-// Next is what follows. So a chain of handovers teaches whoever knows one member set all later ones. It is immutable once made.
+// It convinces whoever knows Members once f+1 of them have signed it: then an honest one has come to that end. So a chain of handovers
+// teaches whoever knows one member set all later ones. It is immutable once made.
 type Handover struct {
 	Members *Members
 	Header  *Block
-	// Tail is the void headers above Header, ascending, up to the one that Cert names; empty when that is Header.
-	Tail []*Block
-	// Cert may be nil, or lack signatures, where f+1 members vouched for the block.
-	Cert *Cert
-	Next *Members
+	Next    *Members
 	// Sigs are VoteEpoch by members of Members, with Round = Header.Height and Digest = HandoverDigest, ascending by voter.
 	Sigs []VoteSig
+	// Checkpoint, if not nil, is the state after Header, signed by members of Members: a site that grows from one box to many has nobody
+	// else yet who could sign it.
+	Checkpoint *Checkpoint
 }
-
-// HandoverTailMax bounds Handover.Tail: more void blocks than a leader may stack are not known to be final (bft's DepthMax is far below).
-const HandoverTailMax = 64
 
 // Digest binds all of a member set: SHA-256("holdfast members" || site || epoch || number of members, then of each the id and, each with
 // its length before it, name, key and addresses, and the first round of its votes), numbers big-endian of 8 bytes.
@@ -67,3 +62,43 @@ func HandoverDigest(header, next Digest) Digest {
 
 // Digest is HandoverDigest of what the handover says.
 func (h *Handover) Digest() Digest { return HandoverDigest(h.Header.Digest(), h.Next.Digest()) }
+
+// Fits says whether a handover makes sense by itself: it leads from one epoch of a site to the next.
+func (h *Handover) Fits() bool {
+	return h.Members != nil && h.Header != nil && h.Next != nil && h.Members.Site == h.Next.Site && h.Members.Epoch+1 == h.Next.Epoch &&
+		h.Header.Epoch == h.Members.Epoch && h.Header.Height > 0 && h.Members.N() <= MembersMax && h.Next.N() > 0
+}
+
+// Signed says whether f+1 of Members say that the epoch ended so.
+func (h *Handover) Signed(verify func(*Vote) bool) bool {
+	x := Cert{Kind: VoteEpoch, Epoch: h.Members.Epoch, Round: h.Header.Height, Digest: h.Digest(), Sigs: h.Sigs}
+	return x.Distinct(h.Members.N(), verify) > MaxFaulty(h.Members.N())
+}
+
+// Distinct counts the members, of n, whose signatures in a certificate are good; it is not for VoteEmpty. 0 when one is there twice, or
+// more than there are members.
+func (x *Cert) Distinct(n int, verify func(*Vote) bool) int {
+	if len(x.Sigs) > n {
+		return 0
+	}
+	var seen uint64 // a bit a member
+	good := 0
+	for i := range x.Sigs {
+		s := &x.Sigs[i]
+		if int(s.Voter) >= n || seen&(1<<s.Voter) != 0 {
+			return 0
+		}
+		seen |= 1 << s.Voter
+		if verify(&Vote{Kind: x.Kind, Epoch: x.Epoch, Round: x.Round, Digest: x.Digest, Voter: s.Voter, Sig: s.Sig}) {
+			good++
+		}
+	}
+	return good
+}
+
+// Holds says whether f+1 of n members signed a checkpoint in an epoch: one of them is honest.
+func (p *Checkpoint) Holds(epoch uint64, n int, verify func(*Vote) bool) bool {
+	x := p.Cert
+	return x != nil && p.Header != nil && x.Kind == VoteCheckpoint && x.Epoch == epoch && x.Round == p.Header.Height &&
+		x.Digest == CheckpointDigest(p.Header.Digest(), p.State) && x.Distinct(n, verify) > MaxFaulty(n)
+}

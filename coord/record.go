@@ -11,6 +11,8 @@ type Record struct {
 	Final *Final
 	// Stable is the newest checkpoint that a quorum signed.
 	Stable *Checkpoint
+	// Handover says that the box has left an epoch: it works in the next one from then on.
+	Handover *Handover
 	// Silent says that the box does not vote for a while, because it does not know what it signed.
 	Silent *Silence
 }

@@ -290,7 +290,7 @@ func (b *Base) readMeta(db *bolt.DB) error {
 				return err
 			}
 			site, box := meta.Get([]byte(metaSite)), meta.Get([]byte(metaBox))
-			if !bytes.Equal(site, b.o.Site[:]) || !b.o.own(box) {
+			if !bytes.Equal(site, b.o.Site[:]) || !bytes.Equal(box, b.o.Box[:]) {
 				return fmt.Errorf("store: %s is of box %x of site %x: %w", b.path, box, site, ErrIdentity)
 			}
 			for sp := coord.Space(1); sp <= firstSpaces; sp++ {
@@ -350,6 +350,11 @@ func (b *Base) Commit(c *coord.Commit) error {
 		return db.Update(func(tx *bolt.Tx) error {
 			if err := b.apply(tx, c.Changes); err != nil {
 				return err
+			}
+			if c.Handover != nil {
+				if err := putHandover(tx, c.Handover); err != nil {
+					return err
+				}
 			}
 			return tx.Bucket([]byte(metaBucket)).Put([]byte(metaFinal), wire.AppendFinal(nil, final))
 		})

@@ -1,7 +1,6 @@
 package store
 
 import (
-	"bytes"
 	"encoding/binary"
 	"encoding/json"
 	"fmt"
@@ -103,17 +102,4 @@ func (b *Base) Evidence() (*coord.Exhibit, error) {
 			return nil
 		})
 	})
-}
-
-// carryEvidence copies the evidence of the base that is replaced.
-func carryEvidence(from, to *bolt.Tx) error {
-	old := from.Bucket([]byte(evidenceBucket))
-	if old == nil {
-		return nil
-	}
-	bk, err := to.CreateBucketIfNotExists([]byte(evidenceBucket))
-	if err != nil {
-		return err
-	}
-	return old.ForEach(func(k, v []byte) error { return bk.Put(k, bytes.Clone(v)) })
 }

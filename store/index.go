@@ -37,6 +37,9 @@ type index struct {
 	// finals are the final blocks from height from on, without a gap.
 	from   uint64
 	finals []finalAt
+	// top is the last final block, and first the height of the first one of its epoch here. Those of an earlier epoch from there on
+	// are void.
+	top struct{ epoch, height, first uint64 }
 }
 
 func newIndex(site coord.SiteID) index {
@@ -62,10 +65,24 @@ func (x *index) add(s *segment, r *coord.Record, p pos) {
 	case r.Final != nil:
 		h := r.Final.Header.Height
 		s.maxFinal = max(s.maxFinal, h)
+		x.rise(r.Final.Header)
 		if p.off < s.headEnd {
 			s.headFinal = h
 		}
 		x.final(r.Final, p)
+	}
+}
+
+// rise notes a final block. That of a new epoch takes the place of void ones.
+func (x *index) rise(b *coord.Block) {
+	switch t := &x.top; {
+	case b.Epoch > t.epoch:
+		t.epoch, t.height, t.first = b.Epoch, b.Height, max(b.Height, 1)
+		if n := b.Height - x.from; b.Height >= x.from && n < uint64(len(x.finals)) {
+			x.finals = x.finals[:n]
+		}
+	case b.Epoch == t.epoch:
+		t.height = max(t.height, b.Height)
 	}
 }
 
@@ -78,6 +95,9 @@ func (x *index) final(f *coord.Final, p pos) {
 		cert = p
 	}
 	next := x.from + uint64(len(x.finals))
+	if f.Header.Epoch < x.top.epoch && h >= next {
+		return // void, and told again by a head
+	}
 	if h < next {
 		if h >= x.from && cert.seg != 0 {
 			if e := &x.finals[h-x.from]; e.cert.seg == 0 {

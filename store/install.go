@@ -141,7 +141,9 @@ func (in *Install) Finish() error {
 	err = in.update(func(tx *bolt.Tx) error {
 		meta := tx.Bucket([]byte(metaBucket))
 		return errors.Join(
-			base.View(func(old *bolt.Tx) error { return carryEvidence(old, tx) }),
+			base.View(func(old *bolt.Tx) error {
+				return errors.Join(carry(evidenceBucket, old, tx), carry(handoverBucket, old, tx))
+			}),
 			meta.Put([]byte(metaFinal), wire.AppendFinal(nil, final)),
 			meta.Put([]byte(metaInstall), wire.AppendCheckpoint(nil, in.cp)),
 		)

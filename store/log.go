@@ -142,14 +142,17 @@ func (l *Log) encode(b []byte, recs []coord.Record, s *segment, off, synced uint
 func (l *Log) note(s *segment, recs []coord.Record, ends []uint32) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	off := s.end
+	off, epoch := s.end, l.idx.top.epoch
 	for i := range recs {
 		p := pos{seg: s.number, off: off, length: ends[i] - off - frameBytes}
 		l.idx.add(s, &recs[i], p)
 		off = ends[i]
 	}
 	s.end = off
-	l.finalTop = max(l.finalTop, s.maxFinal)
+	l.finalTop = l.idx.top.height
+	if t := &l.idx.top; t.epoch > epoch { // void blocks were synced, the ones in their place are not
+		l.finalSynced.Store(min(l.finalSynced.Load(), t.first-1))
+	}
 }
 
 // keep keeps a buffer for the next Append, unless a burst made it huge.

@@ -113,7 +113,7 @@ func (l *Log) openSegment(number uint64) error {
 		s.number = number
 	case err != nil:
 		return fmt.Errorf("store: %s: %w", s.name, err)
-	case s.site != l.o.Site || !l.o.own(s.box[:]):
+	case s.site != l.o.Site || s.box != l.o.Box:
 		return fmt.Errorf("store: %s is of box %v of site %v: %w", s.name, s.box, s.site, ErrIdentity)
 	case checkKey(s.name, l.o.key, s.sealed, s.keyID[:]) != nil:
 		return checkKey(s.name, l.o.key, s.sealed, s.keyID[:])
@@ -164,7 +164,7 @@ func (l *Log) scan(i int) (*DamageError, error) {
 		l.mu.Lock()
 		l.idx.add(s, rec, pos{seg: s.number, off: uint32(off), length: uint32(len(payload))})
 		s.end = uint32(r.off)
-		l.finalTop = max(l.finalTop, s.maxFinal)
+		l.finalTop = l.idx.top.height
 		l.mu.Unlock()
 	}
 	if s.end < s.headEnd {

@@ -133,11 +133,7 @@ func (c *Core) claim(from int, x *coord.Cert, bound bool) bool {
 // verifyCert checks a certificate in full: a quorum of distinct members, each signature over
 // the certificate's kind, epoch, round (for VoteEmpty: its level) and digest.
 func (c *Core) verifyCert(x *coord.Cert) bool {
-	least := c.q
-	if x.Kind == coord.VoteCheckpoint {
-		least = c.f + 1
-	}
-	if len(x.Sigs) < least || len(x.Sigs) > c.n {
+	if len(x.Sigs) < c.q || len(x.Sigs) > c.n {
 		return false
 	}
 	var seen, top uint64
@@ -168,7 +164,7 @@ func (c *Core) same(x *coord.Cert) bool {
 		ts := c.terms[c.term(x.Round)]
 		return ts != nil && ts.end != nil && ts.end.Round <= x.Round
 	}
-	if x.Round == c.final.Round && x.Digest == c.finalDigest {
+	if x.Round == c.finalRound && x.Digest == c.finalDigest {
 		return true
 	}
 	rs := c.rounds[x.Round]
@@ -186,14 +182,14 @@ func (c *Core) useful(x *coord.Cert) bool {
 	switch x.Kind {
 	case coord.VoteNotarize:
 		rs := c.rounds[x.Round]
-		return x.Round > c.final.Round && (rs == nil || rs.notar == nil)
+		return x.Round > c.finalRound && (rs == nil || rs.notar == nil)
 	case coord.VoteFinalize:
 		rs := c.rounds[x.Round]
-		return x.Round > c.final.Round && (rs == nil || rs.fin == nil || (len(rs.fin.Sigs) == 0 && len(x.Sigs) > 0))
+		return x.Round > c.finalRound && (rs == nil || rs.fin == nil || (len(rs.fin.Sigs) == 0 && len(x.Sigs) > 0))
 	case coord.VoteEmpty:
 		t := c.term(x.Round)
 		ts := c.terms[t]
-		return t >= c.term(c.final.Round) && (ts == nil || ts.end == nil || ts.end.Round > x.Round)
+		return t >= c.term(c.finalRound) && (ts == nil || ts.end == nil || ts.end.Round > x.Round)
 	}
 	return false
 }

@@ -125,10 +125,5 @@ func (c *Core) repeatCheckpoint() {
 
 // VerifyCheckpoint checks that f+1 members signed a checkpoint: one of them is honest.
 func (c *Core) VerifyCheckpoint(p *coord.Checkpoint) bool {
-	if p == nil || p.Header == nil || p.Cert == nil {
-		return false
-	}
-	x := p.Cert
-	return x.Kind == coord.VoteCheckpoint && x.Epoch == c.cfg.Epoch && x.Round == p.Header.Height &&
-		x.Digest == coord.CheckpointDigest(p.Header.Digest(), p.State) && c.verifyCert(x)
+	return p != nil && p.Holds(c.cfg.Epoch, c.n, c.verify)
 }

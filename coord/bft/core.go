@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"math"
+	"slices"
 
 	"github.com/holdfast-edge/holdfast/coord"
 )
@@ -76,7 +77,13 @@ type Core struct {
 	liar         []bool // by member: it sent a bad signature, so each is checked
 
 	final       *coord.Block // header of the last delivered block
+	finalRound  uint64       // its round; of the root, the round before the epoch's first
 	finalDigest coord.Digest
+	root        coord.Digest // the block that this epoch builds on, when it is known
+	rootRound   uint64
+	muted       bool
+	blank       bool        // the base is not known: nothing is delivered, and we do not vote
+	last        *coord.Cert // what ends the epoch, once we are told: nothing above it is delivered
 	finalCert   *coord.Cert
 	target      *coord.Cert // final, not delivered yet; may have no signatures (vouched for)
 
@@ -133,7 +140,7 @@ func New(cfg Config, base *coord.Block, cert *coord.Cert) (*Core, error) {
 	switch {
 	case n < 1 || n > coord.MembersMax:
 		return nil, fmt.Errorf("%w: %d members, want 1 to %d", ErrConfig, n, coord.MembersMax)
-	case cfg.Self < 0 || cfg.Self >= n:
+	case cfg.Self < -1 || cfg.Self >= n:
 		return nil, fmt.Errorf("%w: self %d of %d", ErrConfig, cfg.Self, n)
 	case cfg.TermRounds < 1 || cfg.Timeout <= 0 || cfg.LeaderDown <= 0 || cfg.Retransmit <= 0 || cfg.IdleStatus <= 0 ||
 		cfg.FetchDelay <= 0 || cfg.Starve <= 0 || cfg.DepthMax < 1 || cfg.PipelineDelay < 0 || cfg.Spacing < 0 || cfg.BlockBytes < 1 || cfg.PendingMax < 1:
@@ -157,26 +164,43 @@ func New(cfg Config, base *coord.Block, cert *coord.Cert) (*Core, error) {
 	c.recall.kept = make([][coord.VoteEmpty + 1]*coord.Vote, n)
 	c.court = court{doubts: make([]int, n), exposed: make([][]contradiction, n)}
 	c.pool = pool{held: map[coord.Digest]*Held{}, perAuthor: make([]int, n), need: map[coord.Digest]*need{}}
+	c.blank = cfg.Blank
 	c.setBase(base.Header(), cert)
 	return c, nil
 }
 
-// setBase makes b the last delivered block.
+// setBase makes b the last delivered block. One of an earlier epoch is the root of this one: it needs no certificate, and the rounds go
+// on with the first of the next term, so that they never go back.
 func (c *Core) setBase(b *coord.Block, x *coord.Cert) {
-	c.final, c.finalDigest, c.finalCert = b, b.Digest(), x
+	root := b.Height == 0
+	c.final, c.finalDigest, c.finalCert, c.finalRound = b, b.Digest(), x, b.Round
+	if b.Epoch < c.cfg.Epoch {
+		root = true
+		c.finalCert, c.finalRound = nil, c.first(c.term(b.Round)+1)-1
+	}
+	if root && !c.blank {
+		c.root, c.rootRound = c.finalDigest, c.finalRound
+	}
 	c.blocks[c.finalDigest] = b
-	if b.Round > 0 && b.Round >= c.hiRound {
-		c.hi, c.hiRound, c.hiDigest = x, b.Round, c.finalDigest
-		if x == nil || x.Kind == coord.VoteCheckpoint || x.Digest != c.finalDigest {
-			c.hi = vouched(coord.VoteFinalize, c.cfg.Epoch, b.Round, c.finalDigest)
-		}
-	} else if c.hiRound == 0 {
-		c.hiDigest = c.finalDigest
+	if c.finalRound >= c.hiRound {
+		c.hi, c.hiRound, c.hiDigest = c.finalProof(), c.finalRound, c.finalDigest
 	}
-	if b.Round >= c.proven {
-		c.proven, c.provenCert, c.provenDigest = b.Round, c.hi, c.finalDigest
+	if c.finalRound >= c.proven {
+		c.proven, c.provenCert, c.provenDigest = c.finalRound, c.finalProof(), c.finalDigest
 	}
-	c.cur = max(c.cur, b.Round+1)
+	c.cur = max(c.cur, c.finalRound+1)
+}
+
+// finalProof is the certificate that others need for a block on the last delivered one: none for one on the root.
+func (c *Core) finalProof() *coord.Cert {
+	switch x := c.finalCert; {
+	case c.finalDigest == c.root || c.blank:
+		return nil
+	case x == nil || x.Kind == coord.VoteCheckpoint || x.Digest != c.finalDigest:
+		return vouched(coord.VoteFinalize, c.cfg.Epoch, c.finalRound, c.finalDigest)
+	default:
+		return x
+	}
 }
 
 // Replay takes one record of the log, in order, before Start.
@@ -188,7 +212,7 @@ func (c *Core) Replay(r *coord.Record) {
 			c.keepBatch(r.Batch, r.Batch.Digest(c.cfg.Site), false)
 		}
 	case r.Block != nil:
-		if r.Block.Height > c.final.Height {
+		if r.Block.Epoch == c.cfg.Epoch && r.Block.Height > c.final.Height {
 			c.blocks[r.Block.Digest()] = r.Block
 		}
 	case r.Vote != nil && (r.Vote.Epoch != c.cfg.Epoch || int(r.Vote.Voter) >= c.n || r.Vote.Kind > coord.VoteEmpty):
@@ -196,7 +220,7 @@ func (c *Core) Replay(r *coord.Record) {
 		c.remember(r.Vote)
 	case r.Vote != nil:
 		v := r.Vote
-		if v.Kind != coord.VoteEmpty && v.Round <= c.final.Round || c.term(v.Round) < c.term(c.final.Round) {
+		if v.Kind != coord.VoteEmpty && v.Round <= c.finalRound || c.term(v.Round) < c.term(c.finalRound) {
 			c.cur = max(c.cur, v.Round)
 			return
 		}
@@ -213,11 +237,17 @@ func (c *Core) Replay(r *coord.Record) {
 			c.cur = max(c.cur, v.Round)
 		}
 	case r.Cert != nil:
+		if r.Cert.Epoch != c.cfg.Epoch {
+			break
+		}
 		c.rememberCert(r.Cert)
 		if c.useful(r.Cert) {
 			c.takeCert(r.Cert)
 		}
 	case r.Final != nil:
+		if r.Final.Header.Epoch != c.cfg.Epoch {
+			break
+		}
 		if r.Final.Cert != nil {
 			c.rememberCert(r.Final.Cert)
 		}
@@ -231,11 +261,45 @@ func (c *Core) Replay(r *coord.Record) {
 			}
 		}
 	case r.Stable != nil:
-		c.ckpt.stable = r.Stable
+		if r.Stable.Cert.Epoch == c.cfg.Epoch {
+			c.ckpt.stable = r.Stable
+		}
 	case r.Silent != nil:
 		c.replaySilence(r.Silent)
 	}
 	c.enter()
+}
+
+// Mute keeps the box from voting in this epoch for good: it knows that it was in a later one.
+func (c *Core) Mute() { c.muted = true }
+
+// Blank says whether the box still lacks the state that the epoch builds on.
+func (c *Core) Blank() bool { return c.blank }
+
+// Adopt takes batches over from the core of the epoch before, before Start: those that still wait are ordered in this one.
+func (c *Core) Adopt(hs []*Held) {
+	for _, h := range hs {
+		if _, member := c.index[h.Batch.Author]; member && !c.cfg.Done(h.Batch.Author, h.Batch.Seq) {
+			c.keepBatch(h.Batch, h.Digest, h.verified)
+		}
+	}
+}
+
+// Held is the batches that the core holds: those that wait, oldest first, then the others in the order of their digests.
+func (c *Core) Held() []*Held {
+	var waiting, rest []*Held
+	for _, h := range c.pool.order {
+		if h.pending {
+			waiting = append(waiting, h)
+		}
+	}
+	for _, h := range c.pool.held {
+		if !h.pending {
+			rest = append(rest, h)
+		}
+	}
+	slices.SortFunc(rest, func(a, b *Held) int { return slices.Compare(a.Digest[:], b.Digest[:]) })
+	return append(waiting, rest...)
 }
 
 // replaySilence: what a log says of an epoch that is over does not hold in this one.
@@ -355,6 +419,8 @@ func (c *Core) Step(in Input, now int64) Ready {
 		c.onState(in.State)
 	case in.Installed != nil:
 		c.onInstalled(in.Installed)
+	case in.Last != nil:
+		c.onLast(from, in.Last)
 	case in.Msg != nil && from != c.cfg.Self && from >= 0 && from < c.n:
 		c.handle(from, in.Msg)
 	}

@@ -12,10 +12,16 @@ type want struct {
 // deliver hands out final blocks in order, once they and their batches are here: those up to the
 // highest that is known to be final or, when a block on the way is missing, those of the last catch-up.
 func (c *Core) deliver() {
-	if c.target != nil && c.target.Round <= c.final.Round {
+	if c.blank {
+		return
+	}
+	if c.last != nil {
+		c.target = c.last
+	}
+	if c.target != nil && c.target.Round <= c.finalRound {
 		c.target = nil
 	}
-	if c.partial != nil && c.partial.Round <= c.final.Round {
+	if c.partial != nil && c.partial.Round <= c.finalRound {
 		c.partial = nil
 	}
 	if c.target != nil && c.deliverTo(c.target) {
@@ -29,9 +35,9 @@ func (c *Core) deliver() {
 // finalKnown is the last round that is known to be final, delivered or not.
 func (c *Core) finalKnown() uint64 {
 	if c.target != nil {
-		return max(c.final.Round, c.target.Round)
+		return max(c.finalRound, c.target.Round)
 	}
-	return c.final.Round
+	return c.finalRound
 }
 
 // deliverTo delivers up to the block of x. false: a block is missing.
@@ -85,7 +91,7 @@ func (c *Core) apply(b *coord.Block, cert *coord.Cert) {
 	delete(c.blocks, c.finalDigest)
 	c.learn()
 	c.accompany(b, bs)
-	c.final, c.finalDigest, c.finalCert = b.Header(), d, cert
+	c.final, c.finalDigest, c.finalCert, c.finalRound = b.Header(), d, cert, b.Round
 	c.blocks[d] = c.final
 	c.persist(coord.Record{Final: &coord.Final{Header: c.final, Cert: cert}})
 	c.rd.Deliver = append(c.rd.Deliver, Delivery{Block: b, Digest: d, Batches: bs, Cert: cert})
@@ -94,32 +100,26 @@ func (c *Core) apply(b *coord.Block, cert *coord.Cert) {
 
 // settle drops what a new final block makes useless.
 func (c *Core) settle() {
-	if c.final.Round > c.hiRound {
-		c.hi, c.hiRound, c.hiDigest = c.finalCert, c.final.Round, c.finalDigest
-		if c.hi == nil {
-			c.hi = vouched(coord.VoteFinalize, c.cfg.Epoch, c.final.Round, c.finalDigest)
-		}
+	if c.finalRound > c.hiRound {
+		c.hi, c.hiRound, c.hiDigest = c.finalProof(), c.finalRound, c.finalDigest
 	}
-	if c.final.Round >= c.proven {
-		c.proven, c.provenCert, c.provenDigest = c.final.Round, c.finalCert, c.finalDigest
-		if c.provenCert == nil || c.provenCert.Digest != c.finalDigest {
-			c.provenCert = vouched(coord.VoteFinalize, c.cfg.Epoch, c.final.Round, c.finalDigest)
-		}
+	if c.finalRound >= c.proven {
+		c.proven, c.provenCert, c.provenDigest = c.finalRound, c.finalProof(), c.finalDigest
 	}
 	for r, rs := range c.rounds {
-		if r <= c.final.Round {
+		if r <= c.finalRound {
 			delete(c.rounds, r)
 		} else if rs.fin != nil && (c.target == nil || r > c.target.Round) {
 			c.target = rs.fin // known before a snapshot of something lower came
 		}
 	}
 	for t := range c.terms {
-		if t < c.term(c.final.Round) {
+		if t < c.term(c.finalRound) {
 			delete(c.terms, t)
 		}
 	}
 	for d, b := range c.blocks {
-		if b.Round <= c.final.Round && d != c.finalDigest {
+		if b.Round <= c.finalRound && d != c.finalDigest {
 			delete(c.blocks, d)
 		}
 	}
@@ -128,25 +128,48 @@ func (c *Core) settle() {
 			xs := c.claims.by[i][k]
 			keep := xs[:0]
 			for _, x := range xs {
-				if x.Round > c.final.Round || (x.Kind == coord.VoteEmpty && c.term(x.Round) >= c.term(c.final.Round)) {
+				if x.Round > c.finalRound || (x.Kind == coord.VoteEmpty && c.term(x.Round) >= c.term(c.finalRound)) {
 					keep = append(keep, x)
 				}
 			}
 			c.claims.by[i][k] = keep
 		}
 	}
-	if c.stash != nil && c.stash.p.Block.Round <= c.final.Round {
+	if c.stash != nil && c.stash.p.Block.Round <= c.finalRound {
 		c.stash = nil
 	}
 	c.sweep()
 	if from := c.catching - 1; from >= 0 {
 		c.catching = 0
-		if c.heard[from].Height > c.final.Height {
+		if c.heard[from].Height > c.final.Height || c.last != nil && c.last.Round > c.finalRound {
 			c.pullAt = c.now
 			c.pull(from)
 		}
 	}
 	c.progressed = true
+}
+
+// onLast: the epoch ends with h. That may be all that we know of it, for its last blocks are final by certificates that only those have
+// who are in the next epoch by now.
+func (c *Core) onLast(from int, h *coord.Block) {
+	if c.blank || h.Height <= c.final.Height {
+		return
+	}
+	if c.last == nil {
+		c.last = vouched(coord.VoteFinalize, c.cfg.Epoch, h.Round, h.Digest())
+		c.gotCert(c.last)
+	}
+	if from >= 0 && from != c.cfg.Self {
+		c.pull(from)
+	}
+}
+
+// known is the certificate for a block that ends a catch-up without one.
+func (c *Core) known(u *coord.CatchUp) *coord.Cert {
+	if n := len(u.Blocks); u.Cert == nil && c.last != nil && n > 0 && u.Blocks[n-1] != nil && u.Blocks[n-1].Digest() == c.last.Digest {
+		return c.last
+	}
+	return u.Cert
 }
 
 // miss notes a block to be fetched; a known one is asked for at once, then from one member after
@@ -167,11 +190,17 @@ func (c *Core) onBlock(b *coord.Block) {
 
 // onCatchUp takes final blocks: the certificate makes the last one final, the hash chain the others.
 func (c *Core) onCatchUp(from int, u *coord.CatchUp) {
+	if c.blank {
+		return
+	}
+	if x := c.known(u); x != u.Cert {
+		u = &coord.CatchUp{Blocks: u.Blocks, Cert: x}
+	}
 	if u.Cert == nil || u.Cert.Kind != coord.VoteFinalize || len(u.Blocks) == 0 || len(u.Blocks) > coord.CatchUpBlocksMax {
 		c.bad(from)
 		return
 	}
-	if u.Cert.Round <= c.final.Round {
+	if u.Cert.Round <= c.finalRound {
 		return // we have these by now
 	}
 	next := u.Cert.Digest
@@ -208,9 +237,12 @@ func (c *Core) onInstalled(p *coord.Checkpoint) {
 		return
 	}
 	delete(c.blocks, c.finalDigest)
+	c.blank = false
 	c.setBase(p.Header.Header(), nil)
-	c.ckpt.stable = p
-	c.persist(coord.Record{Stable: p})
+	if p.Cert.Epoch == c.cfg.Epoch {
+		c.ckpt.stable = p
+		c.persist(coord.Record{Stable: p})
+	}
 	c.target, c.partial, c.want, c.armedAt = nil, nil, want{}, 0
 	c.settle()
 }

@@ -15,7 +15,8 @@ func (c *Core) LiveRecords() []coord.Record {
 	if c.ckpt.stable != nil {
 		recs = append(recs, coord.Record{Stable: c.ckpt.stable})
 	}
-	if from := c.recall.from; c.final.Round < from { // an empty vote may be for a term before ours
+	// An empty vote may be for a term before ours. What an older log says of silence must not hold in a later epoch.
+	if from := c.recall.from; c.finalRound < from || c.cfg.Epoch > 1 {
 		recs = append(recs, coord.Record{Silent: &coord.Silence{Epoch: c.cfg.Epoch, From: from}})
 	}
 	bs := make([]*coord.Block, 0, len(c.blocks))
@@ -115,7 +116,7 @@ func (c *Core) String() string {
 	rs := c.rounds[c.cur]
 	var s strings.Builder
 	s.WriteString(fmt.Sprintf("round %d term %d leader %d proven %d high %d (have %v) final round %d height %d", c.cur, c.term(c.cur), c.Leader(c.cur), c.proven,
-		c.hiRound, c.blocks[c.hiDigest] != nil, c.final.Round, c.final.Height))
+		c.hiRound, c.blocks[c.hiDigest] != nil, c.finalRound, c.final.Height))
 	s.WriteString(fmt.Sprintf(" target %v pending %d need %d armed %v empty %v@%d", c.target != nil, c.pool.pending, len(c.pool.need), c.armedAt != 0, e.has, e.round))
 	if rs != nil {
 		s.WriteString(fmt.Sprintf(" proposal %v voted %v votes", rs.prop != nil, rs.votes[c.cfg.Self].has))
@@ -125,7 +126,7 @@ func (c *Core) String() string {
 			}
 		}
 	}
-	for t := c.term(c.final.Round); t <= c.term(c.cur)+1; t++ {
+	for t := c.term(c.finalRound); t <= c.term(c.cur)+1; t++ {
 		ts := c.terms[t]
 		if ts == nil {
 			continue

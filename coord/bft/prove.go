@@ -18,7 +18,7 @@ import "github.com/holdfast-edge/holdfast/coord"
 
 // prove raises c.proven over the rounds that are notarized since.
 func (c *Core) prove() {
-	from := max(c.proven, c.final.Round) + 1
+	from := max(c.proven, c.finalRound) + 1
 	for r := c.hiRound; r >= from; r-- {
 		rs := c.rounds[r]
 		if rs == nil || (rs.notar == nil && rs.fin == nil) {

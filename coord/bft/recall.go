@@ -49,7 +49,9 @@ const asideEvery = 60
 func (c *Core) asidesMax() int { return 2*c.f + 1 }
 
 // mayVote says whether the box may sign a vote for a round.
-func (c *Core) mayVote(r uint64) bool { return !c.recall.asking && r >= c.recall.from }
+func (c *Core) mayVote(r uint64) bool {
+	return !c.recall.asking && r >= c.recall.from && !c.blank && !c.muted && c.last == nil
+}
 
 // Silent says why the box does not vote, if it does not: asking, because it has started and too few others have
 // answered yet, or until a round, because it does not know what it signed (coord.SilentUnknown: it does not know
@@ -244,7 +246,7 @@ func (c *Core) stepsAside() bool {
 		from := c.heard[i].VotesFrom
 		wanted = wanted || (from > c.cur && from != coord.SilentUnknown && c.term(from) <= c.term(c.cur)+2)
 	}
-	if !wanted || c.term(c.cur) > c.term(c.final.Round)+uint64(c.asidesMax()) {
+	if !wanted || c.term(c.cur) > c.term(c.finalRound)+uint64(c.asidesMax()) {
 		return false
 	}
 	if c.now > c.recall.asideAt+asideEvery*c.cfg.Timeout {

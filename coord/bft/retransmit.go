@@ -13,7 +13,7 @@ func (c *Core) retransmit() {
 	clear(c.badCerts)
 	c.forgetNeeds()
 	c.sweep() // the state may have moved on since the last block, or was fetched
-	if c.hi != nil && c.hiRound > c.final.Round && c.blocks[c.hiDigest] == nil {
+	if c.hi != nil && c.hiRound > c.finalRound && !c.blank && c.blocks[c.hiDigest] == nil {
 		c.miss(c.hiDigest)
 	}
 	c.repeatCheckpoint()
@@ -26,7 +26,7 @@ func (c *Core) retransmit() {
 	if xs := c.follow(); len(xs) > 0 {
 		c.send(coord.ToAll, &coord.PeerMsg{Certs: xs})
 	}
-	for r := c.final.Round + 1; r <= c.cur; r++ {
+	for r := c.finalRound + 1; r <= c.cur; r++ {
 		if rs := c.rounds[r]; rs != nil && rs.fins[self].has {
 			c.send(coord.ToAll, c.mine(coord.VoteFinalize, r, rs.fins[self]))
 		}
@@ -74,7 +74,7 @@ func (c *Core) announce() {
 
 func (c *Core) sendStatus(to int) {
 	s := &coord.Status{
-		Height: c.final.Height, FinalRound: c.final.Round, FinalDigest: c.finalDigest, Round: c.cur,
+		Height: c.final.Height, FinalRound: c.finalRound, FinalDigest: c.finalDigest, Round: c.cur,
 	}
 	if c.cur < c.recall.from {
 		s.VotesFrom = c.recall.from
@@ -92,7 +92,7 @@ func (c *Core) onStatus(from int, s *coord.Status) {
 	switch {
 	case s.Height > c.final.Height:
 		// The word of f+1 boxes for one final block is as good as a certificate.
-		if s.FinalRound > c.final.Round && s.FinalDigest != (coord.Digest{}) {
+		if s.FinalRound > c.finalRound && s.FinalDigest != (coord.Digest{}) && !c.blank {
 			c.claim(from, vouched(coord.VoteFinalize, c.cfg.Epoch, s.FinalRound, s.FinalDigest), true)
 		}
 		// Messages on their way look like lag for a moment: ask when it is much, or lasts.
@@ -103,7 +103,7 @@ func (c *Core) onStatus(from int, s *coord.Status) {
 		if old.Height != s.Height || old.FinalRound != s.FinalRound {
 			c.sendStatus(from) // so that it knows whom to ask
 		}
-	case s.Round < c.cur && s.FinalRound <= c.final.Round:
+	case s.Round < c.cur && s.FinalRound <= c.finalRound:
 		c.helpRound(from, s.Round)
 	}
 }

@@ -78,7 +78,7 @@ func (c *Core) myEmpty() slot {
 // vote of ours in that term.
 func (c *Core) finalizeVote() {
 	r := c.proven
-	if r <= c.final.Round || !c.mayVote(r) {
+	if r <= c.finalRound || !c.mayVote(r) {
 		return
 	}
 	rs := c.round(r)
@@ -99,7 +99,8 @@ func (c *Core) onProposal(from int, p *coord.Proposal) {
 	b := p.Block
 	if b == nil || p.Parent == nil || b.Epoch != c.cfg.Epoch || b.Round == 0 || from != c.Leader(b.Round) ||
 		len(b.Refs) > coord.BlockRefsMax || len(p.Proof) > coord.ProofCertsMax || !b.Whole() ||
-		p.Parent.Digest() != b.Parent || p.Parent.Round != b.ParentRound || p.Parent.Height+1 != b.Height || b.ParentRound >= b.Round {
+		p.Parent.Digest() != b.Parent || p.Parent.Round != b.ParentRound || p.Parent.Height+1 != b.Height || b.ParentRound >= b.Round ||
+		p.Parent.Epoch != b.Epoch && c.root != (coord.Digest{}) && b.Parent != c.root {
 		c.bad(from)
 		return
 	}
@@ -159,27 +160,28 @@ func (c *Core) leaderVote(from int, p *coord.Proposal) *coord.Vote {
 // judge checks that the proof covers everything from the parent to the block's round.
 func (c *Core) judge(from int, p *coord.Proposal) {
 	b, xs := p.Block, p.Proof
+	parent := b.ParentRound
 	for _, x := range xs {
 		if !c.believe(from, x, false) {
 			return
 		}
 	}
 	switch {
-	case b.ParentRound == 0:
-		if b.Parent != c.genesis() {
-			return
-		}
+	case b.Parent == c.root:
+		parent = c.rootRound
+	case p.Parent.Epoch != b.Epoch && c.root == (coord.Digest{}): // we have restarted above it, and the leader is far behind
+		return
 	case len(xs) == 0 || xs[0].Kind == coord.VoteEmpty || xs[0].Round != b.ParentRound || xs[0].Digest != b.Parent:
 		c.bad(from)
 		return
 	default:
 		xs = xs[1:]
 	}
-	if b.Round != b.ParentRound+1 {
+	if b.Round != parent+1 {
 		// A gap ends only at a term's first round, and every term in it is covered.
-		t := c.term(b.ParentRound + 1)
+		t := c.term(parent + 1)
 		for _, x := range xs {
-			if x.Kind != coord.VoteEmpty || c.term(x.Round) != t || x.Round > max(b.ParentRound+1, c.first(t)) {
+			if x.Kind != coord.VoteEmpty || c.term(x.Round) != t || x.Round > max(parent+1, c.first(t)) {
 				return
 			}
 			t++
@@ -209,9 +211,6 @@ func (c *Core) judge(from int, p *coord.Proposal) {
 	}
 	c.onVote(from, c.leaderVote(from, p))
 }
-
-// genesis is the digest of the epoch's first block.
-func (c *Core) genesis() coord.Digest { return (&coord.Block{Epoch: c.cfg.Epoch}).Digest() }
 
 func (c *Core) keepBlock(b *coord.Block) {
 	d := b.Digest()
@@ -256,7 +255,7 @@ func (c *Core) propose() {
 		// Nothing new: only to make an older block final, and only when that is late. Where finality takes long, empty
 		// blocks on empty ones would never end.
 		late := len(parent.Refs) > 0 && c.now-c.enteredAt >= c.timeout()/4
-		if c.hiRound <= c.final.Round || (c.cur == parentRound+1 && !late) {
+		if c.hiRound <= c.finalRound || (c.cur == parentRound+1 && !late) {
 			return
 		}
 	case size < c.cfg.PipelineBytes && parent.Height > c.final.Height && c.now-c.enteredAt < c.cfg.PipelineDelay:
@@ -266,7 +265,7 @@ func (c *Core) propose() {
 		return
 	}
 	b := &coord.Block{
-		Epoch: c.cfg.Epoch, Round: c.cur, ParentRound: parentRound, Height: parent.Height + 1, Parent: parentDigest,
+		Epoch: c.cfg.Epoch, Round: c.cur, ParentRound: parent.Round, Height: parent.Height + 1, Parent: parentDigest,
 		Root: coord.RefsRoot(refs), Refs: refs,
 	}
 	rs := c.round(c.cur)
@@ -283,7 +282,7 @@ func (c *Core) propose() {
 func (c *Core) backoff() int64 { return max(c.failed(), c.slow) }
 
 func (c *Core) failed() int64 {
-	return min(max(int64(c.term(c.cur))-int64(c.term(c.final.Round))-1, 0), 5)
+	return min(max(int64(c.term(c.cur))-int64(c.term(c.finalRound))-1, 0), 5)
 }
 
 // slowBlocks is how many blocks must become final in time before the time-out is halved again.
@@ -317,7 +316,7 @@ func (c *Core) makesWay() bool {
 func (c *Core) SetAside(members uint32) { c.aside = members }
 
 func (c *Core) work() bool {
-	if c.pool.pending > 0 || c.hiRound > c.final.Round || c.target != nil {
+	if c.pool.pending > 0 || c.hiRound > c.finalRound || c.target != nil {
 		return true
 	}
 	rs := c.rounds[c.cur]

@@ -12,7 +12,8 @@ type Keys interface {
 
 // Config is fixed for the life of a Core. Times are nanoseconds of the caller's monotonic clock.
 type Config struct {
-	Self    int           // index of this box
+	// Self is the index of this box; -1 makes a core that is only looked at: it must not be stepped.
+	Self    int
 	Members []coord.BoxID // by index
 	Site    coord.SiteID
 	Epoch   uint64
@@ -45,6 +46,8 @@ type Config struct {
 	BlockBytes int
 	// PendingMax bounds the batches of one author that wait to be ordered.
 	PendingMax int
+	// Blank says that the base is not known: the box is a member of an epoch whose state it must fetch before it takes part.
+	Blank bool
 	// VotesFrom, when not 0, is the first round in which this box may vote: a box that took the place of
 	// one whose disk is lost does not know what that one signed, so it is silent until a term
 	// that nobody has voted in.
@@ -75,6 +78,9 @@ type Input struct {
 	State *State
 	// Installed says that the state now is that of this checkpoint, fetched from others.
 	Installed *coord.Checkpoint
+	// Last is the block that ends the epoch, which From can give: it is known to be final, and nothing above it counts. The box does
+	// not vote any more.
+	Last *coord.Block
 }
 
 // Checked is the outcome of a signature check.

@@ -46,7 +46,7 @@ func (c *Core) near(r uint64) bool {
 	return r <= c.cur+voteWindow || (t <= c.term(c.cur)+2 && r < c.first(t)+voteWindow)
 }
 
-func (c *Core) inWindow(r uint64) bool { return r > c.final.Round && c.near(r) }
+func (c *Core) inWindow(r uint64) bool { return r > c.finalRound && c.near(r) }
 
 // put stores a vote; the first of a kind, round (term) and voter counts.
 func (c *Core) put(v *coord.Vote) {

@@ -53,6 +53,8 @@ type View struct {
 	// Asking: the box has started and waits for the others to say which votes of it they know; it does
 	// not vote before.
 	Asking bool `json:"asking"`
+	// Removed: this box is no member of the site any more. It orders nothing, and shows what it has.
+	Removed bool `json:"removed,omitempty"`
 	// Full, when not empty, says what waits for space on the box's disk; it goes on by itself when there is some.
 	Full string `json:"full,omitempty"`
 	// Fault, when not empty, says why this box has stopped voting.

@@ -27,7 +27,10 @@ type BoxConfig struct {
 	// Members is the site as the box knew it last; the state, where it has a later set, knows better.
 	Members *coord.Members
 	KeysOf  KeysOf
-	Tuning  Tuning
+	// Handovers are those that the box kept, ascending, and for a box that joins a site the one that ends with Members: how it knows
+	// the epoch before its first. They are believed.
+	Handovers []*coord.Handover
+	Tuning    Tuning
 	// Nonce is new for each start and not 0 (bft.Config says what for).
 	Nonce uint64
 	// Watch says that Effects.Changes is wanted.
@@ -117,6 +120,7 @@ type Effects struct {
 	Stable    *coord.Checkpoint // signed by a quorum now
 	Offer     *coord.Checkpoint // signed by f+1 now
 	Evidence  []coord.Evidence
+	Handovers []*coord.Handover // to be kept, each in place of one of the same epoch
 	Readings  []state.Asked
 	Accused   []state.Accused
 	Trust     []suspicion.Change // members whom this box suspects now, or no more
@@ -153,7 +157,18 @@ type Box struct {
 	// reads is st, for whoever reads the state from another goroutine.
 	reads atomic.Pointer[state.Machine]
 	me    coord.BoxID
-	name  string // of the member that we are
+	name  string // of the member that we are, or were
+	out   bool   // we are none any more
+	empty bool   // there was no state when the box was made
+
+	past      []*coord.Handover               // of epochs before ours, ascending
+	ahead     []step                          // of ours and those after it, as others know them
+	heard     map[coord.BoxID]*coord.Handover // of the end of our epoch, by who said it first: with fewer signatures than it takes
+	later     []coord.Record                  // of the log: what we said in epochs after ours
+	strangers map[coord.BoxID]*told
+	cut       map[coord.BoxID]bool // links that are down
+	askAt     int64                // when to ask again for what we wait for
+	rollNow   bool
 
 	bat   *batch.Batcher
 	codec Codec
@@ -166,6 +181,7 @@ type Box struct {
 	results []coord.Result
 
 	backlog   []bft.Delivery // final, to be applied after the commit that a checkpoint waits for
+	ends      *ending        // the last block of the epoch is applied
 	wantPoint bool           // a checkpoint is due at the height that the state is at
 	lastFinal *coord.Final
 	commits   int // under way
@@ -207,13 +223,24 @@ func NewBox(cfg BoxConfig, backend state.Backend, final *coord.Final) (*Box, err
 		return nil, fmt.Errorf("site: open state: %w", err)
 	}
 	cfg.Tuning = cfg.Tuning.withDefaults()
-	ep, err := cfg.KeysOf.epoch(cfg.Members)
+	members := cfg.Members
+	if known := st.Members(); known != nil {
+		members = known
+	}
+	b := &Box{
+		cfg: cfg, own: map[uint64]*ownBatch{}, cut: map[coord.BoxID]bool{}, heard: map[coord.BoxID]*coord.Handover{},
+		strangers: map[coord.BoxID]*told{}, bat: batch.New(cfg.Tuning.Batch), codec: cfg.Codec, empty: final == nil,
+	}
+	if members, err = b.resume(members, final); err != nil {
+		return nil, err
+	}
+	ep, err := cfg.KeysOf.epoch(members)
 	if err != nil {
 		return nil, err
 	}
-	b := &Box{
-		cfg: cfg, ep: ep, me: ep.Me(), name: cfg.Members.List[ep.Self].Name, own: map[uint64]*ownBatch{},
-		bat: batch.New(cfg.Tuning.Batch), codec: cfg.Codec,
+	b.ep, b.out, b.me = ep, ep.Self < 0, ep.Me()
+	if !b.out {
+		b.name = members.List[ep.Self].Name
 	}
 	if b.codec == nil {
 		b.codec = columnar{wire.NewBodyEncoder(), wire.NewBodyDecoder()}
@@ -221,25 +248,15 @@ func NewBox(cfg BoxConfig, backend state.Backend, final *coord.Final) (*Box, err
 	half := len(cfg.Arena) / 2 &^ 7
 	b.bat.Use(coord.ColumnsIn(cfg.Arena[:half:half], cfg.LineBytes))
 	b.cols = coord.ColumnsIn(cfg.Arena[half:], cfg.LineBytes)
-	base, cert := &coord.Block{Epoch: cfg.Members.Epoch}, (*coord.Cert)(nil)
-	if final != nil {
-		base, cert = final.Header, final.Cert
+	b.lastFinal = final
+	if final == nil {
+		b.lastFinal = &coord.Final{Header: &coord.Block{Epoch: members.Epoch}}
 	}
-	b.lastFinal = &coord.Final{Header: base, Cert: cert}
 	b.use(st)
-	t := &cfg.Tuning
-	b.core, err = bft.New(bft.Config{
-		Self: ep.Self, Members: cfg.Members.IDs(), Site: cfg.Members.Site, Epoch: cfg.Members.Epoch,
-		TermRounds: t.TermRounds, Timeout: int64(t.Timeout), LeaderDown: int64(t.LeaderDown),
-		Retransmit: int64(t.Retransmit), IdleStatus: int64(t.IdleStatus), FetchDelay: int64(t.FetchDelay),
-		Starve: int64(t.Starve), DepthMax: t.DepthMax,
-		PipelineBytes: t.PipelineBytes, PipelineDelay: int64(t.PipelineDelay), Spacing: int64(t.Spacing), BlockBytes: t.BlockBytes, PendingMax: t.PendingMax,
-		Done: func(a coord.BoxID, seq uint64) bool { return b.st.BatchDone(a, seq) },
-		Keys: ep.Keys, VotesFrom: cfg.Members.List[ep.Self].VotesFrom,
-		Nonce: cfg.Nonce,
-	}, base, cert)
+	// Who has no state yet is a member of the first epoch, or has joined a site that is older than it.
+	b.core, err = b.newCore(b.lastFinal.Header, b.lastFinal.Cert, final == nil && members.Epoch > 1, false)
 	if err != nil {
-		return nil, fmt.Errorf("site: %w", err)
+		return nil, err
 	}
 	b.nextSeq = st.LastSeq(b.me)
 	b.catchUpDecided()
@@ -262,7 +279,22 @@ func (b *Box) Replay(r *coord.Record) {
 	if r.Batch != nil && r.Batch.Author == b.me {
 		b.nextSeq = max(b.nextSeq, r.Batch.Seq)
 	}
-	b.core.Replay(r)
+	// A state that is older than the log, or was lost: what the box signed in later epochs must be known when it comes to them again.
+	if r.Vote != nil && r.Vote.Epoch > b.ep.Members.Epoch || r.Cert != nil && r.Cert.Epoch > b.ep.Members.Epoch ||
+		r.Block != nil && r.Block.Epoch > b.ep.Members.Epoch {
+		b.later = append(b.later, *r)
+		b.core.Mute()
+	}
+	if r.Handover != nil {
+		b.replayHandover(r.Handover)
+	}
+	if !b.out {
+		b.core.Replay(r)
+	}
+	if r.Silent != nil && r.Silent.Epoch > b.ep.Members.Epoch {
+		b.later = append(b.later, *r)
+		b.core.Mute()
+	}
 }
 
 // seqBitsPerStart is how many batches a box can make between two starts.
@@ -272,7 +304,9 @@ const seqBitsPerStart = 20
 // was sent and not written is never used again.
 func (b *Box) Start() {
 	b.nextSeq = (b.nextSeq>>seqBitsPerStart + 1) << seqBitsPerStart
-	b.core.Start()
+	if !b.out {
+		b.core.Start()
+	}
 }
 
 // Core, State: for views and the simulator's checks. The owner alone may use them.
@@ -302,7 +336,7 @@ func (b *Box) Step(in Input, now int64) Effects {
 	case in.Committed:
 		b.onCommitted()
 	case in.State != nil:
-		b.step(bft.Input{State: in.State})
+		b.onState(in.State)
 	case in.Installed != nil:
 		b.onInstalled(in.Installed)
 	case in.Checkpoint:
@@ -319,8 +353,10 @@ func (b *Box) Step(in Input, now int64) Effects {
 	b.tick()
 	b.closeBatch()
 	b.commit()
-	b.roll()
 	b.stepSnapshot()
+	b.advance()
+	b.seek()
+	b.roll()
 	b.wake(b.bat.Deadline())
 	if b.fx.Fault != "" {
 		b.fault = b.fx.Fault
@@ -333,7 +369,7 @@ func (b *Box) Step(in Input, now int64) Effects {
 // height and sign the state there.
 func (b *Box) onCheckpointWanted() {
 	quiet := 2 * int64(b.cfg.Tuning.Timeout)
-	if b.now < b.pointAt+quiet || b.lastFinal.Header.Height == 0 {
+	if b.now < b.pointAt+quiet || b.lastFinal.Header.Height == 0 || b.out || b.ends != nil {
 		return
 	}
 	b.pointAt = b.now
@@ -352,8 +388,8 @@ func (b *Box) wake(at int64) {
 
 // step drives the core and takes over what it wants.
 func (b *Box) step(in bft.Input) {
-	if b.fault != "" {
-		return // a box that found its own invariants broken says nothing more
+	if b.fault != "" || b.out {
+		return // a box that found its own invariants broken says nothing more, nor does one that is no member
 	}
 	rd := b.core.Step(in, b.now)
 	b.saw(rd.Seen)
@@ -400,6 +436,15 @@ func recordBytes(r *coord.Record) int {
 }
 
 func (b *Box) onLink(l *Link) {
+	if l.Up {
+		delete(b.cut, l.Peer)
+		b.askAt = 0
+	} else {
+		if len(b.cut) > strangersMax {
+			clear(b.cut)
+		}
+		b.cut[l.Peer] = true
+	}
 	if i := b.ep.Members.Index(l.Peer); i >= 0 {
 		b.step(bft.Input{Link: &bft.Link{Peer: i, Up: l.Up}})
 	}
@@ -407,18 +452,38 @@ func (b *Box) onLink(l *Link) {
 
 func (b *Box) onPeer(box coord.BoxID, m *coord.PeerMsg) {
 	from := b.ep.Members.Index(box)
-	if from < 0 || from == b.ep.Self || m.Epoch != b.ep.Members.Epoch {
+	switch epoch := b.ep.Members.Epoch; {
+	case box == b.me:
+		return
+	case m.Handover != nil:
+		b.onHandover(box, m.Handover)
+		return
+	case m.HandoverAsk != nil:
+		b.tellHandover(box, *m.HandoverAsk)
+		return
+	case m.Checkpoint != nil:
+		b.onOffer(box, m.Checkpoint)
+		return
+	case m.SnapshotPart != nil:
+		b.onPart(box, m.SnapshotPart)
+		return
+	case m.SnapshotAsk != nil:
+		if from >= 0 { // what the site has now is for its members
+			b.fx.ServeSnap = append(b.fx.ServeSnap, SnapAsk{From: box, Ask: *m.SnapshotAsk})
+		}
+		return
+	case m.Epoch < epoch:
+		b.onOlder(box, m)
+		return
+	case m.Epoch > epoch:
+		b.onNewer(box, m)
+		return
+	case from < 0:
 		return
 	}
 	switch {
 	case m.Batch != nil:
 		b.onPeerBatch(from, m.Batch)
-	case m.Checkpoint != nil:
-		b.onOffer(from, m.Checkpoint)
-	case m.SnapshotAsk != nil:
-		b.fx.ServeSnap = append(b.fx.ServeSnap, SnapAsk{From: box, Ask: *m.SnapshotAsk})
-	case m.SnapshotPart != nil:
-		b.onPart(from, m.SnapshotPart)
 	case m.Reading != nil, m.IndexAsk != nil, m.Index != nil: // the shell's
 	default:
 		b.step(bft.Input{From: from, Msg: m})
@@ -451,7 +516,7 @@ func (b *Box) onRequest(r *Request) {
 	b.count.Requests++
 	code := coord.CodeOK
 	switch n := r.Cols.Len(); {
-	case b.draining || b.fault != "":
+	case b.draining || b.fault != "" || b.out:
 		code = coord.CodeStopping
 	case n == 0:
 		code = coord.CodeBad
@@ -483,6 +548,9 @@ func (b *Box) answer(r *Request, p coord.Reply) {
 
 // closeBatch makes the open messages a batch when the batcher says so.
 func (b *Box) closeBatch() {
+	if b.out {
+		return
+	}
 	if b.askPoint && b.fault == "" && !b.draining {
 		b.askPoint = false
 		b.cols.Reset()
@@ -523,6 +591,10 @@ func (b *Box) ownFloor() uint64 {
 
 // deliver applies one final block, or keeps it until the state may move on.
 func (b *Box) deliver(d bft.Delivery) {
+	if b.ends != nil {
+		b.void(d)
+		return
+	}
 	if b.wantPoint || b.frozen() || len(b.backlog) > 0 {
 		b.backlog = append(b.backlog, d)
 		return
@@ -582,6 +654,9 @@ func (b *Box) apply(d bft.Delivery) {
 	}
 	b.lastFinal = &coord.Final{Header: d.Block.Header(), Cert: d.Cert}
 	b.wantPoint, b.appliedAt = due, b.now
+	if next := b.st.NextMembers(); next != nil {
+		b.endEpoch(next, b.lastFinal)
+	}
 	b.count.Blocks++
 	if len(d.Block.Refs) == 0 {
 		b.count.EmptyBlocks++
@@ -664,6 +739,9 @@ func (b *Box) commit() {
 	b.fx.Commit = &coord.Commit{
 		Header: b.lastFinal.Header, Cert: b.lastFinal.Cert, Changes: b.st.Take(), Checkpoint: b.wantPoint,
 	}
+	if b.ends != nil && b.ends.durable == toCommit {
+		b.fx.Commit.Handover, b.ends.durable = b.handover(), committing
+	}
 	b.commits++
 	b.dirty, b.begun, b.commitAt = 0, 0, b.now+int64(b.cfg.Tuning.CommitEvery)
 	if b.wantPoint {
@@ -687,21 +765,24 @@ func (b *Box) drainBacklog() {
 		b.backlog = b.backlog[1:]
 		b.apply(d)
 	}
-}
-
-func (b *Box) onCommitted() {
-	b.commits--
-	b.st.Committed()
-	b.step(bft.Input{})
+	if b.ends != nil {
+		for _, d := range b.backlog {
+			b.void(d)
+		}
+		b.backlog = nil
+	}
 }
 
 // roll starts a new log segment when the current one is full.
 func (b *Box) roll() {
-	if b.logBytes < b.cfg.Tuning.SegmentBytes {
+	if b.out || b.logBytes < b.cfg.Tuning.SegmentBytes && !b.rollNow {
 		return
 	}
-	b.logBytes = 0
+	b.logBytes, b.rollNow = 0, false
 	b.fx.Roll = b.core.LiveRecords()
+	if n := len(b.past); n > 0 { // while the state is that of the end of an epoch, only this says that the box went on
+		b.fx.Roll = append([]coord.Record{{Handover: b.past[n-1]}}, b.fx.Roll...)
+	}
 }
 
 // Idle says that nothing of ours waits: a draining box may stop.

@@ -30,7 +30,7 @@ func (b *Box) tick() {
 	now, runs := b.st.Clock()
 	c := &b.clock
 	switch {
-	case !runs || b.draining || b.fault != "":
+	case !runs || b.draining || b.fault != "" || b.out || b.ends != nil || b.core.Blank():
 		c.since = 0
 		return
 	case c.since == 0 || now != c.at:

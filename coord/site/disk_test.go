@@ -252,12 +252,13 @@ func (l *memLog) unsyncedVotes() int {
 
 // memBase is a durable state in memory.
 type memBase struct {
-	mu     sync.Mutex
-	back   *state.MemBackend
-	broken error
-	seen   []uint64 // heights of the commits of this base, in order
-	lies   []coord.Finding
-	lost   error // of KeepEvidence
+	mu        sync.Mutex
+	back      *state.MemBackend
+	broken    error
+	handovers []*coord.Handover
+	seen      []uint64 // heights of the commits of this base, in order
+	lies      []coord.Finding
+	lost      error // of KeepEvidence
 }
 
 func newMemBase() *memBase { return &memBase{back: state.NewMemBackend()} }
@@ -279,6 +280,9 @@ func (b *memBase) Commit(c *coord.Commit) error {
 	if broken != nil {
 		return broken
 	}
+	if c.Handover != nil {
+		_ = b.KeepHandover(c.Handover)
+	}
 	return b.now().Commit(c)
 }
 
@@ -289,6 +293,19 @@ func (b *memBase) Snapshot(context.Context) (site.Snapshot, error) {
 
 func (b *memBase) Install(cp *coord.Checkpoint, manifest []byte) (site.Install, error) {
 	return &memInstall{base: b, cp: cp, manifest: manifest}, nil
+}
+
+func (b *memBase) KeepHandover(h *coord.Handover) error {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.handovers = append(slices.DeleteFunc(b.handovers, func(o *coord.Handover) bool { return o.Next.Epoch == h.Next.Epoch }), h)
+	return nil
+}
+
+func (b *memBase) Handovers() ([]*coord.Handover, error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return slices.Clone(b.handovers), nil
 }
 
 func (b *memBase) KeepEvidence(f *coord.Finding) (bool, error) {

@@ -12,6 +12,9 @@ const findingsMax = 64
 // onEvidence tells of two votes that exclude each other and has them kept.
 func (s *Site) onEvidence(e *coord.Evidence) {
 	ms := s.box.ep.Members
+	if e.A.Epoch != ms.Epoch {
+		return // of the epoch that this very Step ended
+	}
 	m := &ms.List[e.A.Voter]
 	terms := s.box.cfg.Tuning.TermRounds
 	rule, at := coord.Conflict(&e.A, &e.B, terms)

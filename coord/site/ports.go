@@ -32,7 +32,11 @@ type Base interface {
 	Backend() state.Backend
 	// Committed is the last block whose changes are durable, nil for none.
 	Committed() *coord.Final
+	// Commit keeps Commit.Handover, if there is one, as KeepHandover does, and together with the changes.
 	Commit(c *coord.Commit) error
+	// KeepHandover keeps one in place of one of the same epoch, and the newest HandoversMax of them; Handovers gives them, ascending.
+	KeepHandover(h *coord.Handover) error
+	Handovers() ([]*coord.Handover, error)
 	// Snapshot keeps the state of the last Commit for others.
 	Snapshot(ctx context.Context) (Snapshot, error)
 	// Install begins to replace the state by a fetched one.

@@ -45,7 +45,15 @@ func (s *Site) serveOne(v Serve) {
 		return
 	}
 	bs, x, err := s.o.Log.Blocks(v.After, serveBlocks)
-	if err != nil || len(bs) == 0 || x == nil {
+	if err != nil || len(bs) == 0 {
+		return
+	}
+	if bs[0].Epoch < v.Epoch { // it has no state to put these on
+		s.offer(v.To)
+		return
+	}
+	// Of the last blocks of an epoch there may be no certificate below the next one: who asks was told which the last is.
+	if bs, x = OfEpoch(bs, x, v.Epoch); len(bs) == 0 || x == nil && v.Epoch == s.ep.Load().Members.Epoch {
 		return
 	}
 	s.send(coord.Parcel{To: v.To, Msg: &coord.PeerMsg{Epoch: v.Epoch, CatchUp: &coord.CatchUp{Blocks: bs, Cert: x}}})
@@ -62,6 +70,16 @@ func (s *Site) serveOne(v Serve) {
 			s.send(coord.Parcel{To: v.To, Msg: &coord.PeerMsg{Epoch: v.Epoch, Batch: bt}})
 		}
 	}
+}
+
+// OfEpoch is the first of some blocks that are of an epoch, and the certificate of the last one, if that is what x is.
+func OfEpoch(bs []*coord.Block, x *coord.Cert, epoch uint64) ([]*coord.Block, *coord.Cert) {
+	for i := range bs {
+		if bs[i].Epoch != epoch {
+			return bs[:i], nil
+		}
+	}
+	return bs, x
 }
 
 // offer names the signed state that we can serve, or has one made.

@@ -82,17 +82,18 @@ type Site struct {
 
 	peers    chan fromPeer
 	requests chan *Request
-	inner    *mailbox[Input]          // from our own goroutines: bounded by what the box asked of them
-	calls    *mailbox[func(*Box)]     // views: bounded by their callers, who wait
-	effects  *mailbox[Effects]        // to the writer: bounded by effectsMax
-	commits  *mailbox[*coord.Commit]  // one is under way at a time
-	installs *mailbox[*InstallStep]   // bounded by the pieces asked for, one at a time
-	verifies *mailbox[*bft.Held]      // bounded by the pending batches
-	serves   *mailbox[Serve]          // bounded by serveMax
-	pieces   *mailbox[SnapAsk]        // bounded by serveMax
-	findings *mailbox[*coord.Finding] // bounded by findingsMax
-	written  chan struct{}            // the writer took effects: wakes an owner that waits
-	queued   atomic.Int64             // effects that the writer has not released yet
+	inner    *mailbox[Input]           // from our own goroutines: bounded by what the box asked of them
+	calls    *mailbox[func(*Box)]      // views: bounded by their callers, who wait
+	effects  *mailbox[Effects]         // to the writer: bounded by effectsMax
+	commits  *mailbox[*coord.Commit]   // one is under way at a time
+	installs *mailbox[*InstallStep]    // bounded by the pieces asked for, one at a time
+	verifies *mailbox[*bft.Held]       // bounded by the pending batches
+	serves   *mailbox[Serve]           // bounded by serveMax
+	pieces   *mailbox[SnapAsk]         // bounded by serveMax
+	findings *mailbox[*coord.Finding]  // bounded by findingsMax
+	learned  *mailbox[*coord.Handover] // bounded by the changes of members, and the signatures of each
+	written  chan struct{}             // the writer took effects: wakes an owner that waits
+	queued   atomic.Int64              // effects that the writer has not released yet
 	stable   atomic.Pointer[coord.Checkpoint]
 	offered  atomic.Pointer[coord.Checkpoint]
 	synced   atomic.Uint64
@@ -140,6 +141,11 @@ func Open(o Options) (*Site, error) {
 		o.Box.Nonce = binary.BigEndian.Uint64(a[:])
 	}
 	o.Box.Watch = o.Changes != nil
+	kept, err := o.Base.Handovers()
+	if err != nil {
+		return nil, fmt.Errorf("site: handovers: %w", err)
+	}
+	o.Box.Handovers = append(o.Box.Handovers, kept...) // what was kept knows more
 	box, err := NewBox(o.Box, o.Base.Backend(), o.Base.Committed())
 	if err != nil {
 		return nil, err
@@ -159,7 +165,7 @@ func Open(o Options) (*Site, error) {
 		peers: make(chan fromPeer, peerQueue), requests: make(chan *Request, requestQueue),
 		inner: newMailbox[Input](), calls: newMailbox[func(*Box)](), effects: newMailbox[Effects](),
 		commits: newMailbox[*coord.Commit](), installs: newMailbox[*InstallStep](), verifies: newMailbox[*bft.Held](),
-		serves: newMailbox[Serve](), pieces: newMailbox[SnapAsk](), findings: newMailbox[*coord.Finding](),
+		serves: newMailbox[Serve](), pieces: newMailbox[SnapAsk](), findings: newMailbox[*coord.Finding](), learned: newMailbox[*coord.Handover](),
 		written: make(chan struct{}, 1), stopped: make(chan struct{}), decisions: newDeciding(),
 		prover: prover{
 			byNonce: map[string]*proving{}, byHash: map[coord.Digest]*proving{}, early: map[coord.BoxID][]coord.ReadVote{},
@@ -418,6 +424,9 @@ func (s *Site) dispatch(e *Effects) {
 		if s.pieces.len() < serveMax {
 			s.pieces.put(a)
 		}
+	}
+	for _, h := range e.Handovers {
+		s.learned.put(h)
 	}
 	for i := range e.Install {
 		s.installs.put(&e.Install[i])

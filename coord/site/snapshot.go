@@ -32,9 +32,10 @@ type InstallStep struct {
 type snapFetch struct {
 	cp       *coord.Checkpoint
 	manifest []byte
-	next     int // the chunk to ask for, -1: the manifest
+	next     int           // the chunk to ask for, -1: the manifest
+	peers    []coord.BoxID // who may have it, and the one that is asked
 	from     int
-	at       int64 // when to ask again, from the next member
+	at       int64 // when to ask again, from the next
 	// complete: all pieces are there, so blocks are only gathered; finishing: the state is being
 	// replaced, after the last commit to the old one.
 	complete, finishing bool
@@ -44,11 +45,53 @@ type snapFetch struct {
 func (b *Box) frozen() bool { return b.snap != nil && b.snap.complete }
 
 // onOffer: a box that cannot give us blocks names a state instead.
-func (b *Box) onOffer(from int, p *coord.Checkpoint) {
-	if b.snap != nil || b.fault != "" || p.Header == nil || p.Header.Height <= b.core.Height() || !b.core.VerifyCheckpoint(p) {
+func (b *Box) onOffer(box coord.BoxID, p *coord.Checkpoint) {
+	if b.snap != nil || b.fault != "" || p.Header == nil || p.Header.Height <= b.core.Height() {
 		return
 	}
-	b.snap = &snapFetch{cp: p, next: -1, from: from, at: b.now}
+	ep := b.judges(p)
+	if ep == nil {
+		return
+	}
+	s := &snapFetch{cp: p, next: -1, at: b.now}
+	for i := range ep.Members.List {
+		if id := ep.Members.List[i].ID; id != b.me {
+			s.peers = append(s.peers, id)
+		}
+	}
+	if len(s.peers) > 0 {
+		s.from = max(slices.Index(s.peers, box), 0)
+		b.snap = s
+	}
+}
+
+// judges is the epoch whose members' word a checkpoint is, when f+1 of them gave it and we can use that state: it is of our epoch or of a
+// later one that we are a member of; or it is what our epoch begins with, and that of nobody else.
+func (b *Box) judges(p *coord.Checkpoint) *Epoch {
+	if p.Cert == nil {
+		return nil
+	}
+	ep, mine := (*Epoch)(nil), b.ep.Members.Epoch
+	switch epoch := p.Cert.Epoch; {
+	case epoch == mine:
+		ep = b.ep
+	case epoch > mine && epoch-mine <= uint64(len(b.ahead)):
+		ep = b.ahead[epoch-mine-1].next
+	case epoch+1 == mine && b.lacks():
+		h := b.pastOf(epoch)
+		if h == nil || p.Header.Digest() != h.Header.Digest() {
+			return nil
+		}
+		old, err := b.cfg.KeysOf.epoch(h.Members)
+		if err != nil || !p.Holds(epoch, old.Members.N(), old.Keys.VerifyVote) {
+			return nil
+		}
+		return old
+	}
+	if ep == nil || ep.Self < 0 || !p.Holds(ep.Members.Epoch, ep.Members.N(), ep.Keys.VerifyVote) {
+		return nil
+	}
+	return ep
 }
 
 // stepSnapshot asks for the piece that is due and gives up what is not needed any more.
@@ -72,10 +115,7 @@ func (b *Box) stepSnapshot() {
 		return
 	}
 	if b.now >= s.at {
-		s.from = (s.from + 1) % b.ep.Members.N()
-		if s.from == b.ep.Self {
-			s.from = (s.from + 1) % b.ep.Members.N()
-		}
+		s.from = (s.from + 1) % len(s.peers)
 		b.askPiece()
 	}
 	b.wake(s.at)
@@ -84,29 +124,29 @@ func (b *Box) stepSnapshot() {
 func (b *Box) askPiece() {
 	s := b.snap
 	s.at = b.now + 2*int64(b.cfg.Tuning.Timeout)
-	b.fx.Send = append(b.fx.Send, b.ep.parcel(coord.Out{To: s.from, Msg: &coord.PeerMsg{
+	b.fx.Send = append(b.fx.Send, coord.Parcel{To: s.peers[s.from], Msg: &coord.PeerMsg{
 		Epoch: b.ep.Members.Epoch, SnapshotAsk: &coord.SnapshotAsk{Height: s.cp.Header.Height, Chunk: s.next},
-	}}))
+	}})
 }
 
 // onPart takes one piece when it is the one asked for and its digest is right, whoever sends it: where links are slow
 // the answer of one comes when another has been asked.
-func (b *Box) onPart(from int, p *coord.SnapshotPart) {
+func (b *Box) onPart(box coord.BoxID, p *coord.SnapshotPart) {
 	s := b.snap
 	if s == nil || s.complete || p.Height != s.cp.Header.Height || p.Chunk != s.next {
 		return
 	}
 	if len(p.Data) == 0 && p.Chunk >= 0 || p.Chunk < 0 && sha256.Sum256(p.Data) != s.cp.State {
 		// It has not got it: the next one. A newer checkpoint is offered by whoever has one, and f+1 have signed it.
-		if c := p.Checkpoint; c != nil && c.Header != nil && c.Header.Height > s.cp.Header.Height && b.core.VerifyCheckpoint(c) {
+		if c := p.Checkpoint; c != nil && c.Header != nil && c.Header.Height > s.cp.Header.Height && b.judges(c) != nil {
 			if s.manifest != nil {
 				b.fx.Install = append(b.fx.Install, InstallStep{Abort: true})
 			}
 			b.snap = nil
-			b.onOffer(from, p.Checkpoint)
+			b.onOffer(box, p.Checkpoint)
 			return
 		}
-		if from == s.from {
+		if box == s.peers[s.from] {
 			s.at = b.now
 		}
 		return
@@ -121,7 +161,7 @@ func (b *Box) onPart(from int, p *coord.SnapshotPart) {
 	} else {
 		if d := sha256.Sum256(p.Data); string(d[:]) != string(s.manifest[32*p.Chunk:32*p.Chunk+32]) {
 			b.count.BadMessages++
-			if from == s.from {
+			if box == s.peers[s.from] {
 				s.at = b.now
 			}
 			return
@@ -161,21 +201,56 @@ func (b *Box) onInstalled(in *Installed) {
 	b.wantPoint, b.dirty = false, 0
 	b.lastFinal = &coord.Final{Header: in.Checkpoint.Header}
 	b.count.Snapshots++
+	b.empty = false
+	if !b.arrive(in.Checkpoint) {
+		return
+	}
 	b.nextSeq = max(b.nextSeq, st.LastSeq(b.me)+1)
-	for len(b.backlog) > 0 && b.backlog[0].Block.Height <= st.Height() {
-		b.backlog = b.backlog[1:]
-	}
-	b.step(bft.Input{Installed: in.Checkpoint})
 	b.drainBacklog()
-	b.fx.Roll = b.core.LiveRecords()
+	b.rollNow = true
 	for _, seq := range slices.Sorted(maps.Keys(b.own)) {
-		if !st.BatchDone(b.me, seq) {
-			continue
+		if st.BatchDone(b.me, seq) { // it took effect, with results that nobody knows here
+			b.giveUp(b.own[seq])
+			delete(b.own, seq)
 		}
-		for _, r := range b.own[seq].requests { // it took effect, with results that nobody knows here
-			b.answer(r, coord.Reply{Code: coord.CodeStopping})
-		}
-		delete(b.own, seq)
-		b.bat.Done(0)
 	}
+}
+
+// arrive tells the core of a fetched state, or goes to the epoch that it is of.
+func (b *Box) arrive(p *coord.Checkpoint) bool {
+	members := b.st.Members()
+	if members.Epoch == b.ep.Members.Epoch && !b.out {
+		for len(b.backlog) > 0 && b.backlog[0].Block.Height <= b.st.Height() {
+			b.backlog = b.backlog[1:]
+		}
+		b.step(bft.Input{Installed: p})
+		return true
+	}
+	var hs []*bft.Held
+	for _, d := range b.backlog { // what of it is final is in the state
+		for i, bt := range d.Batches {
+			if bt != nil {
+				hs = append(hs, &bft.Held{Batch: bt, Digest: d.Block.Refs[i].Digest})
+			}
+		}
+	}
+	if b.ends != nil {
+		hs = append(hs, b.ends.void...)
+	}
+	hs = append(hs, b.core.Held()...)
+	b.backlog, b.ends = nil, nil
+	for len(b.ahead) > 0 && b.ahead[0].h.Members.Epoch < members.Epoch {
+		if next := b.ahead[0].next.Members; next.Epoch == members.Epoch && next.Digest() != members.Digest() {
+			b.fx.Fault = "a fetched state has other members than those who signed it"
+			return false
+		}
+		b.keepHandover(b.ahead[0].h)
+		b.ahead = b.ahead[1:]
+	}
+	ep, err := b.cfg.KeysOf.epoch(members)
+	if err != nil {
+		b.fx.Fault = err.Error()
+		return false
+	}
+	return b.enter(ep, hs, false)
 }

@@ -112,7 +112,7 @@ func (s *Site) leaderOf(round uint64) coord.BoxID {
 func (s *Site) publish() {
 	b, now, wall := s.box, s.now(), time.Now()
 	core, ms, self := b.core, b.ep.Members, b.ep.Self
-	final, digest := core.Final()
+	final, digest := b.Final()
 	n := ms.N()
 	v := &View{
 		ID: b.me, Index: self, Name: b.name, Site: ms.Site, Epoch: ms.Epoch, Version: s.o.Version,
@@ -121,6 +121,7 @@ func (s *Site) publish() {
 		Revision: b.st.Revision(), Applied: b.applied, Duplicates: b.duplicates, Rate: b.meter.rate(now),
 		Pending: core.Pending(), Inflight: b.inflight(), LogFrom: s.o.Log.LogFrom(), Blocks: b.meter.blocks(now, wall),
 	}
+	v.Removed = b.Removed()
 	if p := core.Stable(); p != nil {
 		v.Checkpoint = p.Header.Height
 	}
@@ -165,7 +166,7 @@ func (s *Site) publish() {
 	v.Decisions = v.Decisions[:min(len(v.Decisions), viewDecisionsMax)]
 	v.Decided = v.Decided[:min(len(v.Decided), viewDecidedMax)]
 	s.fillCounters(v)
-	v.Serving = s.running.Load() && v.Fault == "" && v.Full == "" && up >= v.Quorum && !core.Overdue(now) && !s.draining.Load()
+	v.Serving = !v.Removed && s.running.Load() && v.Fault == "" && v.Full == "" && up >= v.Quorum && !core.Overdue(now) && !s.draining.Load()
 	v.Trust = s.trustView(now, wall)
 	v.Verdict = verdict(v, up, s.draining.Load(), core.Overdue(now)) + alarm(v)
 	s.lastView.Store(v)
@@ -199,6 +200,8 @@ func verdict(v *View, up int, draining, overdue bool) string {
 	switch {
 	case v.Fault != "":
 		return "This box has stopped voting: " + v.Fault + "."
+	case v.Removed:
+		return fmt.Sprintf("This box is no member of the site any more: it was removed at the end of epoch %d.", v.Epoch)
 	case draining:
 		return "This box is stopping."
 	case v.Full != "":

@@ -125,7 +125,13 @@ func (s *Site) keep(ctx context.Context) {
 			in = s.install(in, st)
 		}
 		s.keepEvidence()
+		for _, h := range s.learned.take() {
+			if err := s.o.Base.KeepHandover(h); err != nil { // the log has what this box itself needs of it
+				s.log.Warn("how an epoch ended was not kept", "epoch", h.Members.Epoch, "err", err)
+			}
+		}
 		select {
+		case <-s.learned.signal:
 		case <-s.commits.signal:
 		case <-s.installs.signal:
 		case <-s.findings.signal:

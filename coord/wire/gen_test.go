@@ -123,10 +123,10 @@ func (g gen) members() *coord.Members {
 
 func (g gen) handover() *coord.Handover {
 	h := &coord.Handover{
-		Members: g.members(), Header: g.block(), Tail: make([]*coord.Block, g.IntN(4)), Cert: g.certOrNil(), Next: g.members(), Sigs: g.cert().Sigs,
+		Members: g.members(), Header: g.block(), Next: g.members(), Sigs: g.cert().Sigs,
 	}
-	for i := range h.Tail {
-		h.Tail[i] = g.block()
+	if g.IntN(2) == 0 {
+		h.Checkpoint = g.checkpoint()
 	}
 	return h
 }
@@ -223,6 +223,8 @@ func (g gen) record(t testing.TB, field string) *coord.Record {
 		r.Final = g.final()
 	case "Stable":
 		r.Stable = g.checkpoint()
+	case "Handover":
+		r.Handover = g.handover()
 	case "Silent":
 		r.Silent = &coord.Silence{Epoch: g.num(), From: g.num()}
 	default:

@@ -48,7 +48,7 @@ func golden() map[string][]byte {
 		return &coord.Members{Site: coord.SiteID(box), Epoch: epoch, List: []coord.Member{{ID: box, Name: "a", Key: []byte{4}, Peer: "10.0.0.1:7400"}}}
 	}
 	handover := &coord.Handover{
-		Members: members(1), Header: block.Header(), Tail: []*coord.Block{block.Header()}, Cert: cert, Next: members(2),
+		Members: members(1), Header: block.Header(), Next: members(2),
 		Sigs: []coord.VoteSig{{Voter: 0, Sig: s}},
 	}
 	silence := &coord.Silence{Epoch: 2, From: 1000}

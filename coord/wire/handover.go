@@ -9,7 +9,7 @@ import (
 )
 
 const (
-	handoverFields = 6
+	handoverFields = 5
 	membersFields  = 3
 	boxFields      = 8 // a member
 
@@ -21,13 +21,9 @@ func (p *packer) handover(h *coord.Handover) {
 	p.array(handoverFields)
 	p.members(h.Members)
 	p.block(h.Header)
-	p.array(len(h.Tail))
-	for _, b := range h.Tail {
-		p.block(b)
-	}
-	p.cert(h.Cert)
 	p.members(h.Next)
 	p.sigs(h.Sigs)
+	p.checkpoint(h.Checkpoint)
 }
 
 func (u *unpacker) handover() *coord.Handover {
@@ -35,15 +31,11 @@ func (u *unpacker) handover() *coord.Handover {
 	u.tuple(handoverFields)
 	h.Members = u.members()
 	h.Header = u.block()
-	h.Tail = make([]*coord.Block, u.array(coord.HandoverTailMax))
-	for i := range h.Tail {
-		if h.Tail[i] = u.block(); u.err != nil {
-			return nil
-		}
-	}
-	h.Cert = u.certOrNil()
 	h.Next = u.members()
 	h.Sigs = u.sigs()
+	if !u.absent() {
+		h.Checkpoint = u.checkpoint()
+	}
 	return h
 }
 
@@ -91,7 +83,7 @@ func AppendHandover(dst []byte, h *coord.Handover) []byte {
 	return pack(dst, func(p *packer) { p.array(storedFields); p.uint(storedVersion); p.handover(h) })
 }
 
-// DecodeHandover decodes what AppendHandover wrote; Cert is nil when it was, the rest is there.
+// DecodeHandover decodes what AppendHandover wrote; Checkpoint is nil when it was, the rest is there.
 func DecodeHandover(b []byte) (h *coord.Handover, err error) {
 	err = unpack(b, func(u *unpacker) { u.tuple(storedFields); u.version(storedVersion); h = u.handover() })
 	if err != nil {

@@ -20,8 +20,9 @@ const (
 	recordFinal   = 5
 	recordStable  = 6
 	// recordSilent has a round alone: what releases before epochs wrote.
-	recordSilent  = 7
-	recordSilence = 8
+	recordSilent   = 7
+	recordSilence  = 8
+	recordHandover = 9
 )
 
 const (
@@ -75,6 +76,9 @@ func (p *packer) record(r *coord.Record) {
 		p.array(silenceFields)
 		p.uint(r.Silent.Epoch)
 		p.uint(r.Silent.From)
+	case r.Handover != nil:
+		head(recordHandover)
+		p.handover(r.Handover)
 	default:
 		head(recordNothing)
 		p.null()
@@ -106,6 +110,8 @@ func (u *unpacker) record(r *coord.Record) {
 		r.Stable = u.checkpoint()
 	case recordSilent:
 		r.Silent = &coord.Silence{From: u.uint(math.MaxUint64)}
+	case recordHandover:
+		r.Handover = u.handover()
 	case recordSilence:
 		u.tuple(silenceFields)
 		r.Silent = &coord.Silence{Epoch: u.uint(math.MaxUint64), From: u.uint(math.MaxUint64)}
