@@ -40,8 +40,10 @@ const (
 	AuditRead
 	AuthLogin
 	AuthLogout
+	AuthPassword
 	AuthSession
 	AuthSetup
+	AuthToken
 	BoxRestart
 	BoxStart
 	BoxStop
@@ -52,7 +54,6 @@ const (
 	HALApply
 	HALCalibrate
 	HALRead
-	JoinAsk
 	JoinRevoke
 	JoinToken
 	KVCompact
@@ -68,6 +69,7 @@ const (
 	LogRead
 	MemberAdd
 	MemberEdit
+	MemberJoin
 	MemberList
 	MemberPromote
 	MemberRemove
@@ -80,6 +82,7 @@ const (
 	OperatorPasskey
 	OperatorPassword
 	OperatorRemove
+	OperatorReset
 	PolicyPut
 	PolicyRemove
 	RoleGrant
@@ -87,13 +90,13 @@ const (
 	RolePut
 	RoleRemove
 	RoleRevoke
+	SessionEnd
 	SettingPut
 	SettingRemove
 	SiteDowngrade
 	SiteMoveLeader
 	SiteRead
 	TokenEpoch
-	TokenForget
 	TokenIssue
 	TokenList
 	TokenRevoke
@@ -115,8 +118,10 @@ var actionTable = [actions]actionRow{
 	AuditRead:        {"audit.read", ClassView, "read a box's audit log: who did what, from where"},
 	AuthLogin:        {"auth.login", ClassNote, "somebody proved, or failed to prove, who they are"},
 	AuthLogout:       {"auth.logout", ClassNote, "a session was ended"},
-	AuthSession:      {"auth.session", ClassNote, "a session, an application token or a proof was refused"},
+	AuthPassword:     {"auth.password", ClassNote, "somebody gave a password again, to change it"},
+	AuthSession:      {"auth.session", ClassNote, "a session was not good, or not any more"},
 	AuthSetup:        {"auth.setup", ClassNote, "a setup code was used, or tried"},
+	AuthToken:        {"auth.token", ClassNote, "a token or a proof of possession was refused"},
 	BoxRestart:       {"box.restart", ClassOperate, "restart a box"},
 	BoxStart:         {"box.start", ClassNote, "a box began to run"},
 	BoxStop:          {"box.stop", ClassNote, "a box ended"},
@@ -127,7 +132,6 @@ var actionTable = [actions]actionRow{
 	HALApply:         {"hal.apply", ClassOperate, "change a box's hardware settings"},
 	HALCalibrate:     {"hal.calibrate", ClassOperate, "measure what hardware settings are worth, under load"},
 	HALRead:          {"hal.read", ClassView, "see a box's hardware and its settings"},
-	JoinAsk:          {"join.ask", ClassNote, "a box asked to join, with a token or without"},
 	JoinRevoke:       {"join.revoke", ClassOperate, "take back a token that lets a box join"},
 	JoinToken:        {"join.token", ClassOperate, "make a token that lets a box join"},
 	KVCompact:        {"kv.compact", ClassOperate, "forget the history of keys"},
@@ -143,6 +147,7 @@ var actionTable = [actions]actionRow{
 	LogRead:          {"log.read", ClassOperate, "read the ordered log: all messages, keys and values"},
 	MemberAdd:        {"member.add", ClassOperate, "make a box a member"},
 	MemberEdit:       {"member.edit", ClassOperate, "change a member's name or addresses"},
+	MemberJoin:       {"member.join", ClassNote, "a box asked to join"},
 	MemberList:       {"member.list", ClassView, "see the members and their keys"},
 	MemberPromote:    {"member.promote", ClassOperate, "make a learner a member (etcd's; there are none)"},
 	MemberRemove:     {"member.remove", ClassOperate, "remove a member"},
@@ -155,6 +160,7 @@ var actionTable = [actions]actionRow{
 	OperatorPasskey:  {"operator.passkey", ClassGovern, "change an operator's passkeys; each may change their own"},
 	OperatorPassword: {"operator.password", ClassGovern, "change an operator's password and key; each may change their own"},
 	OperatorRemove:   {"operator.remove", ClassGovern, "make somebody an operator no more"},
+	OperatorReset:    {"operator.reset", ClassGovern, "give an operator a new key under a new password"},
 	PolicyPut:        {"policy.put", ClassGovern, "set a policy"},
 	PolicyRemove:     {"policy.remove", ClassGovern, "remove a policy"},
 	RoleGrant:        {"role.grant", ClassGovern, "give a principal a role, at most one's own"},
@@ -162,13 +168,13 @@ var actionTable = [actions]actionRow{
 	RolePut:          {"role.put", ClassGovern, "define a role"},
 	RoleRemove:       {"role.remove", ClassGovern, "remove a role"},
 	RoleRevoke:       {"role.revoke", ClassGovern, "take a role from a principal"},
+	SessionEnd:       {"session.end", ClassGovern, "end a session of another operator; each may end their own"},
 	SettingPut:       {"setting.put", ClassGovern, "change a setting of the site"},
 	SettingRemove:    {"setting.remove", ClassGovern, "put a setting of the site back to what ships"},
 	SiteDowngrade:    {"site.downgrade", ClassOperate, "have the site speak an older protocol (etcd's)"},
 	SiteMoveLeader:   {"site.move_leader", ClassOperate, "let another box lead"},
 	SiteRead:         {"site.read", ClassView, "see the site's state: height, epoch, alarms"},
 	TokenEpoch:       {"token.epoch", ClassGovern, "end all capability tokens at once"},
-	TokenForget:      {"token.forget", ClassNote, "a revoked token that has expired is remembered no more"},
 	TokenIssue:       {"token.issue", ClassOperate, "issue capability tokens, at most for what one may do"},
 	TokenList:        {"token.list", ClassView, "see which tokens are revoked"},
 	TokenRevoke:      {"token.revoke", ClassOperate, "revoke a capability token"},

@@ -51,8 +51,8 @@ func (n *names) sort() {
 	n.prefixes = kept
 }
 
-// after is the place of the first that is above name.
-func after(list []named, name string) int {
+// firstAbove is the place of the first that is above name.
+func firstAbove(list []named, name string) int {
 	lo, hi := 0, len(list)
 	for lo < hi {
 		m := int(uint(lo+hi) >> 1)
@@ -68,12 +68,12 @@ func after(list []named, name string) int {
 // find is the statement about one name, or nil.
 func (n *names) find(name string) *statement {
 	if len(n.exact) > 0 {
-		if i := after(n.exact, name); i > 0 && n.exact[i-1].name == name {
+		if i := firstAbove(n.exact, name); i > 0 && n.exact[i-1].name == name {
 			return n.exact[i-1].s
 		}
 	}
 	if len(n.prefixes) > 0 {
-		if i := after(n.prefixes, name); i > 0 && strings.HasPrefix(name, n.prefixes[i-1].name) {
+		if i := firstAbove(n.prefixes, name); i > 0 && strings.HasPrefix(name, n.prefixes[i-1].name) {
 			return n.prefixes[i-1].s
 		}
 	}
@@ -82,7 +82,7 @@ func (n *names) find(name string) *statement {
 
 // covers is the statement about all of a range, or nil.
 func (n *names) covers(start, end string) *statement {
-	if i := after(n.prefixes, start); i > 0 && strings.HasPrefix(start, n.prefixes[i-1].name) && within(n.prefixes[i-1].name, end) {
+	if i := firstAbove(n.prefixes, start); i > 0 && strings.HasPrefix(start, n.prefixes[i-1].name) && within(n.prefixes[i-1].name, end) {
 		return n.prefixes[i-1].s
 	}
 	return nil
@@ -94,7 +94,7 @@ func (n *names) touches(start, end string) *statement {
 		return s
 	}
 	for _, list := range [][]named{n.exact, n.prefixes} {
-		if i := after(list, start); i < len(list) && below(list[i].name, end) {
+		if i := firstAbove(list, start); i < len(list) && below(list[i].name, end) {
 			return list[i].s
 		}
 	}

@@ -370,12 +370,18 @@ func (t *Token) Append(dst []byte) []byte {
 	return append(append(dst, 1), t.secret...)
 }
 
-// String is the token as text: hf1. and base64url. If the key travels with the token it is a secret.
-func (t *Token) String() string {
+// String names the token. It is no secret, so that a log that is handed a token keeps none.
+func (t *Token) String() string { return TokenOf + ":" + t.ID().String() }
+
+// GoString is String.
+func (t *Token) GoString() string { return t.String() }
+
+// Text is the token as text: hf1. and base64url. If the key travels with the token it is a secret.
+func (t *Token) Text() string {
 	return tokenPrefix + base64.RawURLEncoding.EncodeToString(t.Append(nil))
 }
 
-// ParseToken reads what String wrote, and nothing else.
+// ParseToken reads what Text wrote, and nothing else.
 // Errors: ErrMalformed, ErrWidened. Signatures and time are not looked at: Rules.Verify does.
 func ParseToken(s string) (*Token, error) {
 	text, ok := strings.CutPrefix(s, tokenPrefix)
@@ -417,8 +423,8 @@ func DecodeToken(b []byte) (*Token, error) {
 	if err := t.chain(); err != nil {
 		return nil, err
 	}
-	if bound := t.blocks[n-1].Bound; bound == (t.secret != nil) {
-		return nil, fmt.Errorf("%w: its key travels with it and should not, or the other way round", ErrMalformed)
+	if t.blocks[n-1].Bound && t.secret != nil {
+		return nil, fmt.Errorf("%w: its key travels with it and should not", ErrMalformed)
 	}
 	return t, nil
 }

@@ -32,6 +32,20 @@ type pattern struct {
 //
 // Errors: ErrSite, ErrEarly, ErrExpired, ErrEpoch, ErrRevoked, ErrIssuer, ErrMayNotIssue, ErrHolder.
 func (r *Rules) Verify(t *Token, now uint64) (*Grant, error) {
+	g, err := r.verifyChain(t, now)
+	if err != nil {
+		return nil, err
+	}
+	if last := &t.blocks[len(t.blocks)-1]; !last.Bound {
+		if k := t.Secret(); k == nil || k.Public() != last.Holder {
+			return nil, fmt.Errorf("%w: the key that travels with it is another one, or missing", ErrHolder)
+		}
+	}
+	return g, nil
+}
+
+// verifyChain is Verify but for whether who shows the token has its key.
+func (r *Rules) verifyChain(t *Token, now uint64) (*Grant, error) {
 	if err := r.still(t, now); err != nil {
 		return nil, err
 	}
@@ -55,16 +69,11 @@ func (r *Rules) Verify(t *Token, now uint64) (*Grant, error) {
 			}
 		}
 	}
-	if last := &t.blocks[len(t.blocks)-1]; !last.Bound {
-		if k := t.Secret(); k == nil || k.Public() != last.Holder {
-			return nil, fmt.Errorf("%w: the key that travels with it is another one", ErrHolder)
-		}
-	}
 	return newGrant(t), nil
 }
 
 func newGrant(t *Token) *Grant {
-	g := &Grant{token: t, e: t.Effective(), principal: TokenOf + ":" + t.ID().String()}
+	g := &Grant{token: t, e: t.Effective(), principal: t.String()}
 	g.policy = "token of " + g.e.Issuer
 	for a := noAction + 1; a < actions; a++ {
 		for _, of := range g.e.Actions {

@@ -1,0 +1,539 @@
+package access
+
+import (
+	"bytes"
+	"encoding/json"
+	"os"
+	"strings"
+	"testing"
+
+	"github.com/holdfast-edge/holdfast/coord"
+	"github.com/holdfast-edge/holdfast/coord/trust"
+	"github.com/holdfast-edge/holdfast/coord/trust/join"
+	"github.com/holdfast-edge/holdfast/coord/trust/roster"
+)
+
+// rig is a site and a judge on one of its boxes.
+type rig struct {
+	testing.TB
+	*fakeState
+	judge Judge
+}
+
+func newRig(t testing.TB) *rig { return &rig{t, newState(t), Judge{TermRounds: 1000}} }
+
+// decision writes a document; value nil removes it.
+func (r *rig) decision(kind, subject, by, key string, value []byte) *coord.Decision {
+	was, _ := r.Doc(key)
+	return &coord.Decision{
+		Kind: kind, Subject: subject, Principal: by, Made: r.seconds, Seen: r.count + 1,
+		Writes: []coord.DocWrite{{Key: key, Was: was.Version, Value: value}},
+	}
+}
+
+// signed is the decision with its principal's signature.
+func (r *rig) signed(d *coord.Decision) *coord.Decision {
+	r.Helper()
+	kind, name, _ := strings.Cut(d.Principal, ":")
+	d.Authority = nil
+	var err error
+	if kind == Box {
+		for i := range r.members.List {
+			if m := &r.members.List[i]; m.ID.String() == name {
+				err = AsBox(d, r.members.Site, m.ID, testSigner(r, m.Name))
+			}
+		}
+	} else {
+		err = AsOperator(d, r.members.Site, name, testSigner(r, name))
+	}
+	if err != nil {
+		r.Fatal(err)
+	}
+	return d
+}
+
+func (r *rig) want(name string, d *coord.Decision, w Word, says string) {
+	r.Helper()
+	if d == nil {
+		r.Fatalf("%s: no decision", name)
+	}
+	back, err := coord.DecodeDecision(d.Append(nil))
+	if err != nil {
+		r.Fatalf("%s: %v", name, err)
+	}
+	j := r.judge.Judge(r.fakeState, back, testNow)
+	if j.Word != w || !strings.Contains(j.Why, says) {
+		r.Errorf("%s: %v (%s), want %v (%s)", name, j.Word, j.Why, w, says)
+	}
+}
+
+func (r *rig) set(key, value string) *rig { r.fakeState.set(key, value); return r }
+
+func TestADecisionIsBackedByItsPrincipalsSignature(t *testing.T) {
+	r := newRig(t)
+	policy := []byte(`forbid (principal, action, resource in Prefix::"secret/");`)
+	d := r.decision("policy.put", "policy/p", "operator:ann", "policy/p", policy)
+	r.want("nobody signed", d, Wait, "an operator on this box")
+	r.want("signed", r.signed(d), Yes, "operator:ann may: permitted by builtin/admin")
+
+	changed := *r.signed(d)
+	changed.Reason = "another"
+	r.want("changed after it was signed", &changed, Wait, "not by operator:ann")
+	changed = *r.signed(d)
+	changed.Principal = "operator:olaf"
+	r.want("in another's name", &changed, Wait, "operator:ann signed it")
+	forged := r.signed(d)
+	a, _ := DecodeAuthority(forged.Authority)
+	a.Operator.Name, forged.Principal = "olaf", "operator:olaf"
+	forged.Authority, _ = a.Encode()
+	r.want("another's signature", forged, Wait, "not by operator:olaf")
+	forged.Authority = []byte(`{"operator":{"name":"olaf"},"more":1}`)
+	r.want("authority that is none", forged, Wait, "authority")
+
+	r.want("by who may not", r.signed(r.decision("policy.put", "policy/p", "operator:olaf", "policy/p", policy)), No, "no policy permits it; operator:olaf has operator, viewer")
+	r.want("of a kind unknown", r.signed(r.decision("policy.frobnicate", "policy/p", "operator:ann", "policy/p", policy)), Wait, "does not know the kind")
+	r.want("of a kind that is none", r.signed(r.decision("kv.put", "policy/p", "operator:ann", "policy/p", policy)), Wait, "nobody decides")
+
+	old := r.decision("policy.put", "policy/p", "operator:ann", "policy/p", policy)
+	old.Made, old.Seen = 0, 0
+	r.want("signed without a time", r.signed(old), Wait, "when it was made")
+	r.set("operator/ann", strings.Replace(operatorJSON(t, "ann"), `{`, `{"disabled":true,`, 1))
+	r.want("by one who is disabled", r.signed(r.decision("policy.put", "policy/p", "operator:ann", "policy/p", policy)), Wait, "disabled")
+}
+
+func TestAPolicyOrRoleThatCannotBeIsNotStored(t *testing.T) {
+	r := newRig(t)
+	ann := func(kind, key, value string) *coord.Decision {
+		v := []byte(value)
+		if value == "" {
+			v = nil
+		}
+		return r.signed(r.decision(kind, key, "operator:ann", key, v))
+	}
+	r.want("not Cedar", ann("policy.put", "policy/p", `forbid (principal`), No, "not a policy")
+	r.want("everything forbidden", ann("policy.put", "policy/p", `forbid (principal, action, resource);`), No, "nobody would be left")
+	r.want("all but the last admin", ann("policy.put", "policy/p", `forbid (principal, action, resource) unless { principal in Role::"admin" };`), Yes, "")
+	r.want("a document elsewhere", ann("policy.put", "role/p", `permit (principal, action, resource);`), No, "it writes role/p")
+	r.want("a name that is none", ann("policy.put", "policy/a+b", `permit (principal, action, resource);`), No, "its name")
+	r.want("put that removes", func() *coord.Decision {
+		r.set("policy/p", `permit (principal, action, resource);`)
+		return ann("policy.put", "policy/p", "")
+	}(), No, "it writes policy/p")
+	r.want("removed", ann("policy.remove", "policy/p", ""), Yes, "")
+	r.want("removed, what is not there", ann("policy.remove", "policy/q", ""), Wait, "not as it was")
+	two := ann("policy.put", "policy/q", `permit (principal, action, resource);`)
+	two.Writes = append(two.Writes, coord.DocWrite{Key: "setting/joins", Value: []byte(`{"approve":"token"}`)})
+	r.want("more than one document", r.signed(two), No, "writes 2 documents")
+	fleeting := ann("policy.put", "policy/q", `permit (principal, action, resource);`)
+	fleeting.Writes[0].Seconds = 100
+	r.want("for a while", r.signed(fleeting), No, "go away by itself")
+
+	r.want("a role", ann("role.put", "role/r", `{"about":"a role","in":["viewer"]}`), Yes, "")
+	r.want("a role that ships", ann("role.put", "role/admin", `{"about":"mine"}`), No, "ships with the product")
+	r.set("role/a", `{"about":"a","in":["b"]}`)
+	r.want("a role in itself", ann("role.put", "role/b", `{"about":"b","in":["a"]}`), No, "would be in itself")
+	r.set("grant/program:x", grantJSON("a"))
+	r.want("a role that somebody has", ann("role.remove", "role/a", ""), No, "program:x has the role a")
+
+	// Whoever may write policies could give themselves anything: so only admins do, whatever a policy permits.
+	r.set("policy/p", `permit (principal == Operator::"olaf", action, resource);`)
+	d := r.signed(r.decision("policy.put", "policy/mine", "operator:olaf", "policy/mine", []byte(`permit (principal == Operator::"olaf", action, resource);`)))
+	r.want("by one who is not an admin", d, No, "has the role admin, and operator:olaf has not")
+}
+
+func TestNobodyGivesMoreThanTheyHave(t *testing.T) {
+	r := newRig(t)
+	r.set("policy/p", `permit (principal == Operator::"olaf", action in [Action::"role", Action::"operator"], resource);`)
+	grant := func(by, kind, to string, roles ...string) *coord.Decision {
+		var v []byte
+		if len(roles) > 0 {
+			v = []byte(grantJSON(roles...))
+		}
+		return r.signed(r.decision(kind, to, by, "grant/"+to, v))
+	}
+	r.want("an admin gives admin", grant("operator:ann", "role.grant", "operator:vera", "admin", "viewer"), Yes, "")
+	r.want("an operator gives viewer", grant("operator:olaf", "role.grant", "program:new", "viewer"), Yes, "")
+	r.want("an operator gives admin", grant("operator:olaf", "role.grant", "operator:vera", "admin", "viewer"), No, "nobody gives or takes more than they have")
+	r.want("itself", grant("operator:olaf", "role.grant", "operator:olaf", "admin", "operator"), No, "nobody gives or takes more")
+	r.want("takes admin", grant("operator:olaf", "role.revoke", "operator:ann"), No, "")
+	r.want("a role that does not exist", grant("operator:ann", "role.grant", "program:new", "wizard"), No, "there is no role wizard")
+	r.want("a grant that takes", grant("operator:ann", "role.grant", "operator:olaf", "viewer"), No, "it takes operator")
+	r.want("a revoke that gives", grant("operator:ann", "role.revoke", "operator:olaf", "admin", "operator"), No, "gives admin")
+	r.want("nothing new", grant("operator:ann", "role.grant", "operator:olaf", "operator"), No, "gives no role")
+	r.want("to nobody", grant("operator:ann", "role.grant", "nobody", "viewer"), No, "not a principal")
+	r.want("the last admin", grant("operator:ann", "role.revoke", "operator:ann"), No, "nobody would be left")
+	r.want("resets an admin's password", r.operator("operator:olaf", "operator.reset", "ann", func(m map[string]any) {
+		m["key"], m["sealed"] = testPublic(t, "eve"), map[string]any{"box": []byte("y")}
+	}), No, "nobody gives or takes more")
+	r.want("resets a viewer's password", r.operator("operator:olaf", "operator.reset", "vera", func(m map[string]any) {
+		m["key"], m["sealed"] = testPublic(t, "eve"), map[string]any{"box": []byte("y")}
+	}), Yes, "")
+	r.set("grant/operator:vera", grantJSON(RoleAdmin))
+	r.want("not the last admin", grant("operator:ann", "role.revoke", "operator:ann"), Yes, "")
+}
+
+// operator is a decision that changes an operator's document.
+func (r *rig) operator(by, kind, name string, change func(map[string]any)) *coord.Decision {
+	r.Helper()
+	m := map[string]any{}
+	if old, ok := r.Doc("operator/" + name); ok {
+		if err := json.Unmarshal(old.Value, &m); err != nil {
+			r.Fatal(err)
+		}
+	}
+	change(m)
+	v, err := json.Marshal(m)
+	if err != nil {
+		r.Fatal(err)
+	}
+	return r.signed(r.decision(kind, "operator:"+name, by, "operator/"+name, v))
+}
+
+func TestAnOperatorsDocumentChangesOnlyAsItsKindSays(t *testing.T) {
+	r := newRig(t)
+	sealed := func(m map[string]any) { m["sealed"] = map[string]any{"box": []byte("new")} }
+	r.want("own password", r.operator("operator:vera", "operator.password", "vera", sealed), Yes, "itself")
+	r.want("another's password", r.operator("operator:vera", "operator.password", "olaf", sealed), No, "no policy permits")
+	r.want("by an admin", r.operator("operator:ann", "operator.password", "olaf", sealed), Yes, "")
+	r.want("a password that changes the key", r.operator("operator:vera", "operator.password", "vera", func(m map[string]any) { m["key"] = testPublic(t, "eve") }), No, `changes "key"`)
+	r.want("a field that nobody knows", r.operator("operator:vera", "operator.password", "vera", func(m map[string]any) { m["admin"] = true }), No, `changes "admin"`)
+	r.want("own passkeys", r.operator("operator:vera", "operator.passkey", "vera", func(m map[string]any) { m["passkeys"] = []any{} }), Yes, "itself")
+	r.want("disable", r.operator("operator:ann", "operator.disable", "olaf", func(m map[string]any) { m["disabled"] = true }), Yes, "")
+	r.want("a disable that does not", r.operator("operator:ann", "operator.disable", "olaf", sealed), No, "does not disable")
+	r.want("disable the last admin", r.operator("operator:ann", "operator.disable", "ann", func(m map[string]any) { m["disabled"] = true }), No, "nobody would be left")
+	r.want("by one who may not", r.operator("operator:olaf", "operator.disable", "vera", func(m map[string]any) { m["disabled"] = true }), No, "no policy permits")
+
+	add := r.operator("operator:ann", "operator.add", "zoe", func(m map[string]any) { m["name"], m["key"] = "zoe", testPublic(t, "zoe") })
+	r.want("add", add, Yes, "")
+	with := *add
+	with.Writes = append(with.Writes, coord.DocWrite{Key: "grant/operator:zoe", Value: []byte(grantJSON("viewer"))})
+	r.want("add with a grant", r.signed(&with), Yes, "")
+	with.Writes[1].Key = "grant/operator:vera"
+	r.want("add with another's grant", r.signed(&with), Wait, "not as it was")
+	with.Writes[1] = coord.DocWrite{Key: "policy/x", Value: []byte("x")}
+	r.want("add with a policy", r.signed(&with), No, "it writes policy/x")
+	r.want("add one who exists", r.operator("operator:ann", "operator.add", "olaf", sealed), Wait, "not as it was")
+	r.want("under another's name", r.operator("operator:ann", "operator.add", "zoe", func(m map[string]any) { m["name"], m["key"] = "vera", testPublic(t, "zoe") }), No, "named")
+	r.want("root", r.operator("operator:ann", "operator.add", "root", func(m map[string]any) { m["name"], m["key"] = "root", testPublic(t, "zoe") }), No, "nobody's")
+
+	gone := r.decision("operator.remove", "operator:olaf", "operator:ann", "operator/olaf", nil)
+	r.want("a removal that leaves the grant", r.signed(gone), No, "leaves the grant")
+	g, _ := r.Doc("grant/operator:olaf")
+	gone.Writes = append(gone.Writes, coord.DocWrite{Key: g.Key, Was: g.Version})
+	r.want("remove", r.signed(gone), Yes, "")
+}
+
+func TestTheFirstOperatorNeedsAMemberAndNoLaterOneDoes(t *testing.T) {
+	r := newRig(t)
+	box := Box + ":" + r.members.List[1].ID.String()
+	add := func() *coord.Decision {
+		d := r.operator(box, "operator.add", "zoe", func(m map[string]any) { m["name"], m["key"] = "zoe", testPublic(t, "zoe") })
+		d.Writes = append(d.Writes, FirstGrant("zoe"))
+		return r.signed(d)
+	}
+	r.want("there are operators", add(), No, "no policy permits")
+	for k := range r.docs {
+		if strings.HasPrefix(k, "operator/") || strings.HasPrefix(k, "grant/") {
+			delete(r.docs, k)
+		}
+	}
+	r.want("the first", add(), Yes, "the first operator")
+	unsigned := add()
+	unsigned.Authority = nil
+	r.want("without a member", unsigned, Wait, "an operator on this box")
+	stranger := add()
+	stranger.Authority = nil
+	if err := AsBox(stranger, r.members.Site, r.members.List[1].ID, testSigner(t, "eve")); err != nil {
+		t.Fatal(err)
+	}
+	r.want("by a stranger", stranger, Wait, "no member, or the signature")
+	weak := add()
+	weak.Writes = weak.Writes[:1]
+	r.want("who is no admin", r.signed(weak), No, "is an admin")
+	r.judge.Founding = []byte(operatorJSON(t, "ann"))
+	r.want("where the site was founded with one", add(), No, "no policy permits")
+	r.judge.Founding = nil
+	r.apply(t, add())
+	r.want("the second", r.operator(box, "operator.add", "eve", func(m map[string]any) { m["name"], m["key"] = "eve", testPublic(t, "eve") }), No, "no policy permits")
+}
+
+func TestTheFoundingOperatorIsAnAdminUntilThereAreOthers(t *testing.T) {
+	r := newRig(t)
+	clear(r.docs)
+	founding := operatorJSON(t, "ann")
+	r.judge.Founding = []byte(founding)
+	d := r.operator("operator:ann", "operator.add", "olaf", func(m map[string]any) { m["name"], m["key"] = "olaf", testPublic(t, "olaf") })
+	r.want("without the founding one's documents", d, No, "nobody would be left")
+	d.Writes = append(d.Writes, coord.DocWrite{Key: "operator/ann", Value: []byte(founding)}, FirstGrant("ann"))
+	r.want("with them", r.signed(d), Yes, "")
+	other := *d
+	other.Writes = append([]coord.DocWrite(nil), d.Writes...)
+	other.Writes[1].Value = []byte(operatorJSON(t, "eve"))
+	r.want("with another one's", r.signed(&other), No, "it writes operator/ann")
+	r.want("a policy", r.signed(r.decision("policy.put", "policy/p", "operator:ann", "policy/p", []byte(`permit (principal is Box, action, resource);`))), Yes, "")
+	r.want("a box's word", r.signed(r.decision("policy.put", "policy/p", Box+":"+r.members.List[0].ID.String(), "policy/p", []byte(`permit (principal is Box, action, resource);`))), No, "")
+	r.want("its own password", r.operator("operator:ann", "operator.password", "ann", func(m map[string]any) {
+		if err := json.Unmarshal([]byte(founding), &m); err != nil {
+			t.Fatal(err)
+		}
+		m["sealed"] = map[string]any{"box": []byte("new")}
+	}), No, "nobody would be left") // its grant is missing
+	own := r.operator("operator:ann", "operator.password", "ann", func(m map[string]any) {
+		if err := json.Unmarshal([]byte(founding), &m); err != nil {
+			t.Fatal(err)
+		}
+		m["sealed"] = map[string]any{"box": []byte("new")}
+	})
+	own.Writes = append(own.Writes, FirstGrant("ann"))
+	r.want("its own password, with its grant", r.signed(own), Yes, "")
+}
+
+func TestMembersChangeAsTheirKindSaysAndByWhoMay(t *testing.T) {
+	r := newRig(t)
+	list := func(kind, by string, m *coord.Members, err error) *coord.Decision {
+		if err != nil {
+			t.Fatal(err)
+		}
+		w, err := roster.Writes(r, m)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return r.signed(&coord.Decision{Kind: kind, Subject: "a box", Principal: by, Made: 1, Seen: 1, Writes: w})
+	}
+	newBox := member(t, "box-e")
+	added, err := roster.Adding(r, &newBox)
+	r.want("add", list("member.add", "operator:olaf", added, err), Yes, "operator:olaf may")
+	r.want("add, by a viewer", list("member.add", "operator:vera", added, err), No, "no policy permits")
+	r.want("add, called an edit", list("member.edit", "operator:olaf", added, err), No, "is member.add")
+	removed, err := roster.Removing(r, 2)
+	r.want("remove", list("member.remove", "operator:olaf", removed, err), Yes, "")
+	sneaky := list("member.remove", "operator:olaf", removed, err)
+	sneaky.Writes = append(sneaky.Writes, coord.DocWrite{Key: "policy/x", Value: []byte("x")})
+	r.want("remove and a policy", r.signed(sneaky), No, "policy/x")
+	replaced, err := roster.Replacing(r, 2, &newBox)
+	r.want("replace", list("member.replace", "operator:olaf", replaced, err), Yes, "")
+	box := func(i int) string { return Box + ":" + r.members.List[i].ID.String() }
+	edited, err := roster.Editing(r, 2, func(b *coord.Member) { b.Peer = "elsewhere:1" })
+	r.want("edit", list("member.edit", "operator:olaf", edited, err), Yes, "")
+	r.want("edit by the box itself", list("member.edit", box(2), edited, err), Yes, "the box itself")
+	r.want("edit by another box", list("member.edit", box(1), edited, err), No, "no policy permits")
+
+	rotated, err := roster.Rotating(r, 2, testPublic(t, "box-c2"))
+	rotate := func(old, next string) *coord.Decision {
+		d := list("member.rotate", box(2), rotated, err)
+		d.Authority = nil
+		if err := AsRotation(d, r.members.Site, testSigner(t, old), testSigner(t, next)); err != nil {
+			t.Fatal(err)
+		}
+		return d
+	}
+	r.want("rotate", rotate("box-c", "box-c2"), Yes, "the box itself")
+	r.want("rotate without the new key", rotate("box-c", "box-c"), Wait, "its new key")
+	r.want("rotate without the old key", rotate("box-c2", "box-c2"), Wait, "the box's key")
+	r.set("policy/p", `forbid (principal, action == Action::"member.rotate", resource == Box::"`+r.members.List[2].ID.String()+`");`)
+	r.want("rotate against a policy", rotate("box-c", "box-c2"), No, "policy/p")
+}
+
+func TestABoxJoinsByAGoodRequest(t *testing.T) {
+	r := newRig(t)
+	token, err := join.NewToken(join.SiteHash(r.members), bytes.NewReader(bytes.Repeat([]byte{5}, 64)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	offer, err := join.Offer(r, token, join.Wish{}, "operator:olaf", 1)
+	if err != nil {
+		t.Fatal(err)
+	}
+	offer.Made = r.seconds
+	r.want("a token by a viewer", r.signed(&coord.Decision{Kind: offer.Kind, Subject: offer.Subject, Principal: "operator:vera", Made: 1, Writes: offer.Writes}), No, "no policy permits")
+	r.want("a token", r.signed(offer), Yes, "operator:olaf may")
+	r.apply(t, offer)
+	id, err := trust.LoadOrCreate(t.TempDir())
+	if err != nil {
+		t.Fatal(err)
+	}
+	q := &join.Request{
+		Site: r.members.Site, SiteHash: token.Site, Token: token.ID, Seconds: r.seconds,
+		Box: coord.Member{ID: id.ID(), Name: "box-e", Key: id.PublicKey(), Peer: "box-e:7400"},
+	}
+	if err := q.Sign(token, id); err != nil {
+		t.Fatal(err)
+	}
+	admit, err := q.Admit(r)
+	if err != nil {
+		t.Fatal(err)
+	}
+	d := admit.Decision
+	r.want("without its request", d, No, "join/")
+	if err := WithRequest(d, q.Append(nil)); err != nil {
+		t.Fatal(err)
+	}
+	r.want("with it", d, Yes, "a good token")
+	r.set(SettingJoins, `{"approve":"operator"}`)
+	r.want("where an operator approves", d, Wait, "an operator")
+	delete(r.docs, SettingJoins)
+	more := *d
+	more.Writes = append(append([]coord.DocWrite(nil), d.Writes...), coord.DocWrite{Key: "grant/operator:eve", Value: []byte(adminGrant)})
+	r.want("with more than it asked for", &more, No, "not the decision of the request")
+	bad := *q
+	bad.Box.Peer = "elsewhere:1"
+	forged := *d
+	forged.Authority = nil
+	if err := WithRequest(&forged, bad.Append(nil)); err != nil {
+		t.Fatal(err)
+	}
+	r.want("with another's signature", &forged, Wait, "signature")
+
+	withdraw, err := join.Withdraw(r, token.ID, "operator:olaf", 2)
+	if err != nil {
+		t.Fatal(err)
+	}
+	r.want("withdrawn", r.signed(withdraw), Yes, "")
+	withdraw.Writes[0].Key = "policy/x"
+	r.want("a withdrawal of something else", r.signed(withdraw), No, "policy/x")
+	r.apply(t, d)
+	if r.members.N() != 5 {
+		t.Fatal("the box is no member")
+	}
+	r.want("once more", d, Wait, "")
+}
+
+func TestAProvenLieExpelsWhereTheSiteSaysSo(t *testing.T) {
+	data, err := os.ReadFile("../trust/testdata/evidence.json")
+	if err != nil {
+		t.Fatal(err)
+	}
+	x, err := coord.ReadExhibit(bytes.NewReader(data))
+	if err != nil {
+		t.Fatal(err)
+	}
+	f := &x.Findings[0]
+	r := newRig(t)
+	r.judge.TermRounds = f.TermRounds
+	r.members.Site = f.Site
+	r.members.List[3].Key, r.members.List[3].ID = f.Key, f.Box
+	expel := func(i int, f *coord.Finding) *coord.Decision {
+		m, err := roster.Removing(r, i)
+		if err != nil {
+			t.Fatal(err)
+		}
+		w, err := roster.Writes(r, m)
+		if err != nil {
+			t.Fatal(err)
+		}
+		d := &coord.Decision{Kind: "member.remove", Subject: "a liar", Principal: "box:" + r.members.List[0].ID.String(), Writes: w}
+		if err := WithEvidence(d, f); err != nil {
+			t.Fatal(err)
+		}
+		return d
+	}
+	r.want("an operator must approve", expel(3, f), Wait, "it is proved that")
+	r.set(SettingExpulsion, `{"mode":"automatic"}`)
+	r.want("automatic", expel(3, f), Yes, "it is proved that")
+	r.want("another box", expel(2, f), Wait, "evidence is against")
+	bad := *f
+	bad.B = bad.A
+	r.want("no lie", expel(3, &bad), Wait, "proves nothing")
+	bad = *f
+	bad.TermRounds++
+	r.want("other terms", expel(3, &bad), Wait, "terms")
+	r.set(SettingExpulsion, `{"mode":"sometimes"}`)
+	r.want("a setting that cannot be read", expel(3, f), Wait, "it is proved that")
+}
+
+func TestTokensAndSettingsAreDecidedOnAsTheirKindSays(t *testing.T) {
+	r := newRig(t)
+	by := func(who, kind, subject, key, value string) *coord.Decision {
+		v := []byte(value)
+		if value == "" {
+			v = nil
+		}
+		return r.signed(r.decision(kind, subject, who, key, v))
+	}
+	id := issue(t, nil).ID().String()
+	r.want("revoke", by("operator:olaf", "token.revoke", "token:"+id, DocRevoked+id, "{}"), Yes, "")
+	r.want("revoke by a viewer", by("operator:vera", "token.revoke", "token:"+id, DocRevoked+id, "{}"), No, "no policy permits")
+	r.want("revoke something else", by("operator:olaf", "token.revoke", "token:"+id, DocRevoked+id[1:], "{}"), No, "it writes")
+	r.set(DocRevoked+id, "{}")
+	r.want("give back", by("operator:ann", "token.revoke", "token:"+id, DocRevoked+id, ""), No, "it writes")
+	short := by("operator:olaf", "token.revoke", "token:"+id, DocRevoked+id, "{}")
+	short.Writes[0].Seconds = 60
+	r.want("revoke for a minute", r.signed(short), No, "forgotten after 60 s")
+	r.want("epoch", by("operator:ann", "token.epoch", "site", DocEpoch, "1"), Yes, "")
+	r.want("epoch by an operator", by("operator:olaf", "token.epoch", "site", DocEpoch, "1"), No, "no policy permits")
+	r.want("two epochs at once", by("operator:ann", "token.epoch", "site", DocEpoch, "2"), No, "it writes")
+	r.set(DocEpoch, "4")
+	r.want("back", by("operator:ann", "token.epoch", "site", DocEpoch, "3"), No, "it writes")
+	r.want("on", by("operator:ann", "token.epoch", "site", DocEpoch, "5"), Yes, "")
+
+	r.want("a setting", by("operator:ann", "setting.put", SettingJoins, SettingJoins, `{"approve":"operator"}`), Yes, "")
+	r.want("a value that is none", by("operator:ann", "setting.put", SettingJoins, SettingJoins, `{"approve":"never"}`), No, "one of")
+	r.want("a setting of a newer release", by("operator:ann", "setting.put", "setting/x", "setting/x", `{}`), Wait, "does not know")
+	r.want("by an operator", by("operator:olaf", "setting.put", SettingJoins, SettingJoins, `{"approve":"operator"}`), No, "no policy permits")
+	r.set(SettingJoins, `{"approve":"operator"}`)
+	r.want("back to what ships", by("operator:ann", "setting.remove", SettingJoins, SettingJoins, ""), Yes, "")
+}
+
+func TestATokenDecidesWhatItCovers(t *testing.T) {
+	r := newRig(t)
+	d := r.decision("setting.put", SettingJoins, "", SettingJoins, []byte(`{"approve":"operator"}`))
+	holder := testSigner(t, "holder")
+	with := func(change func(*Block)) *coord.Decision {
+		tok := issue(t, func(b *Block) {
+			b.Issuer, b.Actions, b.Resources = "operator:ann", []string{"setting.put"}, []string{"doc:setting/*"}
+			if change != nil {
+				change(b)
+			}
+		})
+		x := *d
+		x.Principal = tok.String()
+		var by Signer = holder
+		if tok.Carries() {
+			by = nil
+		}
+		if err := AsHolder(&x, tok, by); err != nil {
+			t.Fatal(err)
+		}
+		return &x
+	}
+	r.want("by the holder", with(nil), Yes, "may")
+	r.want("with a key that travels", with(func(b *Block) { b.Bound, b.Holder = false, PublicKey{} }), Yes, "may")
+	r.want("that does not cover it", with(func(b *Block) { b.Actions = []string{"setting.remove"} }), No, "does not cover")
+	r.want("expired", with(func(b *Block) { b.NotAfter, b.NotBefore = testNow-1, testNow-2 }), Wait, "expired")
+	r.want("of another's key", with(func(b *Block) { b.Holder = testSigner(t, "eve").Public() }), Wait, "not signed with its key")
+	r.want("of one who may not", with(func(b *Block) { b.Issuer = "operator:olaf" }), No, "operator:olaf may not do it")
+	x := *with(nil)
+	x.Reason = "changed"
+	r.want("changed", &x, Wait, "not signed with its key")
+
+	// A token that an admin has signed for one decision: whoever carries it out asks in the admin's name.
+	one := *d
+	one.Principal = "operator:ann"
+	digest := one.Digest(r.members.Site)
+	carry := func(x coord.Decision) *coord.Decision {
+		tok := issue(t, func(b *Block) {
+			b.Issuer, b.Actions, b.Resources, b.Decision = "operator:ann", []string{"setting.put"}, []string{"doc:setting/*"}, &digest
+		})
+		if err := AsHolder(&x, tok, holder); err != nil {
+			t.Fatal(err)
+		}
+		return &x
+	}
+	r.want("for this decision", carry(one), Yes, "may")
+	one.Reason = "another"
+	r.want("for another decision", carry(one), No, "only")
+}
+
+func TestADecisionAboutDocumentsOfNobodyIsNoBodysToMake(t *testing.T) {
+	r := newRig(t)
+	for _, kind := range []string{"member.add", "member.remove", "join.token", "join.revoke", "operator.add", "role.put", "role.grant", "token.revoke", "token.epoch", "setting.put"} {
+		d := r.signed(r.decision(kind, "x", "operator:ann", "policy/x", []byte(`permit (principal, action, resource);`)))
+		if j := r.judge.Judge(r.fakeState, d, testNow); j.Word != No {
+			t.Errorf("%s writes a policy: %v (%s)", kind, j.Word, j.Why)
+		}
+		none := &coord.Decision{Kind: kind, Subject: "x", Principal: "operator:ann", Made: 1}
+		if j := r.judge.Judge(r.fakeState, r.signed(none), testNow); j.Word != No {
+			t.Errorf("%s writes nothing: %v (%s)", kind, j.Word, j.Why)
+		}
+	}
+}
