@@ -54,6 +54,7 @@ const (
 	HALApply
 	HALCalibrate
 	HALRead
+	JoinAsk
 	JoinRevoke
 	JoinToken
 	KVCompact
@@ -69,7 +70,6 @@ const (
 	LogRead
 	MemberAdd
 	MemberEdit
-	MemberJoin
 	MemberList
 	MemberPromote
 	MemberRemove
@@ -94,13 +94,17 @@ const (
 	SettingPut
 	SettingRemove
 	SiteDowngrade
+	SiteEpoch
 	SiteMoveLeader
 	SiteRead
 	TokenEpoch
 	TokenIssue
 	TokenList
 	TokenRevoke
+	TrustClear
+	TrustEvidence
 	TrustRead
+	TrustSuspect
 	UpdateInstall
 	UpdateRead
 	UpdateRollback
@@ -132,6 +136,7 @@ var actionTable = [actions]actionRow{
 	HALApply:         {"hal.apply", ClassOperate, "change a box's hardware settings"},
 	HALCalibrate:     {"hal.calibrate", ClassOperate, "measure what hardware settings are worth, under load"},
 	HALRead:          {"hal.read", ClassView, "see a box's hardware and its settings"},
+	JoinAsk:          {"join.ask", ClassNote, "a box asked to join, with a token or without"},
 	JoinRevoke:       {"join.revoke", ClassOperate, "take back a token that lets a box join"},
 	JoinToken:        {"join.token", ClassOperate, "make a token that lets a box join"},
 	KVCompact:        {"kv.compact", ClassOperate, "forget the history of keys"},
@@ -147,7 +152,6 @@ var actionTable = [actions]actionRow{
 	LogRead:          {"log.read", ClassOperate, "read the ordered log: all messages, keys and values"},
 	MemberAdd:        {"member.add", ClassOperate, "make a box a member"},
 	MemberEdit:       {"member.edit", ClassOperate, "change a member's name or addresses"},
-	MemberJoin:       {"member.join", ClassNote, "a box asked to join"},
 	MemberList:       {"member.list", ClassView, "see the members and their keys"},
 	MemberPromote:    {"member.promote", ClassOperate, "make a learner a member (etcd's; there are none)"},
 	MemberRemove:     {"member.remove", ClassOperate, "remove a member"},
@@ -172,13 +176,17 @@ var actionTable = [actions]actionRow{
 	SettingPut:       {"setting.put", ClassGovern, "change a setting of the site"},
 	SettingRemove:    {"setting.remove", ClassGovern, "put a setting of the site back to what ships"},
 	SiteDowngrade:    {"site.downgrade", ClassOperate, "have the site speak an older protocol (etcd's)"},
+	SiteEpoch:        {"site.epoch", ClassNote, "a box follows the site into an epoch"},
 	SiteMoveLeader:   {"site.move_leader", ClassOperate, "let another box lead"},
 	SiteRead:         {"site.read", ClassView, "see the site's state: height, epoch, alarms"},
 	TokenEpoch:       {"token.epoch", ClassGovern, "end all capability tokens at once"},
 	TokenIssue:       {"token.issue", ClassOperate, "issue capability tokens, at most for what one may do"},
 	TokenList:        {"token.list", ClassView, "see which tokens are revoked"},
 	TokenRevoke:      {"token.revoke", ClassOperate, "revoke a capability token"},
+	TrustClear:       {"trust.clear", ClassNote, "a box is not suspected any more"},
+	TrustEvidence:    {"trust.evidence", ClassNote, "a box found the proof of a lie"},
 	TrustRead:        {"trust.read", ClassView, "see how boxes are judged, and why"},
+	TrustSuspect:     {"trust.suspect", ClassNote, "a box suspects another"},
 	UpdateInstall:    {"update.install", ClassOperate, "install other firmware on a box"},
 	UpdateRead:       {"update.read", ClassView, "see which firmware a box runs and has"},
 	UpdateRollback:   {"update.rollback", ClassOperate, "go back to the firmware before"},

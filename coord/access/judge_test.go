@@ -340,7 +340,11 @@ func TestABoxJoinsByAGoodRequest(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	offer, err := join.Offer(r, token, join.Wish{}, "operator:olaf", 1)
+	key, err := token.Key()
+	if err != nil {
+		t.Fatal(err)
+	}
+	offer, err := join.Offer(r, token, key.PublicKey(), join.Wish{}, "operator:olaf", 1)
 	if err != nil {
 		t.Fatal(err)
 	}

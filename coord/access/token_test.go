@@ -2,14 +2,13 @@ package access
 
 import (
 	"bytes"
+	"crypto/elliptic"
 	"encoding/base64"
 	"errors"
 	"math/big"
 	"slices"
 	"strings"
 	"testing"
-
-	"crypto/elliptic"
 
 	"github.com/holdfast-edge/holdfast/coord"
 )
@@ -28,7 +27,7 @@ func issue(t testing.TB, change func(*Block)) *Token {
 	if change != nil {
 		change(&b)
 	}
-	var carried = testKey(t, "carried")
+	carried := testKey(t, "carried")
 	if b.Bound {
 		carried = nil
 	}
@@ -196,7 +195,7 @@ func TestABlockThatWidensIsRefused(t *testing.T) {
 		"a key that travels":  {Bound: false},
 		"an end before begin": {NotBefore: testNow + 20, NotAfter: testNow + 10},
 	} {
-		var carried = testKey(t, "carried")
+		carried := testKey(t, "carried")
 		if name != "a key that travels" {
 			carried = nil
 		}
