@@ -290,7 +290,7 @@ func (b *Base) readMeta(db *bolt.DB) error {
 				return err
 			}
 			site, box := meta.Get([]byte(metaSite)), meta.Get([]byte(metaBox))
-			if !bytes.Equal(site, b.o.Site[:]) || !bytes.Equal(box, b.o.Box[:]) {
+			if !bytes.Equal(site, b.o.Site[:]) || !b.o.own(box) {
 				return fmt.Errorf("store: %s is of box %x of site %x: %w", b.path, box, site, ErrIdentity)
 			}
 			for sp := coord.Space(1); sp <= firstSpaces; sp++ {

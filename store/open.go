@@ -113,7 +113,7 @@ func (l *Log) openSegment(number uint64) error {
 		s.number = number
 	case err != nil:
 		return fmt.Errorf("store: %s: %w", s.name, err)
-	case s.site != l.o.Site || s.box != l.o.Box:
+	case s.site != l.o.Site || !l.o.own(s.box[:]):
 		return fmt.Errorf("store: %s is of box %v of site %v: %w", s.name, s.box, s.site, ErrIdentity)
 	case checkKey(s.name, l.o.key, s.sealed, s.keyID[:]) != nil:
 		return checkKey(s.name, l.o.key, s.sealed, s.keyID[:])

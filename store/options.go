@@ -1,7 +1,9 @@
 package store
 
 import (
+	"bytes"
 	"log/slog"
+	"slices"
 
 	"github.com/holdfast-edge/holdfast/coord"
 	"github.com/holdfast-edge/holdfast/store/crypt"
@@ -30,6 +32,8 @@ type Options struct {
 	// Site and Box are whose directory it is: a new one is marked, another's is refused.
 	Site coord.SiteID
 	Box  coord.BoxID
+	// Was are names that the box had before its key was changed: what it wrote then is its own.
+	Was []coord.BoxID
 	// SegmentBytes is the size of a log segment, RetainBytes how much log Prune leaves.
 	SegmentBytes int64
 	RetainBytes  int64
@@ -48,6 +52,11 @@ type Options struct {
 	inline bool
 	// key is what Keys found.
 	key *crypt.Key
+}
+
+// own says whether a name is, or was, this box's.
+func (o *Options) own(box []byte) bool {
+	return bytes.Equal(box, o.Box[:]) || slices.ContainsFunc(o.Was, func(id coord.BoxID) bool { return bytes.Equal(box, id[:]) })
 }
 
 func (o Options) withDefaults() Options {

@@ -39,7 +39,7 @@ func (c *Core) sawBadSignature(member int, what string) {
 func (c *Core) sawProposal(rs *roundState) {
 	rs.propAt = c.now
 	if at, ok := c.turn(); ok {
-		c.see(Seen{Kind: SeenProposal, Member: c.Leader(c.cur), Took: c.now - at})
+		c.see(Seen{Kind: SeenProposal, Member: c.Leader(c.cur), Took: max(c.now-at, 0)})
 	}
 	c.named(rs.prop)
 }
@@ -61,17 +61,22 @@ func (c *Core) sawNotarized(rs *roundState) {
 	}
 }
 
-// turn is since when the leader of our round could propose, as far as this box knows: it had entered the round, and the leader had a batch that no
-// block names. That is so of batches of its own and of ours, which went over the link between us; what others gave it is their word.
+// turn is since when the leader of our round could propose, as far as this box knows: it had entered the round, the block below was final or
+// PipelineDelay was over (propose says why), and the leader had a batch that no block names. That is so of batches of its own and of
+// ours, which went over the link between us; what others gave it is their word.
 func (c *Core) turn() (at int64, ok bool) {
-	l := c.Leader(c.cur)
-	if l == c.cfg.Self {
+	l, parent := c.Leader(c.cur), c.blocks[c.hiDigest]
+	if l == c.cfg.Self || parent == nil || parent.Height >= c.final.Height+c.cfg.DepthMax {
 		return 0, false
+	}
+	may := c.enteredAt + c.cfg.PipelineDelay
+	if parent.Height <= c.final.Height {
+		may = min(may, max(c.finalAt, c.enteredAt))
 	}
 	for _, h := range c.pool.order {
 		a := h.Batch.Author
 		if h.pending && (h.named == 0 || c.term(h.named) != c.term(c.cur)) && (a == c.cfg.Members[l] || a == c.cfg.Members[c.cfg.Self]) {
-			at = max(h.since, c.enteredAt)
+			at = max(h.since, may)
 			return at, c.upAt[l] != 0 && c.upAt[l] <= at
 		}
 	}

@@ -40,6 +40,11 @@ const (
 	Starver   Kind = "starver"   // as a leader it orders everybody's batches but one author's
 	Poisoner  Kind = "poisoner"  // its batches carry bad signatures and each misses one box; it neither votes nor leads
 	Chaos     Kind = "chaos"     // all of it
+
+	// The following are not among Kinds: what they do is done by others, too, or does nothing to the order, but not so
+	// that one can tell for what a box is suspected.
+	Misstate Kind = "misstate" // signs another state at each checkpoint
+	Miser    Kind = "miser"    // names a batch that does not exist in all that it proposes, and gives none that it is asked for
 )
 
 // Kinds lists all liars.
@@ -210,6 +215,21 @@ func (l *Liar) lie(kind Kind, o coord.Out, now int64) bool {
 			return false
 		}
 		l.later(o.To, l.c.Timeout*9/10, o.Msg)
+		return true
+	case Misstate:
+		v := o.Msg.Vote
+		if v == nil || v.Kind != coord.VoteCheckpoint {
+			return false
+		}
+		d := v.Digest
+		d[0] ^= 1
+		l.send(o.To, l.vote(v.Kind, v.Epoch, v.Round, d))
+		return true
+	case Miser:
+		if p == nil {
+			return o.Msg.Batch != nil && o.To != coord.ToAll
+		}
+		l.send(o.To, l.inflated(p))
 		return true
 	case Withhold:
 		return l.withhold(o)

@@ -20,12 +20,17 @@ func (l *Liar) withhold(o coord.Out) bool {
 	if p == nil || l.r.IntN(3) > 0 {
 		return false
 	}
+	l.send(o.To, l.inflated(p))
+	return true
+}
+
+// inflated is p with one more batch, which does not exist.
+func (l *Liar) inflated(p *coord.Proposal) *coord.PeerMsg {
 	b := *p.Block
 	b.Refs = append([]coord.BatchRef{{
 		Author: l.c.Members.List[l.c.Self].ID, Seq: l.r.Uint64(), Digest: coord.Digest{byte(l.r.IntN(256)), 9},
 	}}, b.Refs...)
-	l.send(o.To, l.resealed(p, &b))
-	return true
+	return l.resealed(p, &b)
 }
 
 // starve leaves one author's batches out of a proposal.

@@ -29,7 +29,8 @@ import (
 //  8. what a box remembers, and what its log keeps below a signed checkpoint, is bounded;
 //  9. what travels survives the wire unchanged (sampled);
 //  10. whatever quorum of boxes is asked which round it claims, one claims a round at or above that of every block that
-//     a client was told of.
+//     a client was told of;
+//  11. decisions end alike on all boxes, each once, and take effect with the words of a quorum and on what they knew only (decideclient.go).
 //
 // At the end (trial.go), within HealMax: everything that clients asked took effect exactly once on every
 // honest box, and all boxes have the same state; then, within RestMax, nobody has anything to do.
@@ -457,6 +458,9 @@ func (s *Sim) finished() (bool, string) {
 				s.bad("LOST: box %d counts %d for object %d, want %d", m.idx, c.Count, c.Object, want[c.Object])
 			}
 		}
+	}
+	if s.decide != nil {
+		return s.decide.finished()
 	}
 	return true, ""
 }

@@ -26,6 +26,8 @@ type Options struct {
 	Plan *Plan
 	// Identities, when not nil, sign for real (ECDSA P-256) in place of keyed hashes; at least N.
 	Identities []Identity
+	// Suspicion has the boxes keep scores of each other, and order whom they suspect.
+	Suspicion bool
 	// Log, when set, gets the timeline.
 	Log func(Entry)
 }

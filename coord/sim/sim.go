@@ -30,6 +30,7 @@ type machine struct {
 	round   uint64     // highest round seen, across restarts
 	install *installing
 	clock   clock
+	ears    []ear // by member
 	heard   []int // by machine: the newest incarnation that a message came from; its connection replaced older ones
 
 	// What is wrong with it now.
@@ -62,7 +63,8 @@ type Sim struct {
 	now      int64
 	n, f     int
 	members  *coord.Members
-	etcd     *kvClient // in a third of the trials
+	etcd     *kvClient     // in a third of the trials
+	decide   *decideClient // in a quarter
 	nodes    []*machine
 	honest   []*machine
 	plan     *Plan
@@ -78,6 +80,7 @@ type Sim struct {
 	clients  []*client
 	acked    uint64
 	evidence int // handed up by honest boxes
+	suspects []Suspicion
 	healed   bool
 	used     map[FaultKind]int
 	check    checker
@@ -206,6 +209,9 @@ func (s *Sim) boot(m *machine) {
 		m.lost = false
 	}
 	s.step(m, site.Input{})
+	if s.o.Suspicion {
+		s.listen(m)
+	}
 	for _, t := range s.nodes {
 		s.relink(m, t)
 		s.relink(t, m)
@@ -360,6 +366,9 @@ func (s *Sim) release(m *machine, e *pending) {
 		}
 		s.send(m, o)
 	}
+	if s.decide != nil && m.liar == "" {
+		s.decide.decided(m, e.Decided)
+	}
 	for _, a := range e.Answers {
 		s.check.answers(m, a.Reply)
 		a.Request.Done(a.Reply)
@@ -405,6 +414,9 @@ func (s *Sim) sideEffects(m *machine, e *site.Effects) {
 	}
 	for i := range e.Install {
 		s.installStep(m, &e.Install[i])
+	}
+	for i := range e.Trust {
+		s.suspicion(m, &e.Trust[i])
 	}
 	for _, ev := range e.Evidence {
 		s.check.evidence(m, ev)
@@ -533,6 +545,7 @@ func (s *Sim) happen(m *machine, e *event) {
 		if m.liar != "" {
 			s.hear(m, from.id, e.msg)
 		}
+		m.hears(from.id, e.msg)
 		s.step(m, site.Input{From: s.box(from), Peer: e.msg})
 	case evWake:
 		if m.wakeAt == e.at {

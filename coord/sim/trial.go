@@ -19,7 +19,8 @@ type Report struct {
 	Evidence int           // pairs of votes handed up by honest boxes
 	Healed   time.Duration // from the end of the faults to everything done
 	Faults   map[FaultKind]int
-	Digest   uint64 // of every event: the same for the same Options
+	Suspects []Suspicion // with Options.Suspicion: whom honest boxes came to suspect, in order
+	Digest   uint64      // of every event: the same for the same Options
 }
 
 // RestMax is how long after everything is done a site may still have something to do: a box that does not know what
@@ -79,6 +80,10 @@ func Trial(o Options) Report {
 		s.etcd = newKVClient(s)
 		s.call(0, func() { s.etcd.pump(int64(40 * time.Millisecond)) })
 	}
+	if o.Seed%4 == 0 && !s.plan.replaces() {
+		s.decide = newDecideClient(s)
+		s.call(0, func() { s.decide.pump(int64(60 * time.Millisecond)) })
+	}
 	for _, m := range s.nodes {
 		if m.liar != liar.Dead {
 			s.boot(m)
@@ -102,7 +107,7 @@ func Trial(o Options) Report {
 	}
 	return Report{
 		Options: s.o, Fail: s.fail, Events: s.events, Heights: uint64(len(s.check.canon)), Acked: s.acked, Evidence: s.evidence,
-		Healed: time.Duration(healed), Faults: s.used, Digest: uint64(s.digest),
+		Healed: time.Duration(healed), Faults: s.used, Suspects: s.suspects, Digest: uint64(s.digest),
 	}
 }
 
@@ -143,6 +148,9 @@ func (s *Sim) heal() {
 			c.add()
 		}
 	}
+	if s.decide != nil {
+		s.decide.healed()
+	}
 }
 
 // finalStates lets every box commit what it has and compares the states of those at one height.
@@ -163,11 +171,15 @@ func (s *Sim) finalStates() {
 		s.run(s.now+int64(2*time.Second), nil)
 		s.run(s.now+int64(RestMax), func() bool { _, at := s.rest(); return at })
 	}
+	s.closeDecisions()
 	at := map[uint64]coord.Digest{}
 	for _, m := range s.honest {
 		s.check.ended(m)
 		if s.etcd != nil {
 			s.etcd.ended(m)
+		}
+		if s.decide != nil {
+			s.decide.ended(m)
 		}
 		f := m.disk.back.Committed()
 		if f == nil {

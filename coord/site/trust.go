@@ -14,6 +14,9 @@ import (
 const (
 	// opinionEvery is how often a box may order whom it suspects.
 	opinionEvery = int64(time.Minute)
+	// lateEvery: the delays of a leader's proposals within so much time are one, their mean. What makes an honest leader late, a disk or
+	// a processor that is busy with something else, lasts for many rounds, and must not count as many times that it was late.
+	lateEvery = int64(500 * time.Millisecond)
 	// pacesKept is how many rounds the pace is the median of.
 	pacesKept = 15
 	// behindMax is how many blocks a box may be behind before what it is given is what it asked for.
@@ -45,8 +48,30 @@ type watcher struct {
 	ids    []coord.BoxID // the members, by index
 	paces  [pacesKept]int64
 	rounds int
+	delays delays
 	sayAt  int64 // not before this may we say whom we suspect
 	aside  uint32
+}
+
+// delays are of one leader's proposals since a time, and the paces of their rounds.
+type delays struct {
+	leader      coord.BoxID
+	since       int64
+	delay, pace time.Duration
+	n           int
+}
+
+// add adds a delay, and gives the mean of those before when it begins anew.
+func (d *delays) add(leader coord.BoxID, delay, pace time.Duration, now int64) (mean delays, ok bool) {
+	if d.n > 0 && (leader != d.leader || now-d.since >= lateEvery) {
+		mean, ok = delays{leader: d.leader, delay: d.delay / time.Duration(d.n), pace: d.pace / time.Duration(d.n)}, true
+		*d = delays{}
+	}
+	if d.n == 0 {
+		d.leader, d.since = leader, now
+	}
+	d.delay, d.pace, d.n = d.delay+delay, d.pace+pace, d.n+1
+	return mean, ok
 }
 
 // watchMembers begins with the members of this epoch.
@@ -84,7 +109,9 @@ func (b *Box) saw(seen []bft.Seen) {
 		case bft.SeenState:
 			w.w.State(id, s.Height, s.Digest, b.now)
 		case bft.SeenProposal:
-			w.w.Proposal(id, time.Duration(s.Took), w.pace(), b.now)
+			if m, ok := w.delays.add(id, time.Duration(s.Took), w.pace(), b.now); ok {
+				w.w.Proposal(m.leader, m.delay, m.pace, b.now)
+			}
 		case bft.SeenNotarized:
 			w.paces[w.rounds%pacesKept] = s.Took
 			w.rounds++

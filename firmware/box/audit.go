@@ -2,6 +2,7 @@ package box
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"net"
@@ -53,14 +54,22 @@ type refusals struct {
 }
 
 func openLedger(c *config.Config, who *identity, key *crypt.Key, log *slog.Logger) (*ledger, error) {
-	a, err := store.OpenAudit(c.DataDir, store.AuditOptions{
-		Site: who.members.Site, Box: who.member.ID, BytesMax: int64(c.Audit.KeepBytes), Loop: true, Key: key, Logger: log,
-	})
+	o := store.AuditOptions{
+		Site: who.members.Site, Box: who.key.ID(), BytesMax: int64(c.Audit.KeepBytes), Loop: true, Key: key, Logger: log,
+	}
+	a, err := store.OpenAudit(c.DataDir, o)
+	if errors.Is(err, store.ErrIdentity) {
+		if aside := setAsideAudit(c.DataDir, who.was); aside == nil {
+			a, err = store.OpenAudit(c.DataDir, o)
+		} else {
+			err = errors.Join(err, aside)
+		}
+	}
 	if err != nil {
 		return nil, fmt.Errorf("box: open the audit log: %w", err)
 	}
 	return &ledger{
-		disk: a, queue: store.NewAuditQueue(a, log), box: who.member.ID, log: log,
+		disk: a, queue: store.NewAuditQueue(a, log), box: who.key.ID(), log: log,
 		heads: make(chan *audit.SignedHead, headsWaiting), now: time.Now, refusals: map[refusal]*refusals{},
 	}, nil
 }

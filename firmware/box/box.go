@@ -73,11 +73,23 @@ type Wrapped struct {
 	}
 }
 
-// Run runs the box until ctx ends, and returns nil when it then stopped as it should.
+// Run runs the box until ctx ends, and returns nil when it then stopped as it should. A box that has no site yet waits for one, and one
+// that the site does not list any more goes on showing what it has: neither ends. When the site has given the box another key it
+// stops in order and starts with that one.
 //
 // Errors: ErrDirectory, ErrMember, ErrListen, ErrPart, those of coord/trust and store, or what
 // the system says.
-func Run(ctx context.Context, o Options) (err error) {
+func Run(ctx context.Context, o Options) error {
+	for {
+		err := runOnce(ctx, o)
+		if !errors.Is(err, errNewKey) || ctx.Err() != nil {
+			return err
+		}
+		o.Logger.Info("this box starts anew with its new key")
+	}
+}
+
+func runOnce(ctx context.Context, o Options) (err error) {
 	log := o.Logger
 	var closers []func() error
 	defer func() { // in the reverse order of opening
@@ -89,10 +101,18 @@ func Run(ctx context.Context, o Options) (err error) {
 
 	// 1. The directory, the key and the site.
 	who, err := identify(o.Config)
+	for errors.Is(err, errWaits) {
+		if err = wait(ctx, o.Config, who.key, log); ctx.Err() != nil {
+			return nil
+		} else if err == nil {
+			who, err = identify(o.Config)
+		}
+	}
 	if err != nil {
 		return err
 	}
 	log = log.With("box", who.member.Name)
+	boxes := newMembership(o.Config.DataDir, who, log)
 	// The machine's settings, before anything depends on them.
 	hw, err := openHardware(ctx, o.Config, who.member.Name, log)
 	if err != nil {
@@ -124,19 +144,19 @@ func Run(ctx context.Context, o Options) (err error) {
 	opened(sockets.close)
 	// 5. The ordering.
 	api := etcdapi.New(etcdapi.Config{
-		Self: who.member.ID, SiteID: who.members.Site, Members: who.list, DiskBytes: disk.base.Bytes, TempDir: o.Config.DataDir, TLS: o.Config.Client.Secure(),
+		Self: who.member.ID, SiteID: who.members.Site, Members: boxes.list, DiskBytes: disk.base.Bytes, TempDir: o.Config.DataDir, TLS: o.Config.Client.Secure(),
 		Limits: etcdapi.Limits{Connections: o.Config.Limits.ClientConnections}, Logger: log,
 		KeepRevisions: uint64(o.Config.History.KeepRevisions), KeepTime: time.Duration(o.Config.History.KeepTime),
 		KeepBytes: uint64(o.Config.History.KeepBytes), Audit: ledger.Record,
 	})
-	bell := newBell(ledger.Record, who.member.ID, log)
-	s, err := openSite(&o, who, disk, ports.peer, api.Changes, ledger.signed, bell.ring, hw, log)
+	bell := newBell(ledger.Record, who.key.ID(), log)
+	s, err := openSite(&o, who, boxes, disk, ports.peer, api.Changes, ledger.signed, bell.ring, hw, log)
 	if err != nil {
 		return err
 	}
 	// 6. What programs and people use.
 	streams, err := native.New(native.Config{
-		Submit: s.Submit, Box: who.member.ID, Site: who.members.Site, Members: who.list,
+		Submit: s.Submit, Box: who.member.ID, Site: who.members.Site, Members: boxes.list,
 		Limits: native.Limits{Connections: o.Config.Limits.NativeConnections}, Logger: log,
 	})
 	if err != nil {
@@ -154,7 +174,7 @@ func Run(ctx context.Context, o Options) (err error) {
 		return fmt.Errorf("box: open console: %w", err)
 	}
 	r := &running{
-		o: o, log: log, hardware: hw, ledger: ledger, bell: bell, site: s, streams: streams, pages: pages, api: api, client: ports.client,
+		o: o, log: log, boxes: boxes, hardware: hw, ledger: ledger, bell: bell, site: s, streams: streams, pages: pages, api: api, client: ports.client,
 		native:  present(ports.native, sockets.native),
 		console: present(ports.console, sockets.console),
 	}
@@ -167,6 +187,7 @@ func Run(ctx context.Context, o Options) (err error) {
 type running struct {
 	o               Options
 	log             *slog.Logger
+	boxes           *membership
 	hardware        *hardware
 	ledger          *ledger
 	bell            *bell
@@ -191,7 +212,10 @@ func (r *running) run(ctx context.Context) error {
 	machine := start(never, stop, "hardware", func(ctx context.Context) error { return r.hardware.run(ctx, r.site.View) })
 	ledger := start(never, stop, "audit log", func(ctx context.Context) error { return r.ledger.run(ctx, r.site) })
 	alarms := start(never, stop, "alarms", func(ctx context.Context) error { r.bell.run(ctx); return nil })
-	r.note(never, "box.start")
+	r.note(never, "box.start", "", "version "+r.o.Version)
+	boxes := start(never, stop, "member set", func(ctx context.Context) error {
+		return r.boxes.run(ctx, func(epoch, what string) { r.note(ctx, "site.epoch", epoch, what) })
+	})
 	var streams []*part
 	for _, l := range r.native {
 		streams = append(streams, start(never, stop, "native stream", func(context.Context) error {
@@ -232,8 +256,8 @@ func (r *running) run(ctx context.Context) error {
 	if ctx.Err() == nil {
 		err = context.Cause(alive)
 	}
-	r.note(never, "box.stop")
-	for _, p := range append(streams, machine, alarms, ledger, ordering, pages) {
+	r.note(never, "box.stop", "", "version "+r.o.Version)
+	for _, p := range append(streams, boxes, machine, alarms, ledger, ordering, pages) {
 		if e := p.stop(); e != nil && !errors.Is(err, e) {
 			err = errors.Join(err, fmt.Errorf("box: %s: %w", p.name, e))
 		}
@@ -246,11 +270,11 @@ func (r *running) run(ctx context.Context) error {
 const noteMax = 2 * time.Second
 
 // note records what the box does by itself. When that cannot be, the box goes on: its site is worth more.
-func (r *running) note(ctx context.Context, action string) {
+func (r *running) note(ctx context.Context, action, object, reason string) {
 	ctx, cancel := context.WithTimeout(ctx, noteMax)
 	defer cancel()
 	err := r.ledger.Record(ctx, audit.Record{
-		Principal: "box:" + r.ledger.box.String(), Action: action, Outcome: audit.Allowed, Reason: "version " + r.o.Version,
+		Principal: "box:" + r.ledger.box.String(), Action: action, Resource: object, Outcome: audit.Allowed, Reason: reason,
 	})
 	if err != nil {
 		r.log.Error("an action was not recorded", "action", action, "err", err)

@@ -194,7 +194,6 @@ func TestWhatKeepsABoxFromStartingIsSaidInALine(t *testing.T) {
 		{"port in use", func(c *config.Config) error { c.Console.Listen = other.Addr().String(); return nil }, ErrListen, "console.listen = " + other.Addr().String() + " is in use"},
 		{"foreign address", func(c *config.Config) error { c.Peer.Listen = "192.0.2.1:7400"; return nil }, ErrListen, "not an address of this machine"},
 		{"key gone", func(c *config.Config) error { return os.Remove(filepath.Join(c.DataDir, trust.KeyFile)) }, ErrDirectory, "restore the key"},
-		{"site gone", func(c *config.Config) error { return os.Remove(filepath.Join(c.DataDir, trust.SiteFile)) }, ErrMember, trust.SiteFile},
 		{"another box's key", func(c *config.Config) error {
 			if err := os.Remove(filepath.Join(c.DataDir, trust.KeyFile)); err != nil {
 				return err

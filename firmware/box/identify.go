@@ -16,19 +16,36 @@ import (
 // openMode are the permissions that nobody but the owner may have on a data directory.
 const openMode = 0o022
 
-// identity is who this box is.
+// identity is who this box is when it starts.
 type identity struct {
-	key     *trust.Identity
+	// key is what it is known by; next, if not nil, is the key that it asks the site to know it by.
+	key, next *trust.Identity
+	// was are names that it had before.
+	was     []coord.BoxID
 	members *coord.Members
-	self    int
-	member  coord.Member
+	self    int          // -1: not a member any more
+	member  coord.Member // what the site knows of it; only its names when it is none
 }
 
-// list is the site's boxes; the caller owns the copy.
-func (w *identity) list() []coord.Member { return append([]coord.Member(nil), w.members.List...) }
+// keyOf is the box's key with a name.
+func (w *identity) keyOf(id coord.BoxID) *trust.Identity {
+	if w.next != nil && w.next.ID() == id {
+		return w.next
+	}
+	return w.key
+}
+
+// place is the box's place among members by either of its keys; -1: it is none.
+func (w *identity) place(m *coord.Members) int {
+	if i := m.Index(w.key.ID()); i >= 0 || w.next == nil {
+		return i
+	}
+	return m.Index(w.next.ID())
+}
 
 // identify reads who the box is. It makes a key only in a directory that has no site yet: a
-// missing key beside a site is a loss to be told of, not a new box.
+// missing key beside a site is a loss to be told of, not a new box. A box that its site does not list is one that
+// was removed. Errors: errWaits, for a box that has no site yet.
 func identify(c *config.Config) (*identity, error) {
 	if err := checkDirectory(c.DataDir); err != nil {
 		return nil, err
@@ -42,7 +59,17 @@ func identify(c *config.Config) (*identity, error) {
 	if err != nil {
 		return nil, fmt.Errorf("box: %w", err)
 	}
+	next, err := trust.LoadNext(c.DataDir, keyOptions(c))
+	if err != nil {
+		return nil, fmt.Errorf("box: %w", err)
+	}
 	if !missing && !there {
+		if next != nil && m.Index(next.ID()) >= 0 { // it was being taken
+			if err := trust.TakeNext(c.DataDir, coord.BoxID{}); err != nil {
+				return nil, fmt.Errorf("box: %w", err)
+			}
+			return identify(c)
+		}
 		return nil, fmt.Errorf("box: %w: %s has a site and no %s; restore the key from a backup, or replace the box",
 			ErrDirectory, c.DataDir, trust.KeyFile)
 	}
@@ -51,15 +78,24 @@ func identify(c *config.Config) (*identity, error) {
 		return nil, fmt.Errorf("box: %w", err)
 	}
 	if missing {
-		return nil, fmt.Errorf("box: %w: %s has no %s; this box is %v, put there the %s of a site that lists it (`holdfast dev` makes a whole site to try)",
-			ErrMember, c.DataDir, trust.SiteFile, key.ID(), trust.SiteFile)
+		return &identity{key: key}, errWaits
 	}
-	i := m.Index(key.ID())
-	if i < 0 {
+	if taken, err := takeKey(c.DataDir, m, key, next); err != nil {
+		return nil, fmt.Errorf("box: %w", err)
+	} else if taken == next {
+		key, next = next, nil
+	}
+	who := &identity{key: key, next: next, members: m}
+	if who.was, err = trust.FormerNames(c.DataDir); err != nil {
+		return nil, fmt.Errorf("box: %w", err)
+	}
+	if who.self = who.place(m); who.self >= 0 {
+		who.member = m.List[who.self]
+	} else if who.member = (coord.Member{ID: key.ID(), Name: key.ID().String()}); !hasState(c.DataDir) {
+		// It never was one, as far as its directory knows: more often a file of another site than a removal.
 		return nil, fmt.Errorf("box: %w: %s does not list this box, %v; correct it or restore the right %s",
 			ErrMember, filepath.Join(c.DataDir, trust.SiteFile), key.ID(), trust.KeyFile)
 	}
-	who := &identity{key: key, members: m, self: i, member: m.List[i]}
 	if c.Name != "" {
 		who.member.Name = c.Name
 	}
@@ -68,10 +104,30 @@ func identify(c *config.Config) (*identity, error) {
 
 // OpenKey reads or makes the box's key where the configuration has it. Errors: those of trust.Open.
 func OpenKey(c *config.Config) (*trust.Identity, error) {
-	return trust.Open(c.DataDir, trust.KeyOptions{Place: trust.KeyPlace(c.Identity.Key), TPM: func() (trust.Sealer, error) {
+	return trust.Open(c.DataDir, keyOptions(c))
+}
+
+// NextKey reads or makes the key that the box asks its site to know it by from now on; it uses it when the site has decided so. Errors: those
+// of trust.Open.
+func NextKey(c *config.Config) (*trust.Identity, error) {
+	key, err := OpenKey(c)
+	if err != nil {
+		return nil, err
+	}
+	return trust.OpenNext(c.DataDir, key, keyOptions(c))
+}
+
+func keyOptions(c *config.Config) trust.KeyOptions {
+	return trust.KeyOptions{Place: trust.KeyPlace(c.Identity.Key), TPM: func() (trust.Sealer, error) {
 		chip := Chip(c)
 		return chip, chip.Usable()
-	}})
+	}}
+}
+
+// hasState says whether the box in dir has ever applied something of its site.
+func hasState(dir string) bool {
+	_, err := os.Stat(filepath.Join(dir, baseFile))
+	return err == nil
 }
 
 // Chip is the machine's TPM; whether there is one shows when it is used.

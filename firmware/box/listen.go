@@ -79,7 +79,7 @@ func openPorts(ctx context.Context, c *config.Config, who *identity, hw *hardwar
 		if err != nil {
 			return nil, errors.Join(err, p.close())
 		}
-		p.console = tls.NewListener(p.console, &tls.Config{Certificates: []tls.Certificate{cert}, MinVersion: tls.VersionTLS12})
+		p.console = tls.NewListener(p.console, &tls.Config{Certificates: []tls.Certificate{cert}, MinVersion: tls.VersionTLS13})
 	}
 	return p, nil
 }

@@ -1,6 +1,7 @@
 package box
 
 import (
+	"context"
 	"fmt"
 	"log/slog"
 	"net"
@@ -14,15 +15,20 @@ import (
 )
 
 // openSite makes the ordering from the parts that it declares as ports.
-func openSite(o *Options, who *identity, disk *storage, peer net.Listener, changes func(*site.Changes), signed func(*audit.SignedHead), alarm func(*site.Alarm), hw *hardware, log *slog.Logger) (*site.Site, error) {
+func openSite(o *Options, who *identity, boxes *membership, disk *storage, peer net.Listener, changes func(*site.Changes), signed func(*audit.SignedHead), alarm func(*site.Alarm), hw *hardware, log *slog.Logger) (*site.Site, error) {
 	c := o.Config
-	signer, _, err := keysOf(who.key)(who.members)
+	keysOf := keysOf(who)
+	signer, _, err := keysOf(who.members)
 	if err != nil {
 		return nil, fmt.Errorf("box: open ordering: %w", err)
 	}
 	connect := func(h site.Handlers) (site.Links, error) {
+		if who.self < 0 {
+			return noLinks{}, nil
+		}
+		set := boxes.set(boxes.now.Load())
 		l, err := link.New(link.Config{
-			Members: who.members, Self: who.self, Certificate: who.key.Certificate(), Listener: peer,
+			Members: set.Members, Self: set.Self, Certificate: set.Certificate, Former: set.Former, Listener: peer,
 			OnMessage: func(from coord.BoxID, m *coord.PeerMsg, _ int) { h.Message(from, m) },
 			OnState:   h.State,
 			OnBehind: func(peer coord.BoxID, epoch uint64) {
@@ -36,13 +42,13 @@ func openSite(o *Options, who *identity, disk *storage, peer net.Listener, chang
 		if err != nil {
 			return nil, err
 		}
-		return &links{Link: l, identity: who.key, log: log}, nil
+		return &links{Link: l, boxes: boxes, log: log}, nil
 	}
 	if o.Wrap != nil {
 		connect = o.Wrap(Wrapped{Members: who.members, Self: who.self, Keys: signer}, connect)
 	}
 	ordering := site.BoxConfig{
-		Members: who.members, KeysOf: keysOf(who.key),
+		Members: who.members, KeysOf: keysOf,
 		Arena: hw.arena, LineBytes: hw.lineBytes(),
 		Tuning: site.Tuning{
 			Timeout: time.Duration(c.Timeouts.Round), LeaderDown: time.Duration(c.Timeouts.LeaderDown),
@@ -62,14 +68,18 @@ func openSite(o *Options, who *identity, disk *storage, peer net.Listener, chang
 	return s, nil
 }
 
-// keysOf gives the keys of a box with one identity.
-func keysOf(identity *trust.Identity) site.KeysOf {
+// keysOf gives the keys of a box by the member set: it signs as the one of its identities that is a member.
+func keysOf(who *identity) site.KeysOf {
 	return func(m *coord.Members) (site.Keys, int, error) {
 		verifier, err := trust.NewVerifier(m)
 		if err != nil {
 			return nil, 0, err
 		}
-		return &keys{identity: identity, Verifier: verifier, site: m.Site}, m.Index(identity.ID()), nil
+		self, identity := who.place(m), who.key
+		if self >= 0 {
+			identity = who.keyOf(m.List[self].ID)
+		}
+		return &keys{identity: identity, Verifier: verifier, site: m.Site}, self, nil
 	}
 }
 
@@ -95,15 +105,27 @@ func (k *keys) SignReading(d coord.Digest) coord.Signature { return k.identity.S
 // links are the links in coord/site's words.
 type links struct {
 	*link.Link
-	identity *trust.Identity
-	log      *slog.Logger
+	boxes *membership
+	log   *slog.Logger
 }
 
 func (l *links) Use(e *site.Epoch) {
-	err := l.SetMembers(link.Set{Members: e.Members, Self: e.Self, Certificate: l.identity.Certificate()})
-	if err != nil {
+	if err := l.SetMembers(l.boxes.set(e)); err != nil {
 		l.log.Error("the links stay with the members of before", "epoch", e.Members.Epoch, "err", err)
 	}
+}
+
+// noLinks are those of a box that is not a member.
+type noLinks struct{}
+
+func (noLinks) Send(coord.Parcel)       {}
+func (noLinks) Use(*site.Epoch)         {}
+func (noLinks) Peers() []site.PeerState { return nil }
+func (noLinks) Starved() time.Duration  { return 0 }
+
+func (noLinks) Run(ctx context.Context) error {
+	<-ctx.Done()
+	return nil
 }
 
 func (l *links) Peers() []site.PeerState {

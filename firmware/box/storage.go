@@ -24,7 +24,7 @@ type storage struct {
 
 func openStorage(c *config.Config, ask func(string) ([]byte, error), who *identity, log *slog.Logger) (*storage, error) {
 	s, err := store.Open(c.DataDir, store.Options{
-		Site: who.members.Site, Box: who.member.ID,
+		Site: who.members.Site, Box: who.key.ID(), Was: who.was,
 		SegmentBytes: int64(c.Log.SegmentSize), RetainBytes: int64(c.Log.RetainSize), Logger: log, Alone: who.members.N() == 1,
 		Keys: DataKeys(c, ask),
 	})

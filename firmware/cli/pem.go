@@ -51,7 +51,7 @@ func certificateOf(ctx context.Context, m *coord.Member) (der []byte, err error)
 	defer cancel()
 	d := tls.Dialer{NetDialer: new(net.Dialer), Config: &tls.Config{
 		InsecureSkipVerify: true, // whose key it is is looked at below
-		MinVersion:         tls.VersionTLS12, NextProtos: []string{"h2"},
+		MinVersion:         tls.VersionTLS13, NextProtos: []string{"h2"},
 	}}
 	c, err := d.DialContext(ctx, "tcp", m.Client)
 	if err != nil {

@@ -18,6 +18,8 @@ import (
 
 const addrHelp = `
 The box is asked at its console: --addr http://HOST:PORT, HOST:PORT or unix:///PATH/holdfast.sock.
+Over TLS: --addr https://ID@HOST:PORT, with the box's id (or more digits of its key's SHA-256), which is checked; or
+https://HOST:PORT, with who issued its certificate in the file that HOLDFAST_CA names.
 Without --addr it is this machine's own box.
 `
 

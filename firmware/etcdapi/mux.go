@@ -162,7 +162,7 @@ func (p *pushedBack) Read(b []byte) (int, error) {
 // TLSConfig completes a configuration for Serve's listeners: gRPC clients offer HTTP/2 alone, all others speak HTTP/1.1.
 func TLSConfig(c *tls.Config) *tls.Config {
 	c = c.Clone()
-	c.MinVersion = tls.VersionTLS12
+	c.MinVersion = tls.VersionTLS13
 	c.NextProtos = []string{"http/1.1"}
 	grpc := c.Clone()
 	grpc.NextProtos = []string{"h2"}

@@ -5,6 +5,7 @@ package remote
 import (
 	"bytes"
 	"context"
+	"crypto/sha256"
 	"crypto/tls"
 	"crypto/x509"
 	"encoding/hex"
@@ -53,6 +54,8 @@ var (
 	ErrRefused = errors.New("the box refused")
 	// ErrAnswer says that the answer is not a console's, or broke off.
 	ErrAnswer = errors.New("bad answer")
+	// ErrStranger says that the box there is another than the address names.
+	ErrStranger = errors.New("another box answers")
 	// ErrNotFound says that what was asked for does not exist.
 	ErrNotFound = errors.New("not found")
 )
@@ -82,8 +85,9 @@ const (
 	CAEnv = "HOLDFAST_CA"
 )
 
-// New prepares to ask the console at address: http://host:port, https://host:port, host:port or
-// unix:///path/to/holdfast.sock. It connects to nothing yet.
+// New prepares to ask the console at address: http://host:port, https://host:port, https://ID@host:port, host:port or
+// unix:///path/to/holdfast.sock. It connects to nothing yet. With an ID, the box's or more digits of the SHA-256 of its public key, the
+// certificate must be of that key, whatever else it says; without one it must be issued by somebody the system or HOLDFAST_CA knows.
 //
 // Errors: ErrAddress.
 func New(address string) (*Box, error) {
@@ -106,15 +110,20 @@ func New(address string) (*Box, error) {
 		text = "http://" + text
 	}
 	u, err := url.Parse(text)
-	if err != nil || u.Scheme != "http" && u.Scheme != "https" || u.Hostname() == "" || u.User != nil || u.RawQuery != "" || strings.Trim(u.Path, "/") != "" {
-		return nil, fmt.Errorf("remote: %w: %q; write http://host:port, https://host:port or unix:///path/to/holdfast.sock", ErrAddress, address)
+	if err != nil || u.Scheme != "http" && u.Scheme != "https" || u.Hostname() == "" || u.User != nil && u.Scheme != "https" || u.RawQuery != "" || strings.Trim(u.Path, "/") != "" {
+		return nil, fmt.Errorf("remote: %w: %q; write http://host:port, https://host:port, https://ID@host:port or unix:///path/to/holdfast.sock", ErrAddress, address)
 	}
 	if p := u.Port(); p != "" {
 		if n, err := strconv.ParseUint(p, 10, 16); err != nil || n == 0 {
 			return nil, fmt.Errorf("remote: %w: %q; a port is from 1 to 65535", ErrAddress, address)
 		}
 	}
-	if file := os.Getenv(CAEnv); u.Scheme == "https" && file != "" {
+	transport.TLSClientConfig = &tls.Config{MinVersion: tls.VersionTLS13}
+	if u.User != nil {
+		if err := pin(transport.TLSClientConfig, u.User.String()); err != nil {
+			return nil, fmt.Errorf("remote: %w: %q; %w", ErrAddress, address, err)
+		}
+	} else if file := os.Getenv(CAEnv); u.Scheme == "https" && file != "" {
 		pem, err := os.ReadFile(file)
 		if err != nil {
 			return nil, fmt.Errorf("remote: %w: %s: %w", ErrAddress, CAEnv, err)
@@ -126,10 +135,28 @@ func New(address string) (*Box, error) {
 		if !pool.AppendCertsFromPEM(pem) {
 			return nil, fmt.Errorf("remote: %w: %s: %s has no certificate in PEM form", ErrAddress, CAEnv, file)
 		}
-		transport.TLSClientConfig = &tls.Config{RootCAs: pool}
+		transport.TLSClientConfig.RootCAs = pool
 	}
 	b.base = u.Scheme + "://" + u.Host
 	return b, nil
+}
+
+// pin accepts the certificates of one key: a box issues its own, and no name or date in them means anything. want are digits of the key's
+// SHA-256: the box's id is the first 16.
+func pin(c *tls.Config, want string) error {
+	want = strings.ToLower(want)
+	if len(want) < 2*len(coord.BoxID{}) || len(want) > 2*sha256.Size || strings.Trim(want, "0123456789abcdef") != "" {
+		return errors.New("before the @ stands a box's id, 16 to 64 hexadecimal digits of its public key's SHA-256")
+	}
+	c.InsecureSkipVerify = true // VerifyConnection does it
+	c.VerifyConnection = func(s tls.ConnectionState) error {
+		sum := sha256.Sum256(s.PeerCertificates[0].RawSubjectPublicKeyInfo)
+		if got := hex.EncodeToString(sum[:]); !strings.HasPrefix(got, want) {
+			return fmt.Errorf("%w: the key there is that of %s, not of %s", ErrStranger, got[:2*len(coord.BoxID{})], want)
+		}
+		return nil
+	}
+	return nil
 }
 
 // Close lets go of idle connections.
@@ -422,6 +449,13 @@ func (b *Box) unreachable(ctx context.Context, err error) error {
 	what := "start one with `holdfast run` or `holdfast dev`, or name another with --addr"
 	if errors.Is(err, syscall.EACCES) || errors.Is(err, syscall.EPERM) {
 		what = "the socket is for the box's own user; run this as that user, or use --addr http://host:port"
+	}
+	var unknown x509.UnknownAuthorityError
+	if errors.As(err, &unknown) {
+		what = "a box issues its own certificate: name its key, https://ID@host:port, or put what `holdfast members --pem` prints into " + CAEnv
+	}
+	if errors.Is(err, ErrStranger) {
+		return fmt.Errorf("remote: %s: %w", b.address, why)
 	}
 	return fmt.Errorf("remote: %w at %s (%w); %s", ErrUnreachable, b.address, why, what)
 }

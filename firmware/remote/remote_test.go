@@ -1,10 +1,14 @@
 package remote
 
 import (
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/pem"
 	"errors"
 	"io"
 	"net/http"
 	"net/http/httptest"
+	"os"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -18,10 +22,45 @@ func TestAddresses(t *testing.T) {
 		"http://127.0.0.1:8080": true, "http://127.0.0.1:8080/": true, "127.0.0.1:8080": true, "box.example": true, "[::1]:8080": true,
 		"unix:///run/holdfast.sock": true, "unix://run/x": false, "https://a:1": true, "http://": false, "": false,
 		"http://a:0": false, "http://a:99999": false, "http://u:p@a:1": false, "http://a:1/api": false, "ftp://a": false, "http://a b": false,
+		"https://0123456789abcdef@a:1": true, "https://0123456789abcde@a:1": false, "https://0123456789abcdeg@a:1": false,
+		"http://0123456789abcdef@a:1": false, "https://0123456789abcdef:x@a:1": false,
 	} {
 		_, err := New(address)
 		if (err == nil) != ok || err != nil && !errors.Is(err, ErrAddress) {
 			t.Errorf("%q: %v", address, err)
+		}
+	}
+}
+
+func TestAConsoleIsKnownByItsKeyOrItsCertificate(t *testing.T) {
+	srv := httptest.NewTLSServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(w, "{}") }))
+	t.Cleanup(srv.Close)
+	sum := sha256.Sum256(srv.Certificate().RawSubjectPublicKeyInfo)
+	key, host := hex.EncodeToString(sum[:]), strings.TrimPrefix(srv.URL, "https://")
+	ca := filepath.Join(t.TempDir(), "ca.pem")
+	if err := os.WriteFile(ca, pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: srv.Certificate().Raw}), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for _, tc := range []struct {
+		address, ca string
+		is          error
+		says        string
+	}{
+		{"https://" + key[:16] + "@" + host, "", nil, ""},
+		{"https://" + strings.ToUpper(key) + "@" + host, "", nil, ""},
+		{"https://" + strings.Repeat("0", 16) + "@" + host, "", ErrStranger, "the key there is that of " + key[:16]},
+		{"https://" + key[:63] + "x@" + host, "", ErrAddress, "16 to 64"},
+		{"https://" + host, "", ErrUnreachable, "https://ID@host:port"},
+		{"https://" + host, ca, nil, ""},
+	} {
+		t.Setenv(CAEnv, tc.ca)
+		b, err := New(tc.address)
+		if err == nil {
+			_, err = b.Status(t.Context())
+			b.Close()
+		}
+		if !errors.Is(err, tc.is) || err != nil && !strings.Contains(err.Error(), tc.says) {
+			t.Errorf("%s with %q: %v, want %v that says %q", tc.address, tc.ca, err, tc.is, tc.says)
 		}
 	}
 }

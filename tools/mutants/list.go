@@ -30,6 +30,8 @@ const (
 	snapshot   = "coord/site/snapshot.go"
 	apply      = "coord/state/apply.go"
 	boxes      = "coord/state/boxes.go"
+	decide     = "coord/state/decide.go"
+	docs       = "coord/state/docs.go"
 )
 
 // mutants is the list; the order is that of the table in docs/mutants.md.
@@ -249,5 +251,27 @@ var mutants = []Mutant{
 	{
 		Name: "snapshot-source-stuck", What: "a member that does not answer is asked for a state for ever", File: snapshot,
 		Old: "		s.from = (s.from + 1) % len(s.peers)\n", New: "",
+	},
+
+	// What the site decides about itself.
+	{
+		Name: "decision-quorum-short", What: "a decision takes effect one word early", File: decide,
+		Old: "		case len(o.yes) >= coord.Quorum(n):\n", New: "		case len(o.yes) >= coord.Quorum(n)-1:\n",
+	},
+	{
+		Name: "decision-refused-early", What: "f boxes are enough to refuse a decision", File: decide,
+		Old: "		case len(o.no) > coord.MaxFaulty(n):", New: "		case len(o.no) > 0 && len(o.no) >= coord.MaxFaulty(n):",
+	},
+	{
+		Name: "decision-not-compared", What: "a decision writes a document that changed since it was made", File: docs,
+		Old: "		if v != writes[i].Was {", New: "		if v < writes[i].Was {",
+	},
+	{
+		Name: "decision-twice", What: "a decision that took effect may be proposed again", File: decide,
+		Old: "	if t.decided(id) != nil {\n", New: "	if d := t.decided(id); d != nil && d.Outcome != TookEffect {\n",
+	},
+	{
+		Name: "decision-word-again", What: "a box's yes counts each time that it says so", File: decide,
+		Old: "	case said || saidNo && !yes:\n", New: "	case saidNo && !yes:\n",
 	},
 }
