@@ -3,6 +3,7 @@ package box
 import (
 	"context"
 	"log/slog"
+	"sync"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -30,10 +31,11 @@ type bell struct {
 	self   coord.BoxID
 	log    *slog.Logger
 	alarms chan *site.Alarm
+	expel  *expeller
 }
 
 func newBell(record func(context.Context, audit.Record) error, self coord.BoxID, log *slog.Logger) *bell {
-	return &bell{record: record, self: self, log: log, alarms: make(chan *site.Alarm, alarmsMax)}
+	return &bell{record: record, self: self, log: log, alarms: make(chan *site.Alarm, alarmsMax), expel: newExpeller(self, log)}
 }
 
 // ring takes an alarm; it does not block.
@@ -45,11 +47,17 @@ func (b *bell) ring(a *site.Alarm) {
 	}
 }
 
-// run records alarms until ctx ends.
-func (b *bell) run(ctx context.Context) {
+// run records alarms, and sees to their consequences, until ctx ends.
+func (b *bell) run(ctx context.Context, s *site.Site) {
+	var expelling sync.WaitGroup
+	defer expelling.Wait()
+	expelling.Go(func() { b.expel.run(ctx, s) })
 	for {
 		select {
 		case a := <-b.alarms:
+			if a.Proof != nil {
+				b.expel.found()
+			}
 			if err := b.note(ctx, a); err != nil && ctx.Err() == nil {
 				b.log.Error("an alarm was not recorded", "member", a.Box, "err", err)
 			}

@@ -211,7 +211,7 @@ func (r *running) run(ctx context.Context) error {
 	})
 	machine := start(never, stop, "hardware", func(ctx context.Context) error { return r.hardware.run(ctx, r.site.View) })
 	ledger := start(never, stop, "audit log", func(ctx context.Context) error { return r.ledger.run(ctx, r.site) })
-	alarms := start(never, stop, "alarms", func(ctx context.Context) error { r.bell.run(ctx); return nil })
+	alarms := start(never, stop, "alarms", func(ctx context.Context) error { r.bell.run(ctx, r.site); return nil })
 	r.note(never, "box.start", "", "version "+r.o.Version)
 	boxes := start(never, stop, "member set", func(ctx context.Context) error {
 		return r.boxes.run(ctx, func(epoch, what string) { r.note(ctx, "site.epoch", epoch, what) })
