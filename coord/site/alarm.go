@@ -1,6 +1,8 @@
 package site
 
 import (
+	"cmp"
+	"fmt"
 	"slices"
 	"time"
 
@@ -92,6 +94,22 @@ func (s *Site) trustView(now int64, wall time.Time) []TrustView {
 		}
 	}
 	return out
+}
+
+// auditAlarm is what to say of audit logs that no head protects; empty: nothing.
+func auditAlarm(v *View) (text string) {
+	if v.Audit == nil {
+		return ""
+	}
+	if v.Audit.Late {
+		text = fmt.Sprintf(" Nothing protects this box's newest audit records: no head was signed for %v.", v.Audit.HeadAge.Round(time.Minute))
+	}
+	for i := range v.Members {
+		if m := &v.Members[i]; slices.Contains(v.Audit.Overdue, m.ID) {
+			text += fmt.Sprintf(" Look at %s: it orders no head of its audit log.", cmp.Or(m.Name, m.ID.String()))
+		}
+	}
+	return text
 }
 
 // alarm is a sentence for whom this box suspects; empty: nobody.

@@ -60,6 +60,8 @@ type View struct {
 	// Fault, when not empty, says why this box has stopped voting.
 	Fault  string      `json:"fault,omitempty"`
 	Blocks []BlockView `json:"blocks"` // newest first, at most 32
+	// Audit is how far the audit logs are protected, nil when nobody told (Site.TellAudit).
+	Audit *AuditView `json:"audit,omitempty"`
 	// Trust is what this box thinks of each member, in their order.
 	Trust []TrustView `json:"trust"`
 	// Decisions are open, by ascending id, at most 64; Decided is how others ended, newest first, at most 16.

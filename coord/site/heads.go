@@ -3,6 +3,7 @@ package site
 import (
 	"context"
 	"fmt"
+	"time"
 
 	"github.com/holdfast-edge/holdfast/coord"
 	"github.com/holdfast-edge/holdfast/coord/audit"
@@ -39,6 +40,21 @@ func (s *Site) OrderAudit(ctx context.Context, h *audit.Head) error {
 		return fmt.Errorf("site: order the audit log's head: %w", ctx.Err())
 	}
 }
+
+// AuditView is how far the audit logs of this box and of the others are covered by heads that the site signed.
+type AuditView struct {
+	// Records is how many this box's log has, Covered how many of them a head is of.
+	Records int64 `json:"records"`
+	Covered int64 `json:"covered"`
+	// HeadAge is for how long the oldest record that no head covers has been there; 0: all are covered. Late: that is too long.
+	HeadAge time.Duration `json:"head_age_ns"`
+	Late    bool          `json:"late"`
+	// Overdue are members that are here and have ordered no head for too long.
+	Overdue []coord.BoxID `json:"overdue,omitempty"`
+}
+
+// TellAudit puts v into the Views from now on; it is kept and not to be changed.
+func (s *Site) TellAudit(v *AuditView) { s.audited.Store(v) }
 
 // AuditTop is the last head of this box's audit log that the site accepted, as far as this box has applied it.
 func (s *Site) AuditTop() audit.Top {

@@ -98,6 +98,8 @@ type Site struct {
 	offered  atomic.Pointer[coord.Checkpoint]
 	synced   atomic.Uint64
 	lastView atomic.Pointer[View]
+	// audited is what TellAudit was told last.
+	audited atomic.Pointer[AuditView]
 	fault    atomic.Pointer[string]
 	fullLog  atomic.Pointer[string] // what waits for space on the disk, of the writer
 	fullBase atomic.Pointer[string] // and of the keeper

@@ -167,8 +167,8 @@ func (s *Site) publish() {
 	v.Decided = v.Decided[:min(len(v.Decided), viewDecidedMax)]
 	s.fillCounters(v)
 	v.Serving = !v.Removed && s.running.Load() && v.Fault == "" && v.Full == "" && up >= v.Quorum && !core.Overdue(now) && !s.draining.Load()
-	v.Trust = s.trustView(now, wall)
-	v.Verdict = verdict(v, up, s.draining.Load(), core.Overdue(now)) + alarm(v)
+	v.Trust, v.Audit = s.trustView(now, wall), s.audited.Load()
+	v.Verdict = verdict(v, up, s.draining.Load(), core.Overdue(now)) + alarm(v) + auditAlarm(v)
 	s.lastView.Store(v)
 }
 

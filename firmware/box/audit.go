@@ -154,6 +154,7 @@ func (l *ledger) run(ctx context.Context, s *site.Site) error {
 	parts.Go(func() { failed = l.queue.Run(writing) })
 	parts.Go(func() { l.keep(ctx) })
 	parts.Go(func() { l.order(ctx, s) })
+	parts.Go(func() { l.watch(ctx, s) })
 	<-ctx.Done()
 	stop() // after it the queue takes nothing and writes what it has
 	parts.Wait()

@@ -3,6 +3,7 @@ package console
 import (
 	"fmt"
 	"net/http"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -83,7 +84,7 @@ type scalar struct {
 
 type memberDescs struct {
 	up, height, rtt, suspect, twins, silences, stalls, timeout *prometheus.Desc
-	control, bulk, score, aside                                *prometheus.Desc
+	control, bulk, score, aside, overdue                       *prometheus.Desc
 }
 
 func newSiteCollector(view func() *site.View, ready func() bool) *siteCollector {
@@ -102,6 +103,7 @@ func newSiteCollector(view func() *site.View, ready func() bool) *siteCollector 
 			suspect:  prometheus.NewDesc("coord_member_suspect_total", "Things the member said that did not hold.", []string{"member"}, nil),
 			control:  prometheus.NewDesc("coord_member_messages_total", "Messages of the member that are not bulk; a large one counts as several.", []string{"member"}, nil),
 			bulk:     prometheus.NewDesc("coord_member_bulk_bytes_total", "Bytes of batches, blocks and states of the member.", []string{"member"}, nil),
+			overdue:  prometheus.NewDesc("coord_member_audit_overdue", "1 if the member is here and has ordered no head of its audit log for too long.", []string{"member"}, nil),
 			score:    prometheus.NewDesc("coord_suspicion_score", "Points that this box holds against the member, by reason; they halve every 10 minutes.", []string{"member", "reason"}, nil),
 			aside:    prometheus.NewDesc("coord_member_set_aside", "1 if the member does not lead because so many suspect it.", []string{"member"}, nil),
 		},
@@ -166,6 +168,12 @@ func (c *siteCollector) gauges(ready func() bool) {
 		{"coord_quorum", "Boxes that must agree.", func(v *site.View) float64 { return float64(v.Quorum) }},
 		{"coord_start_time_seconds", "When the box started, Unix time.", func(v *site.View) float64 { return float64(v.Started.UnixMilli()) / 1e3 }},
 		{"coord_ready", "1 if writes are being ordered as far as this box can tell.", func(*site.View) float64 { return yes(ready()) }},
+		{"coord_audit_head_age_seconds", "For how long the oldest audit record that no signed head covers has been there; 0: all are covered.", func(v *site.View) float64 {
+			if v.Audit == nil {
+				return 0
+			}
+			return v.Audit.HeadAge.Seconds()
+		}},
 		{"coord_leader", "1 if this box leads.", func(v *site.View) float64 { return yes(v.Leader == v.ID) }},
 	} {
 		c.one(prometheus.GaugeValue, m.name, m.help, m.value)
@@ -188,7 +196,7 @@ func (c *siteCollector) Describe(ch chan<- *prometheus.Desc) {
 	for _, s := range c.scalars {
 		ch <- s.desc
 	}
-	for _, d := range []*prometheus.Desc{c.member.up, c.member.height, c.member.rtt, c.member.suspect, c.member.twins, c.member.silences, c.member.stalls, c.member.timeout, c.member.control, c.member.bulk, c.member.score, c.member.aside, c.latency} {
+	for _, d := range []*prometheus.Desc{c.member.up, c.member.height, c.member.rtt, c.member.suspect, c.member.twins, c.member.silences, c.member.stalls, c.member.timeout, c.member.control, c.member.bulk, c.member.score, c.member.aside, c.member.overdue, c.latency} {
 		ch <- d
 	}
 }
@@ -210,6 +218,7 @@ func (c *siteCollector) Collect(ch chan<- prometheus.Metric) {
 		m := &v.Members[i]
 		name := memberName(m)
 		send(c.member.up, prometheus.GaugeValue, yes(m.Up), name)
+		send(c.member.overdue, prometheus.GaugeValue, yes(v.Audit != nil && slices.Contains(v.Audit.Overdue, m.ID)), name)
 		send(c.member.height, prometheus.GaugeValue, float64(m.Height), name)
 		send(c.member.rtt, prometheus.GaugeValue, m.RTT.Seconds(), name)
 		send(c.member.suspect, prometheus.CounterValue, float64(m.Suspect), name)
