@@ -18,7 +18,6 @@ import (
 
 	"github.com/holdfast-edge/holdfast/coord"
 	"github.com/holdfast-edge/holdfast/coord/audit"
-	"github.com/holdfast-edge/holdfast/coord/trust"
 	"github.com/holdfast-edge/holdfast/firmware/console/api"
 	"github.com/holdfast-edge/holdfast/firmware/remote"
 )
@@ -144,25 +143,34 @@ func auditExportCommand(build Build) command {
 		more: `
 Formats: json (a record a line), ocsf (a line each, of API Activity or Authentication), cef (ArcSight's), archive (all
 records that are there, in a form that stays provable: see audit verify). The box drops its oldest records when it has no room: export
-before.
+before. With --mark the box notes that an archive is safe elsewhere, and drops marked records first: move the file off the box
+before it is needed.
 
 Examples:
   holdfast audit export --format ocsf --since 24h --out audit.jsonl
-  holdfast audit export --format archive --out october.jsonl
+  holdfast audit export --format archive --mark --out october.jsonl
 `,
 		flags: func(f *flag.FlagSet) func(context.Context, *streams, []string) error {
 			addr := f.String("addr", "", "`address` of the box's console")
 			format := f.String("format", "json", "`json, ocsf, cef or archive`")
 			out := f.String("out", "", "write to this `file`, not to standard output")
+			mark := f.Bool("mark", false, "note on the box that what the archive has is safe elsewhere")
 			query := choosing(f)
 			return func(ctx context.Context, s *streams, args []string) error {
 				q, err := query()
 				if err = cmp.Or(noArgs(args), err); err != nil {
 					return err
 				}
+				if *mark && (*format != "archive" || *out == "") {
+					return fmt.Errorf("%w: --mark is for --format archive with --out: only that stays provable", errUsage)
+				}
 				if *format == "archive" {
 					return ask(*addr, func(b *remote.Box) error {
-						return writeTo(s.out, *out, func(w io.Writer) error { return b.Raw(ctx, "/api/v1/audit/log", w) })
+						err := writeTo(s.out, *out, func(w io.Writer) error { return b.Raw(ctx, "/api/v1/audit/log", w) })
+						if err != nil || !*mark {
+							return err
+						}
+						return markExported(ctx, s, b, *out)
 					})
 				}
 				line := map[string]func(b []byte, e *audit.Entry) []byte{
@@ -194,6 +202,20 @@ Examples:
 	}
 }
 
+// markExported reads an archive back and has the box mark what is in it.
+func markExported(ctx context.Context, s *streams, b *remote.Box, name string) error {
+	l, err := archives([]string{name})
+	if err != nil {
+		return err
+	}
+	end := l.First + int64(len(l.Records))
+	if err := b.Post(ctx, "/api/v1/audit/exported", map[string]string{"to": strconv.FormatInt(end, 10)}, nil); err != nil {
+		return err
+	}
+	_, err = fmt.Fprintf(s.err, "wrote %s: records %d to %d, marked as exported\n", name, l.First, end-1)
+	return err
+}
+
 // writeTo gives fn a file, which is there whole or not at all, or standard output where name is empty.
 func writeTo(out io.Writer, name string, fn func(io.Writer) error) error {
 	if name == "" {
@@ -210,26 +232,13 @@ func writeTo(out io.Writer, name string, fn func(io.Writer) error) error {
 	if err == nil {
 		err = w.Flush()
 	}
+	if err == nil {
+		err = file.Sync()
+	}
 	if err = errors.Join(err, file.Close()); err != nil {
 		return errors.Join(err, os.Remove(part))
 	}
 	return os.Rename(part, name)
-}
-
-// trusting declares the flag for the member set that signatures are judged by.
-func trusting(f *flag.FlagSet) func() (*coord.Members, *trust.Verifier, error) {
-	file := f.String("site", "", "the site.json that you trust, a `file`")
-	return func() (*coord.Members, *trust.Verifier, error) {
-		if *file == "" {
-			return nil, nil, fmt.Errorf("%w: give the member keys that you trust with --site", errUsage)
-		}
-		m, err := trust.LoadMembersFile(*file)
-		if err != nil {
-			return nil, nil, err
-		}
-		v, err := trust.NewVerifier(m)
-		return m, v, err
-	}
 }
 
 func auditVerifyCommand() command {
@@ -249,7 +258,7 @@ Examples:
 			members := trusting(f)
 			headFile := f.String("heads", "", "also the signed heads in this `file`")
 			return func(ctx context.Context, s *streams, args []string) error {
-				m, v, err := members()
+				sets, err := members()
 				if err != nil {
 					return err
 				}
@@ -276,7 +285,7 @@ Examples:
 					}
 					heads = append(heads, more...)
 				}
-				return verifyAudit(s, l, heads, m, v, *asJSON)
+				return verifyAudit(s, l, heads, sets, *asJSON)
 			}
 		},
 	}
@@ -311,7 +320,7 @@ func fromFile[T any](name string, read func(io.Reader) (T, error)) (T, error) {
 	return v, nil
 }
 
-func verifyAudit(s *streams, l *audit.Log, signed []audit.SignedHead, m *coord.Members, v *trust.Verifier, asJSON bool) error {
+func verifyAudit(s *streams, l *audit.Log, signed []audit.SignedHead, sets memberSets, asJSON bool) error {
 	var heads []audit.Head
 	unsigned := 0
 	for i := range signed {
@@ -319,7 +328,11 @@ func verifyAudit(s *streams, l *audit.Log, signed []audit.SignedHead, m *coord.M
 		if h.Box != l.Box {
 			continue
 		}
-		if err := h.Check(m, v.VerifyReading); err != nil {
+		m, err := sets.of(h.Epoch)
+		if err == nil {
+			err = h.Check(m.Members, m.VerifyReading)
+		}
+		if err != nil {
 			unsigned++
 			fmt.Fprintf(s.err, "a head of %d records is not used: %v\n", h.Size, err)
 			continue
@@ -447,7 +460,7 @@ Example:
 				if len(args) != 1 {
 					return fmt.Errorf("%w: %d arguments where a file is needed", errUsage, len(args))
 				}
-				m, v, err := members()
+				sets, err := members()
 				if err != nil {
 					return err
 				}
@@ -455,7 +468,11 @@ Example:
 				if err != nil {
 					return err
 				}
-				if err := p.Check(m, v.VerifyReading); err != nil {
+				m, err := sets.of(p.Head.Epoch)
+				if err == nil {
+					err = p.Check(m.Members, m.VerifyReading)
+				}
+				if err != nil {
 					return err
 				}
 				if *asJSON {

@@ -2,6 +2,7 @@ package console
 
 import (
 	"bufio"
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -24,6 +25,7 @@ type Audit interface {
 	Archive(w io.Writer, from, to int64) error
 	Heads(box coord.BoxID) ([]audit.SignedHead, error)
 	Proof(index int64) (*audit.Proof, error)
+	MarkExported(index int64) error
 }
 
 // socketOnly hides a page from the network: who did what is for the box's own user.
@@ -172,6 +174,23 @@ func (c *Console) apiAuditHeads(w http.ResponseWriter, r *http.Request) {
 		}
 		return nil
 	})
+}
+
+// auditActs are what is done with the audit log itself, on the box's socket only: whoever marks records lets them go.
+func (c *Console) auditActs() []*Act {
+	return []*Act{{
+		Path: "/audit/exported", Action: "audit.export", Resource: func(p Params) string { return "records:0-" + p["to"] }, Back: "/",
+		Run: func(_ context.Context, x *Caller, p Params) (any, error) {
+			if !x.Local {
+				return nil, fmt.Errorf("%w: records are marked on the box itself; run `holdfast audit export --mark` there", ErrBad)
+			}
+			to, err := strconv.ParseInt(p["to"], 10, 64)
+			if first, size, _ := c.cfg.Audit.Span(); err != nil || to < first || to > size {
+				return nil, fmt.Errorf("%w: \"to\" must be a number of records from %d to %d", ErrBad, first, size)
+			}
+			return map[string]string{"result": "done"}, c.cfg.Audit.MarkExported(to)
+		},
+	}}
 }
 
 func (c *Console) apiAuditProof(w http.ResponseWriter, r *http.Request) {

@@ -123,3 +123,27 @@ func TestTheAuditLogLeavesTheBoxProvable(t *testing.T) {
 		t.Errorf("heads of a box that nobody knows: %d %s", w.Code, w.Body)
 	}
 }
+
+func TestRecordsAreMarkedAsExportedOnTheBoxItselfOnly(t *testing.T) {
+	c := newConsole(t, servingSite())
+	post := func(network, to string) int {
+		r := httptest.NewRequest(http.MethodPost, "http://localhost/api/v1/audit/exported", strings.NewReader(`{"to":"`+to+`"}`))
+		r.Header.Set("Content-Type", "application/json")
+		r = r.WithContext(context.WithValue(r.Context(), http.LocalAddrContextKey, net.Addr(&net.UnixAddr{Name: "s", Net: network})))
+		w := httptest.NewRecorder()
+		c.Handler().ServeHTTP(w, r)
+		return w.Code
+	}
+	exported := func() int64 { _, _, n := c.cfg.Audit.Span(); return n }
+	for _, bad := range []string{"4", "-1", "x", ""} {
+		if code := post("unix", bad); code != http.StatusBadRequest || exported() != 0 {
+			t.Errorf("%q: %d, %d marked", bad, code, exported())
+		}
+	}
+	if code := post("tcp", "2"); code == http.StatusOK || exported() != 0 {
+		t.Errorf("over the network: %d, %d marked", code, exported())
+	}
+	if code := post("unix", "2"); code != http.StatusOK || exported() != 2 {
+		t.Errorf("%d, %d marked", code, exported())
+	}
+}

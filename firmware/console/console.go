@@ -17,6 +17,7 @@ import (
 	"html/template"
 	"log/slog"
 	"net/http"
+	"slices"
 	"sync/atomic"
 
 	"github.com/holdfast-edge/holdfast/coord"
@@ -147,7 +148,7 @@ func (c *Console) routes() http.Handler {
 	post("/logout", c.logout)
 	post("/setup", c.setup)
 	post("/password", c.password)
-	for _, a := range append(c.operatorActs(), c.cfg.Acts...) {
+	for _, a := range slices.Concat(c.operatorActs(), c.auditActs(), c.cfg.Acts) {
 		post(a.Path, c.act(a))
 	}
 	mux.HandleFunc("/", notFound)
