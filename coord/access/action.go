@@ -36,8 +36,12 @@ type Action uint8
 // The actions, in the order of their names.
 const (
 	noAction Action = iota
+	AuditAlive
+	AuditExport
 	AuditHeads
+	AuditOverdue
 	AuditRead
+	AuditResumed
 	AuthLogin
 	AuthLogout
 	AuthPassword
@@ -118,8 +122,12 @@ type actionRow struct {
 }
 
 var actionTable = [actions]actionRow{
+	AuditAlive:       {"audit.alive", ClassNote, "a box had nothing to record for an hour"},
+	AuditExport:      {"audit.export", ClassOperate, "mark a box's audit records as safe elsewhere, so that they may go"},
 	AuditHeads:       {"audit.heads", ClassView, "see the signed heads of audit logs"},
+	AuditOverdue:     {"audit.overdue", ClassNote, "a box orders no head of its audit log"},
 	AuditRead:        {"audit.read", ClassView, "read a box's audit log: who did what, from where"},
+	AuditResumed:     {"audit.resumed", ClassNote, "a box orders heads of its audit log again"},
 	AuthLogin:        {"auth.login", ClassNote, "somebody proved, or failed to prove, who they are"},
 	AuthLogout:       {"auth.logout", ClassNote, "a session was ended"},
 	AuthPassword:     {"auth.password", ClassNote, "somebody gave a password again, to change it"},

@@ -99,7 +99,7 @@ type Site struct {
 	synced   atomic.Uint64
 	lastView atomic.Pointer[View]
 	// audited is what TellAudit was told last.
-	audited atomic.Pointer[AuditView]
+	audited  atomic.Pointer[AuditView]
 	fault    atomic.Pointer[string]
 	fullLog  atomic.Pointer[string] // what waits for space on the disk, of the writer
 	fullBase atomic.Pointer[string] // and of the keeper
