@@ -149,12 +149,13 @@ func (d *Desk) check(ctx context.Context, action, name, password string, t Try, 
 	} else {
 		a.known = name
 	}
-	principal := ""
+	// A name that nobody has is not written down: people type their password there.
+	principal, resource := "", ""
 	if found {
-		principal = o.Principal()
+		principal, resource = o.Principal(), name
 	}
 	refuse := func(err error) error {
-		d.record(ctx, audit.Record{Principal: principal, Action: action, Outcome: audit.Denied, Resource: clip(name), Reason: err.Error(), Source: t.Source})
+		d.record(ctx, audit.Record{Principal: principal, Action: action, Outcome: audit.Denied, Resource: resource, Reason: err.Error(), Source: t.Source})
 		return err
 	}
 	if !t.Local {
@@ -190,8 +191,6 @@ func (d *Desk) check(ctx context.Context, action, name, password string, t Try, 
 	s, token := open(o, key)
 	return &Entry{Session: s, Token: token, Device: d.newDevice(name), MustChange: o.MustChange}, nil
 }
-
-func clip(name string) string { return name[:min(len(name), nameMax)] }
 
 func (d *Desk) record(ctx context.Context, r audit.Record) {
 	if err := d.cfg.Record(context.WithoutCancel(ctx), r); err != nil {
