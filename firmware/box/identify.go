@@ -6,6 +6,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"sync/atomic"
 
 	"github.com/holdfast-edge/holdfast/coord"
 	"github.com/holdfast-edge/holdfast/coord/trust"
@@ -18,8 +19,9 @@ const openMode = 0o022
 
 // identity is who this box is when it starts.
 type identity struct {
-	// key is what it is known by; next, if not nil, is the key that it asks the site to know it by.
-	key, next *trust.Identity
+	// key is what it is known by; next, if not nil, is the key that it asks the site to know it by, which it may begin to while it runs.
+	key  *trust.Identity
+	next atomic.Pointer[trust.Identity]
 	// was are names that it had before.
 	was     []coord.BoxID
 	members *coord.Members
@@ -29,18 +31,19 @@ type identity struct {
 
 // keyOf is the box's key with a name.
 func (w *identity) keyOf(id coord.BoxID) *trust.Identity {
-	if w.next != nil && w.next.ID() == id {
-		return w.next
+	if next := w.next.Load(); next != nil && next.ID() == id {
+		return next
 	}
 	return w.key
 }
 
 // place is the box's place among members by either of its keys; -1: it is none.
 func (w *identity) place(m *coord.Members) int {
-	if i := m.Index(w.key.ID()); i >= 0 || w.next == nil {
-		return i
+	i, next := m.Index(w.key.ID()), w.next.Load()
+	if i < 0 && next != nil {
+		i = m.Index(next.ID())
 	}
-	return m.Index(w.next.ID())
+	return i
 }
 
 // identify reads who the box is. It makes a key only in a directory that has no site yet: a
@@ -85,7 +88,8 @@ func identify(c *config.Config) (*identity, error) {
 	} else if taken == next {
 		key, next = next, nil
 	}
-	who := &identity{key: key, next: next, members: m}
+	who := &identity{key: key, members: m}
+	who.next.Store(next)
 	if who.was, err = trust.FormerNames(c.DataDir); err != nil {
 		return nil, fmt.Errorf("box: %w", err)
 	}
@@ -107,14 +111,18 @@ func OpenKey(c *config.Config) (*trust.Identity, error) {
 	return trust.Open(c.DataDir, keyOptions(c))
 }
 
-// NextKey reads or makes the key that the box asks its site to know it by from now on; it uses it when the site has decided so. Errors: those
-// of trust.Open.
-func NextKey(c *config.Config) (*trust.Identity, error) {
-	key, err := OpenKey(c)
-	if err != nil {
-		return nil, err
+// nextKey reads or makes the key that the box asks its site to know it by from now on, and gives the public half; it uses it when the site
+// has decided so. Errors: those of trust.Open.
+func (w *identity) nextKey(c *config.Config) ([]byte, error) {
+	next := w.next.Load()
+	if next == nil {
+		var err error
+		if next, err = trust.OpenNext(c.DataDir, w.key, keyOptions(c)); err != nil {
+			return nil, fmt.Errorf("box: %w", err)
+		}
+		w.next.Store(next)
 	}
-	return trust.OpenNext(c.DataDir, key, keyOptions(c))
+	return next.PublicKey(), nil
 }
 
 func keyOptions(c *config.Config) trust.KeyOptions {

@@ -118,7 +118,7 @@ func (m *membership) run(ctx context.Context, note func(epoch, what string)) err
 			m.log.Warn("this box is not a member of the site any more: it shows what it has, and orders nothing", "epoch", e.Members.Epoch)
 			continue
 		}
-		if next := m.who.next; next != nil && e.Me() == next.ID() {
+		if next := m.who.next.Load(); next != nil && e.Me() == next.ID() {
 			return errNewKey
 		}
 	}

@@ -153,7 +153,11 @@ func changeKey(t *testing.T, c *config.Config) (was, is coord.BoxID) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	next, err := NextKey(c)
+	old, err := OpenKey(c)
+	if err != nil {
+		t.Fatal(err)
+	}
+	next, err := trust.OpenNext(c.DataDir, old, trust.KeyOptions{})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -197,7 +201,7 @@ func TestABoxTakesTheKeyThatItsSiteKnowsItByWhereverItWasCutOff(t *testing.T) {
 			}
 			for range 2 {
 				who, err := identify(c)
-				if err != nil || who.key.ID() != is || who.next != nil || len(who.was) != 1 || who.was[0] != was {
+				if err != nil || who.key.ID() != is || who.next.Load() != nil || len(who.was) != 1 || who.was[0] != was {
 					t.Fatalf("the box is %+v: %v", who, err)
 				}
 				disk, err := openStorage(c, nil, who, slog.New(slog.DiscardHandler))
@@ -221,13 +225,23 @@ func TestABoxTakesTheKeyThatItsSiteKnowsItByWhereverItWasCutOff(t *testing.T) {
 
 func TestANextKeyThatTheSiteHasNotDecidedOnIsNotUsed(t *testing.T) {
 	c := newBox(t)
-	next, err := NextKey(c)
+	who, err := identify(c)
 	if err != nil {
 		t.Fatal(err)
 	}
-	who, err := identify(c)
-	if err != nil || who.key.ID() == next.ID() || who.next == nil || who.next.ID() != next.ID() || who.self != 0 {
-		t.Fatalf("the box is %+v: %v", who, err)
+	public, err := who.nextKey(c)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for range 2 {
+		again, err := who.nextKey(c)
+		next := coord.BoxIDOf(again)
+		if err != nil || next != coord.BoxIDOf(public) || who.key.ID() == next || who.next.Load().ID() != next || who.self != 0 {
+			t.Fatalf("the box is %v, next %v: %v", who.key.ID(), next, err)
+		}
+		if who, err = identify(c); err != nil { // a start
+			t.Fatal(err)
+		}
 	}
 }
 
@@ -284,11 +298,10 @@ func TestTheNewestMemberSetIsWrittenDown(t *testing.T) {
 		t.Errorf("noted %q", got)
 	}
 	// It comes back, and then this box gets another key.
-	next, err := NextKey(c)
-	if err != nil {
+	if _, err := who.nextKey(c); err != nil {
 		t.Fatal(err)
 	}
-	who.next = next
+	next := who.next.Load()
 	four := &coord.Members{Site: who.members.Site, Epoch: 4, List: append([]coord.Member(nil), two.List...)}
 	four.List[0].ID, four.List[0].Key = next.ID(), next.PublicKey()
 	set := m.set(&site.Epoch{Members: four, Self: 0})
