@@ -238,7 +238,7 @@ func (c *inbound) receive() error {
 			if err != nil {
 				return fmt.Errorf("link: receive: %w: %w", ErrFrame, err)
 			}
-			if p.kind != member && !guestMay(m) {
+			if !p.maySay(m) {
 				continue
 			}
 			p.counters.messagesIn.Add(1)

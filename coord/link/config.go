@@ -56,7 +56,7 @@ type Config struct {
 
 	// OnMessage gets each message of each peer, from that peer's reader: one at a time per
 	// peer, many peers at once. bytes is the size of its frame. m belongs to the receiver. from is the owner of the key
-	// with which the connection was made: a member, or a guest, of whom only what guestMay lets through comes.
+	// with which the connection was made: a member, or a guest, of whom only what a guest may say comes.
 	// While it blocks, nothing more is read from that peer, which is how to push back; a peer held for longer
 	// than Dead takes us for dead. It must return soon after Run's context has ended.
 	OnMessage func(from coord.BoxID, m *coord.PeerMsg, bytes int)

@@ -46,8 +46,8 @@
 //   - a box with a key that we do not know, if it says that it is of our site in a later epoch: then it is we who are to be told, by
 //     members that joined, or changed their keys, while we were away. Anybody can say so.
 //
-// Of a guest only what tells of an epoch is handed on (guestMay), and what that is must prove itself; it has one connection,
-// for guestTime, with bounded messages and bytes, and there are few of them (guest.go). After that it is refused with a reason.
+// Of a guest only where it is and what tells of an epoch is handed on, and that must prove itself; a former member may also ask for what it
+// lacks up to the end of its last epoch. A guest has one connection, for guestTime, with bounded messages and bytes, and there are few of them (guest.go). After that it is refused with a reason.
 // Every other stranger is refused once it has said Hello, and told that it is none of ours if it knew the site.
 //
 // # Bytes

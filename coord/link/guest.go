@@ -20,7 +20,7 @@ const (
 	guestMemory    = time.Minute
 	// guestMessagesMax bounds the messages of one guest's connection that are looked at: what a box says first is where it is, and a
 	// handover for each epoch that we missed. The rest is read and thrown away, up to guestBytesMax.
-	guestMessagesMax = 64
+	guestMessagesMax = 256
 	guestBytesMax    = 8 << 20
 	// newcomersMax and newcomersPerAddress bound connections of keys that we do not know and that say that they are of a later epoch,
 	// newcomersPerSecond how often one address may say so. Anybody can. Above, the oldest makes room.
@@ -42,9 +42,17 @@ const (
 	newcomer
 )
 
-// guestMay says whether a message may go to a guest, or come from one.
-func guestMay(m *coord.PeerMsg) bool {
-	return m.Status != nil || m.Handover != nil || m.HandoverAsk != nil
+// mayTell says whether a message may go to a peer: to a guest, how its epoch ended, and what it lacks up to there.
+func (p *peer) mayTell(m *coord.PeerMsg) bool {
+	return p.kind == member || m.Status != nil || m.Handover != nil ||
+		p.kind == former && (m.CatchUp != nil || m.Batch != nil || m.Block != nil)
+}
+
+// maySay says whether a message from a peer is handed on: of a guest where it is, what it asks for of the above, and handovers, which prove
+// themselves.
+func (p *peer) maySay(m *coord.PeerMsg) bool {
+	return p.kind == member || m.Status != nil || m.Handover != nil || m.HandoverAsk != nil ||
+		p.kind == former && (m.FetchFrom != nil || m.FetchBlock != nil || m.Fetch != nil)
 }
 
 // greetNewcomer reads what a box whose key is in no set that we know says of itself. Only one of our site that is in a later epoch stays.

@@ -101,7 +101,13 @@ func (l *Link) Send(parcel coord.Parcel) {
 	r := l.roster.Load()
 	if parcel.To == (coord.BoxID{}) {
 		l.send(parcel.Msg, r.peers...)
-	} else if p := r.byID[parcel.To]; p != nil && (p.kind == member || guestMay(parcel.Msg)) {
+		return
+	}
+	p := r.byID[parcel.To]
+	if leaving := r.leaving[parcel.To]; leaving != nil && leaving.sending.Load() != nil && (p == nil || p.sending.Load() == nil) {
+		p = leaving
+	}
+	if p != nil && p.mayTell(parcel.Msg) {
 		l.send(parcel.Msg, p)
 	}
 }

@@ -59,6 +59,8 @@ type roster struct {
 	// byKey and byID have peers and former members.
 	byKey map[string]*peer
 	byID  map[coord.BoxID]*peer
+	// leaving are members of the set before, whose connections end; what is sent to them by name now is still written.
+	leaving map[coord.BoxID]*peer
 }
 
 // newRoster makes what serves a set, of the peers that were there before as far as they are the same.
@@ -133,6 +135,12 @@ func (l *Link) SetMembers(s Set) error {
 		return fmt.Errorf("link: set members: %w", err)
 	}
 	r := l.newRoster(s, old)
+	r.leaving = make(map[coord.BoxID]*peer)
+	for key, p := range old.byKey {
+		if r.byKey[key] != p && p.kind == member {
+			r.leaving[p.id] = p
+		}
+	}
 	l.roster.Store(r)
 	for key, p := range old.byKey {
 		if r.byKey[key] != p {
@@ -167,7 +175,7 @@ func (l *Link) attend(p *peer) {
 	})
 }
 
-// retire leaves a peer: what waits for it is written first; changing is held.
+// retire leaves a peer: what waits for it, and what is sent to it within Config.Drain, is written first; changing is held.
 func (l *Link) retire(p *peer) {
 	p.mu.Lock()
 	p.gone = true
@@ -177,6 +185,15 @@ func (l *Link) retire(p *peer) {
 	}
 	epoch := l.roster.Load().Members.Epoch
 	l.dials.Go(func() {
+		if p.kind == member && p.sending.Load() != nil {
+			last := time.NewTimer(l.cfg.Drain)
+			defer last.Stop()
+			select {
+			case <-last.C:
+			case <-p.done:
+			case <-l.ctx.Done():
+			}
+		}
 		p.stop()
 		<-p.done
 		p.mu.Lock()
