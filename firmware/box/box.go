@@ -57,6 +57,9 @@ type Options struct {
 	Wrap func(w Wrapped, connect Connect) Connect
 	// Edit, if not nil, changes what the box orders with, for programs that measure what a part of it is worth.
 	Edit func(*site.BoxConfig)
+
+	// opened, if not nil, gets the ordering of each start, in tests.
+	opened func(s *site.Site, nextKey func() (public []byte, err error))
 }
 
 // Connect makes the links of a box, as coord/site.Options has it.
@@ -131,6 +134,11 @@ func runOnce(ctx context.Context, o Options) (err error) {
 		return err
 	}
 	opened(disk.close)
+	past, err := disk.base.Handovers()
+	if err != nil {
+		return fmt.Errorf("box: open storage: %w", err)
+	}
+	boxes.remember(past)
 	ledger, err := openLedger(o.Config, who, disk.key, log)
 	if err != nil {
 		return err
@@ -153,6 +161,9 @@ func runOnce(ctx context.Context, o Options) (err error) {
 	s, err := openSite(&o, who, boxes, disk, ports.peer, api.Changes, ledger.signed, bell.ring, hw, log)
 	if err != nil {
 		return err
+	}
+	if o.opened != nil {
+		o.opened(s, func() ([]byte, error) { return who.nextKey(o.Config) })
 	}
 	// 6. What programs and people use.
 	streams, err := native.New(native.Config{

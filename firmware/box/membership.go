@@ -52,6 +52,19 @@ func newMembership(dir string, who *identity, log *slog.Logger) *membership {
 	return m
 }
 
+// remember takes who was a member from how the epochs before ended, ascending.
+func (m *membership) remember(past []*coord.Handover) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	now := m.now.Load().Members
+	for _, h := range past {
+		if h.Next.Epoch <= now.Epoch {
+			m.former = gone(m.former, h.Members, h.Next)
+		}
+	}
+	m.former = gone(m.former, now, now)
+}
+
 // list is the site's boxes; the caller owns the copy.
 func (m *membership) list() []coord.Member { return slices.Clone(m.now.Load().Members.List) }
 
