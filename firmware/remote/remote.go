@@ -27,6 +27,7 @@ import (
 	"github.com/holdfast-edge/holdfast/coord/site"
 	"github.com/holdfast-edge/holdfast/firmware/console/api"
 	"github.com/holdfast-edge/holdfast/firmware/membership"
+	"github.com/holdfast-edge/holdfast/firmware/rights"
 	"github.com/holdfast-edge/holdfast/firmware/unixsock"
 )
 
@@ -461,3 +462,30 @@ func (b *Box) unreachable(ctx context.Context, err error) error {
 }
 
 func oneLine(text []byte) string { return strings.Join(strings.Fields(string(text)), " ") }
+
+// Access is all that answers about access depend on.
+func (b *Box) Access(ctx context.Context) (*rights.Overview, error) {
+	o := new(rights.Overview)
+	return o, b.get(ctx, "/api/v1/access", o)
+}
+
+// RightsChanged is what became of a change of rights. Waits, if not empty, says that it waits for other boxes.
+type RightsChanged struct {
+	rights.Answer
+	Waits string `json:"waits,omitempty"`
+}
+
+// ChangeAccess asks for a change of who may do what: path is that of one of rights' acts.
+func (b *Box) ChangeAccess(ctx context.Context, path string, fields map[string]string) (*RightsChanged, error) {
+	var got struct {
+		RightsChanged
+		Answer *rights.Answer `json:"answer"` // where it waits
+	}
+	if err := b.Post(ctx, "/api/v1"+path, fields, &got); err != nil {
+		return nil, err
+	}
+	if got.Answer != nil {
+		got.RightsChanged.Answer = *got.Answer
+	}
+	return &got.RightsChanged, nil
+}
