@@ -178,7 +178,7 @@ func runOnce(ctx context.Context, o Options) (err error) {
 		return fmt.Errorf("box: open the operators' desk: %w", err)
 	}
 	pages, err := console.New(console.Config{
-		Site: s, Audit: ledger.disk, Desk: desk, Record: ledger.Record, Hosts: o.Config.Console.Hosts, Logger: log,
+		Site: s, Past: disk.base.Handovers, Audit: ledger.disk, Desk: desk, Record: ledger.Record, Hosts: o.Config.Console.Hosts, Logger: log,
 		ViewOpen: o.Config.Console.View == "open", MetricsOpen: o.Config.Console.Metrics == "open", Secure: o.Config.Console.Secure(),
 	})
 	if err != nil {

@@ -117,11 +117,16 @@ them; what clients take as their CA file where no certificates of your own are c
 Examples:
   holdfast members
   holdfast members --addr 127.0.0.1:8081 --json
+  holdfast members --history
+  holdfast members --history --json > chain.json && holdfast audit verify --site site.json --chain chain.json audit.jsonl
+  holdfast members --epoch 3 > site-of-epoch-3.json
   holdfast members --pem > site.pem && etcdctl --cacert site.pem --endpoints https://10.0.0.1:2379 member list
 `,
 		flags: func(f *flag.FlagSet) func(context.Context, *streams, []string) error {
 			addr, asJSON := asking(f)
 			pem := f.Bool("pem", false, "print the certificates of the boxes' etcd API")
+			history := f.Bool("history", false, "say how the boxes changed, as far back as the box knows")
+			epoch := f.Uint64("epoch", 0, "print the member set of an `epoch`, as site.json has it; 0: the boxes now")
 			return func(ctx context.Context, s *streams, args []string) error {
 				if err := noArgs(args); err != nil {
 					return err
@@ -130,6 +135,12 @@ Examples:
 					return fmt.Errorf("%w: --pem or --json", errUsage)
 				}
 				return ask(*addr, func(b *remote.Box) error {
+					if *epoch != 0 {
+						return printMembersOf(ctx, s, b, *epoch)
+					}
+					if *history {
+						return printHistory(ctx, s, b, *asJSON)
+					}
 					if *asJSON {
 						return b.Raw(ctx, "/api/v1/members", s.out)
 					}

@@ -28,7 +28,11 @@ const topDefault = 20
 
 func (c *Console) apiStatus(w http.ResponseWriter, _ *http.Request) { writeJSON(w, c.cfg.Site.View()) }
 
-func (c *Console) apiMembers(w http.ResponseWriter, _ *http.Request) {
+func (c *Console) apiMembers(w http.ResponseWriter, r *http.Request) {
+	if epoch := r.URL.Query().Get("epoch"); epoch != "" {
+		c.apiMembersOf(w, r, epoch)
+		return
+	}
 	v := c.cfg.Site.View()
 	writeJSON(w, api.Members{Site: v.Site, Epoch: v.Epoch, N: v.N, F: v.F, Quorum: v.Quorum, Members: v.Members})
 }

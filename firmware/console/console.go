@@ -48,6 +48,8 @@ type Config struct {
 	Audit Audit
 	// Desk is where operators log in.
 	Desk *operators.Desk
+	// Past gives how the epochs before this one ended, ascending, as far as the box has kept it; nil: none is known.
+	Past func() ([]*coord.Handover, error)
 	// Access says who may do what; nil: operators may do everything, and there are no tokens.
 	Access Access
 	// Acts are what can be done beside operators and sessions.
@@ -119,6 +121,7 @@ func (c *Console) routes() http.Handler {
 		{"/metrics", metrics, c.metrics},
 		{"/api/v1/status", viewing, c.apiStatus},
 		{"/api/v1/members", viewing, c.apiMembers},
+		{"/api/v1/members/history", viewing, c.apiMembersHistory},
 		{"/api/v1/blocks", viewing, c.apiBlocks},
 		{"/api/v1/top", viewing, c.apiTop},
 		{"/api/v1/kv/{key...}", viewing, c.apiKV},

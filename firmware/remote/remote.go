@@ -25,6 +25,7 @@ import (
 	"github.com/holdfast-edge/holdfast/coord"
 	"github.com/holdfast-edge/holdfast/coord/audit"
 	"github.com/holdfast-edge/holdfast/coord/site"
+	"github.com/holdfast-edge/holdfast/coord/trust/join"
 	"github.com/holdfast-edge/holdfast/firmware/console/api"
 	"github.com/holdfast-edge/holdfast/firmware/membership"
 	"github.com/holdfast-edge/holdfast/firmware/rights"
@@ -171,6 +172,18 @@ func (b *Box) Status(ctx context.Context) (s api.Status, err error) {
 // Members lists the boxes of the site.
 func (b *Box) Members(ctx context.Context) (m api.Members, err error) {
 	return m, b.get(ctx, "/api/v1/members", &m)
+}
+
+// MembersOf is the member set of an epoch. Errors: those of a request; the box may not know that epoch.
+func (b *Box) MembersOf(ctx context.Context, epoch uint64) (*coord.Members, error) {
+	m := new(coord.Members)
+	return m, b.get(ctx, "/api/v1/members?epoch="+strconv.FormatUint(epoch, 10), m)
+}
+
+// MembersHistory is how the site's boxes became those of now, as far back as the box knows. It is not checked.
+func (b *Box) MembersHistory(ctx context.Context) (*join.Chain, error) {
+	c := new(join.Chain)
+	return c, b.get(ctx, "/api/v1/members/history", c)
 }
 
 // Top lists the n most observed objects.
