@@ -112,8 +112,11 @@ func auditAlarm(v *View) (text string) {
 	return text
 }
 
-// alarm is a sentence for whom this box suspects; empty: nobody.
-func alarm(v *View) (text string) {
+// alarm is what an operator should look at: whom this box suspects, and whether it was run; empty: nothing.
+func alarm(v *View, lacked time.Duration) (text string) {
+	if lacked >= starvedAlarm {
+		text = fmt.Sprintf(" This box lacks processor time: it was not run for %v of the last %d s.", lacked.Round(100*time.Millisecond), starvedSeconds)
+	}
 	for i := range v.Trust {
 		t := &v.Trust[i]
 		if t.Level != suspicion.Suspect || len(t.Why) == 0 {

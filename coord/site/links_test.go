@@ -5,6 +5,7 @@ import (
 	"crypto/sha256"
 	"encoding/binary"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/holdfast-edge/holdfast/coord"
@@ -19,6 +20,8 @@ type hub struct {
 	mu   sync.Mutex
 	ends []*end // by member; nil: its box was never opened
 	cut  map[[2]int]bool
+	// starved is for how long all boxes were not run, in nanoseconds.
+	starved atomic.Int64
 	said func(from int, o coord.Parcel) // sees whatever a box says, before it travels
 	// lie, if not nil, makes what a box says something else.
 	lie func(from int, m *coord.PeerMsg) *coord.PeerMsg
@@ -148,7 +151,7 @@ func (e *end) carry(ctx context.Context, to int) {
 	}
 }
 
-func (e *end) Starved() time.Duration { return 0 }
+func (e *end) Starved() time.Duration { return time.Duration(e.hub.starved.Load()) }
 
 func (e *end) Peers() []site.PeerState {
 	e.hub.mu.Lock()

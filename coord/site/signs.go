@@ -81,6 +81,25 @@ func (g *signs) due(now int64) (asked []wanted, wrong map[coord.BoxID]int) {
 type ears struct {
 	at    int64 // when to listen again
 	peers map[coord.BoxID]*ear
+	// starved is what Links.Starved grew by in the last seconds, of which there were seconds.
+	starved    [starvedSeconds]time.Duration
+	seconds    int
+	starvedAll time.Duration
+}
+
+const (
+	starvedSeconds = 10
+	// starvedAlarm is how much of them a box may not have been run before it says so. Links.Starved sees what is longer than an eighth of a
+	// heartbeat: of 4.8 s for which the kernel held a box back, 1 s.
+	starvedAlarm = 500 * time.Millisecond
+)
+
+// lacked is for how long this box was not run in the last starvedSeconds.
+func (e *ears) lacked() (sum time.Duration) {
+	for _, d := range e.starved {
+		sum += d
+	}
+	return sum
 }
 
 type ear struct {
@@ -92,6 +111,9 @@ type ear struct {
 func (s *Site) listen() []Heard {
 	e, now, wall := &s.ears, s.now(), time.Now()
 	e.at = now + listenEvery
+	all := s.links.Starved()
+	e.starved[e.seconds%starvedSeconds], e.starvedAll = all-e.starvedAll, all
+	e.seconds++
 	if e.peers == nil || len(e.peers) > 2*coord.MembersMax { // of members of long ago
 		e.peers = map[coord.BoxID]*ear{}
 	}

@@ -187,3 +187,16 @@ func TestAMemberThatDoesNotSignIsSuspected(t *testing.T) {
 		}
 	})
 }
+
+func TestABoxSaysThatItLacksAProcessor(t *testing.T) {
+	inSite(t, 4, site.Tuning{}, func(r *rig) {
+		said := func() bool { return strings.Contains(r.view(0).Verdict, "lacks processor time") }
+		r.within(time.Minute, "it listens", func() bool { return r.view(0).Trust != nil })
+		if said() {
+			t.Error("it says so although it was run")
+		}
+		r.hub.starved.Store(int64(3 * time.Second))
+		r.within(5*time.Second, "it says so", said)
+		r.within(20*time.Second, "and does not when it was run again", func() bool { return !said() })
+	})
+}

@@ -168,7 +168,7 @@ func (s *Site) publish() {
 	s.fillCounters(v)
 	v.Serving = !v.Removed && s.running.Load() && v.Fault == "" && v.Full == "" && up >= v.Quorum && !core.Overdue(now) && !s.draining.Load()
 	v.Trust, v.Audit = s.trustView(now, wall), s.audited.Load()
-	v.Verdict = verdict(v, up, s.draining.Load(), core.Overdue(now)) + alarm(v) + auditAlarm(v)
+	v.Verdict = verdict(v, up, s.draining.Load(), core.Overdue(now)) + alarm(v, s.ears.lacked()) + auditAlarm(v)
 	s.lastView.Store(v)
 }
 

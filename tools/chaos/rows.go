@@ -6,13 +6,17 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"slices"
+	"strconv"
+	"strings"
 	"syscall"
 	"time"
 
 	"github.com/holdfast-edge/holdfast/coord"
 	"github.com/holdfast-edge/holdfast/coord/liar"
+	"github.com/holdfast-edge/holdfast/coord/trust/suspicion"
 	"github.com/holdfast-edge/holdfast/firmware/config"
 	"github.com/holdfast-edge/holdfast/firmware/remote"
 )
@@ -74,7 +78,7 @@ func rows() []*row {
 			number: 18, root: true, fault: "memory limit", promise: "bounded queues; restart loses nothing", how: "cgroup memory limit of 96 MiB for 6 s, then below what the box uses: OOM kill",
 			measured: "pause", valueBytes: 2 << 10, try: memoryLimit,
 		},
-		{number: 19, root: true, fault: "CPU starved to 20%", promise: "no false verdict of malice; progress", how: "cgroup cpu quota on the primary for 8 s", measured: "pause", try: starved},
+		{number: 19, root: true, fault: "CPU starved to 20%", promise: "no false verdict of malice, the box says that it lacks a processor; progress", how: "cgroup cpu quota on the primary, and a busy program in it, for 8 s", measured: "pause", try: starved},
 		{number: 20, short: true, fault: "SIGSTOP 5 s", promise: "no stale linearizable read", how: "SIGSTOP of the primary, then SIGCONT", measured: "pause", try: stopped},
 		{
 			number: 24, short: true, fault: "full partition", promise: "majority serves; minority answers an error within 2 s", how: "proxies hold everything from and to the primary for 6 s",
@@ -547,8 +551,50 @@ func starved(ctx context.Context, t *trial) (err error) {
 	if err := errors.Join(g.set("cpu.cfs_period_us", "100000"), g.set("cpu.cfs_quota_us", "20000"), g.add(b)); err != nil {
 		return err
 	}
+	// The box alone does not use so much under this load, and would not be starved: it shares it with a program that does.
+	hog := exec.CommandContext(ctx, "sh", "-c", "while :; do :; done")
+	if err := hog.Start(); err != nil {
+		return err
+	}
+	defer func() {
+		_ = hog.Process.Kill()
+		_ = hog.Wait() // it was killed
+	}()
+	if err := g.set("cgroup.procs", strconv.Itoa(hog.Process.Pid)); err != nil {
+		return err
+	}
 	sleep(ctx, 8*time.Second)
-	return t.paused(since, backTime)
+	stat, err := os.ReadFile(filepath.Join(g.dir, "cpu.stat"))
+	t.note("the kernel says: %s", strings.Join(strings.Fields(string(stat)), " "))
+	return errors.Join(err, t.paused(since, backTime), saysStarved(ctx, t, b))
+}
+
+// saysStarved: the box that was starved says so, nobody has evidence, and whoever suspects it says that it is late or does not answer.
+func saysStarved(ctx context.Context, t *trial, starved *box) error {
+	var errs []error
+	if v, err := starved.view(ctx); err != nil {
+		errs = append(errs, err)
+	} else if t.note("the starved box was not run for %v and says: %s", v.Counters.Starved.Round(time.Millisecond), v.Verdict); !strings.Contains(v.Verdict, "lacks processor time") {
+		errs = append(errs, errors.New("the starved box does not say that it lacks a processor"))
+	}
+	for _, b := range t.site.boxes {
+		v, err := b.view(ctx)
+		if err != nil {
+			errs = append(errs, err)
+			continue
+		}
+		if v.Counters.Evidence > 0 {
+			errs = append(errs, fmt.Errorf("box-%d has evidence", b.index))
+		}
+		for i := range v.Trust {
+			for _, w := range v.Trust[i].Why {
+				if w.Reason != suspicion.Late && w.Reason != suspicion.Challenge {
+					errs = append(errs, fmt.Errorf("box-%d holds %q against box-%d: %s", b.index, w.Reason, i, w.Detail))
+				}
+			}
+		}
+	}
+	return errors.Join(errs...)
 }
 
 func stopped(ctx context.Context, t *trial) error {
