@@ -22,7 +22,7 @@ type hub struct {
 	cut  map[[2]int]bool
 	// starved is for how long all boxes were not run, in nanoseconds.
 	starved atomic.Int64
-	said func(from int, o coord.Parcel) // sees whatever a box says, before it travels
+	said    func(from int, o coord.Parcel) // sees whatever a box says, before it travels
 	// lie, if not nil, makes what a box says something else.
 	lie func(from int, m *coord.PeerMsg) *coord.PeerMsg
 	// counted, if not nil, adds to what box self has counted of a peer; it is called with mu held.
