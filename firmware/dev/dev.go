@@ -7,7 +7,7 @@
 //
 // A site's directory has box-0, box-1... (each a box's data directory with holdfast.toml,
 // identity.key and site.json), password (0600) and dev.lock. Nothing else tells which boxes there
-// are: any box's site.json is enough to continue.
+// are: the newest site.json is enough to continue, also when boxes came and went since.
 package dev
 
 import (
@@ -96,11 +96,7 @@ func Run(ctx context.Context, o Options) error {
 	if err != nil {
 		return err
 	}
-	n, err := boxesOf(&o, members, continued)
-	if err != nil {
-		return err
-	}
-	boxes, err := plan(&o, n)
+	boxes, err := boxesOf(&o, members, continued)
 	if err != nil {
 		return err
 	}
@@ -124,19 +120,27 @@ func Run(ctx context.Context, o Options) error {
 	return errors.Join(err, removeReady(o.ReadyFile))
 }
 
-func boxesOf(o *Options, members *coord.Members, continued bool) (int, error) {
+// founded is the epoch of a site whose boxes are those that it was made with.
+const founded = 1
+
+func boxesOf(o *Options, members *coord.Members, continued bool) ([]*Box, error) {
 	switch {
 	case o.Boxes < 0 || o.Boxes > coord.MembersMax:
-		return 0, fmt.Errorf("dev: %w: %d boxes; a site has 1 to %d", ErrUsage, o.Boxes, coord.MembersMax)
+		return nil, fmt.Errorf("dev: %w: %d boxes; a site has 1 to %d", ErrUsage, o.Boxes, coord.MembersMax)
 	case !continued && o.Boxes == 0:
-		return BoxesDefault, nil
+		return plan(o, BoxesDefault)
 	case !continued:
-		return o.Boxes, nil
+		return plan(o, o.Boxes)
+	case members.Epoch > founded:
+		if o.Boxes != 0 && o.Boxes != members.N() {
+			o.Logger.Info("the site's boxes have changed since it was made", "boxes", members.N(), "epoch", members.Epoch)
+		}
+		return lived(o, members)
 	case o.Boxes != 0 && o.Boxes != members.N():
-		return 0, fmt.Errorf("dev: %w: %s holds a site of %d boxes; use --boxes %d, or another --dir for a new site",
+		return nil, fmt.Errorf("dev: %w: %s holds a site of %d boxes; use --boxes %d, or another --dir for a new site",
 			ErrSite, o.Dir, members.N(), members.N())
 	}
-	return members.N(), nil
+	return plan(o, members.N())
 }
 
 // Box is one box as the ready file shows it. Console is a URL, the other addresses are host:port.
@@ -152,6 +156,7 @@ type Box struct {
 	name   string
 	listen listen
 	absent bool // its directory was there once and is not now
+	extra  bool // it is not in the site (yet)
 }
 
 // supervisor keeps the boxes running.

@@ -48,19 +48,21 @@ func lock(dir string) (release func(), err error) {
 	return func() { _ = f.Close() }, nil
 }
 
-// findSite reads the member set that the boxes in dir have; found is false for a new site.
+// findSite reads the newest member set that the boxes in dir have; found is false for a new site.
 func findSite(dir string) (m *coord.Members, found bool, err error) {
-	for i := range coord.MembersMax {
-		m, err := trust.LoadMembers(boxDir(dir, i))
+	for i := range directoriesMax {
+		of, err := trust.LoadMembers(boxDir(dir, i))
 		if errors.Is(err, fs.ErrNotExist) {
 			continue
 		}
 		if err != nil {
 			return nil, false, fmt.Errorf("dev: %w: %w", ErrSite, err)
 		}
-		return m, true, nil
+		if m == nil || of.Epoch > m.Epoch {
+			m = of
+		}
 	}
-	return nil, false, nil
+	return m, m != nil, nil
 }
 
 func boxDir(dir string, i int) string { return filepath.Join(dir, boxPrefix+strconv.Itoa(i)) }
@@ -110,6 +112,9 @@ func prepare(o *Options, members *coord.Members, boxes []*Box) error {
 	if members == nil {
 		return found(o, boxes)
 	}
+	if members.Epoch > founded {
+		return configure(o, boxes)
+	}
 	for i, b := range boxes {
 		_, err := os.Stat(filepath.Join(b.Dir, trust.KeyFile))
 		b.ID, b.absent = members.List[i].ID, errors.Is(err, fs.ErrNotExist)
@@ -155,18 +160,30 @@ func writeSite(o *Options, m *coord.Members, boxes []*Box) error {
 		l := &m.List[i]
 		l.Peer, l.Client, l.Native, l.Console = b.listen.peer, b.listen.client, b.listen.native, b.listen.console
 	}
+	if err := configure(o, boxes); err != nil {
+		return err
+	}
 	for _, b := range boxes {
 		if b.absent {
 			continue
-		}
-		if err := writeConfig(o, b); err != nil {
-			return err
 		}
 		if old, err := trust.LoadMembers(b.Dir); err == nil && reflect.DeepEqual(old, m) {
 			continue
 		}
 		if err := trust.SaveMembers(b.Dir, m); err != nil {
 			return fmt.Errorf("dev: %w", err)
+		}
+	}
+	return nil
+}
+
+func configure(o *Options, boxes []*Box) error {
+	for _, b := range boxes {
+		if b.absent {
+			continue
+		}
+		if err := writeConfig(o, b); err != nil {
+			return err
 		}
 	}
 	return nil

@@ -45,7 +45,7 @@ func (s *supervisor) announce(ctx context.Context) error {
 func (s *supervisor) awaitServing(ctx context.Context) error {
 	consoles := map[*Box]*remote.Box{}
 	for _, b := range s.boxes {
-		if b.absent {
+		if b.absent || b.extra {
 			continue
 		}
 		c, err := remote.New(b.Console)
@@ -68,7 +68,7 @@ func (s *supervisor) awaitServing(ctx context.Context) error {
 				s.o.Logger.Warn("a box does not serve yet", "box", b.name, "why", err)
 			}
 		}
-		if serving == len(consoles) && serving > 0 || late && serving >= coord.Quorum(len(s.boxes)) {
+		if serving == len(consoles) && serving > 0 || late && serving >= coord.Quorum(s.members()) {
 			return nil
 		}
 		if late {
@@ -82,6 +82,16 @@ func (s *supervisor) awaitServing(ctx context.Context) error {
 	}
 }
 
+// members is how many boxes are in the site.
+func (s *supervisor) members() (n int) {
+	for _, b := range s.boxes {
+		if !b.extra {
+			n++
+		}
+	}
+	return n
+}
+
 func probe(ctx context.Context, c *remote.Box) error {
 	ctx, cancel := context.WithTimeout(ctx, probeTimeMax)
 	defer cancel()
@@ -89,7 +99,7 @@ func probe(ctx context.Context, c *remote.Box) error {
 }
 
 func (s *supervisor) greet() error {
-	n := len(s.boxes)
+	n := s.members()
 	if _, err := fmt.Fprintf(s.o.Out, "The site serves: %d boxes, %d of them may fail.\n", n, coord.MaxFaulty(n)); err != nil {
 		return err
 	}

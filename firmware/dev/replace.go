@@ -49,6 +49,9 @@ func Replace(dir string, box int, logger *slog.Logger) (*Replacement, error) {
 		return nil, err
 	case !found:
 		return nil, fmt.Errorf("dev: %w: there is no site in %s", ErrReplace, dir)
+	case m.Epoch > founded:
+		return nil, fmt.Errorf("dev: %w: the site has changed its boxes by itself since it was made, so it does it this time, too: start it and use `holdfast site replace`, or `holdfast site join-token --replace`",
+			ErrReplace)
 	case box < 0 || box >= m.N():
 		return nil, fmt.Errorf("dev: %w: there is no box %d; the site has boxes 0 to %d", ErrReplace, box, m.N()-1)
 	case coord.MaxFaulty(m.N()) == 0:
