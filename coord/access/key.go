@@ -81,12 +81,6 @@ type Signer interface {
 	SignDigest(d coord.Digest) (coord.Signature, error)
 }
 
-// SignerFunc is a Signer.
-type SignerFunc func(coord.Digest) (coord.Signature, error)
-
-// SignDigest calls f.
-func (f SignerFunc) SignDigest(d coord.Digest) (coord.Signature, error) { return f(d) }
-
 // PrivateKey is a P-256 key that signs.
 type PrivateKey struct {
 	key    *ecdsa.PrivateKey
