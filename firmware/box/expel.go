@@ -4,7 +4,6 @@ import (
 	"context"
 	"crypto/sha256"
 	"encoding/binary"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -167,9 +166,7 @@ func expulsion(st roster.State, f *coord.Finding) (*coord.Decision, error) {
 	if err != nil {
 		return nil, err
 	}
-	authority, err := json.Marshal(struct {
-		Evidence *coord.Finding `json:"evidence"`
-	}{f})
+	authority, err := (&access.Authority{Evidence: f}).Encode()
 	if err != nil {
 		return nil, fmt.Errorf("box: expulsion: %w", err)
 	}

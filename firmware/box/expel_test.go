@@ -2,7 +2,6 @@ package box
 
 import (
 	"context"
-	"encoding/json"
 	"log/slog"
 	"strings"
 	"testing"
@@ -87,11 +86,19 @@ func TestAProofIsProposedOnceByTheFirstThatHasIt(t *testing.T) {
 		t.Fatalf("the first box proposes %d times", n)
 	}
 	d := c.proposed[0]
+	judge := access.Judge{TermRounds: site.TermRounds}
+	if j := judge.Judge(c, d, 0); j.Word != access.Wait || !strings.Contains(j.Why, "it is proved") {
+		t.Errorf("the others' judge says %v: %s", j.Word, j.Why)
+	}
+	c.docs[access.SettingExpulsion] = `{"mode":"automatic"}`
+	if j := judge.Judge(c, d, 0); j.Word != access.Yes {
+		t.Errorf("where proof is enough it says %v: %s", j.Word, j.Why)
+	}
+	delete(c.docs, access.SettingExpulsion)
 	if err := roster.Check(c, d); err != nil || d.Kind != roster.Remove || !strings.Contains(d.Subject, c.members.List[3].ID.String()) {
 		t.Errorf("%v: %+v", err, d)
 	}
-	var a struct{ Evidence *coord.Finding }
-	err := json.Unmarshal(d.Authority, &a)
+	a, err := access.DecodeAuthority(d.Authority)
 	if err != nil || a.Evidence == nil || a.Evidence.Box != c.members.List[3].ID {
 		t.Errorf("authority %s: %v", d.Authority, err)
 	}
