@@ -2,6 +2,7 @@ package state
 
 import (
 	"bytes"
+	"fmt"
 	"slices"
 
 	"github.com/holdfast-edge/holdfast/coord"
@@ -43,6 +44,16 @@ func (o Outcome) String() string {
 
 // MarshalText makes JSON show an Outcome as its String.
 func (o Outcome) MarshalText() ([]byte, error) { return []byte(o.String()), nil }
+
+// UnmarshalText reads what MarshalText wrote.
+func (o *Outcome) UnmarshalText(b []byte) error {
+	for *o = TookEffect; *o <= NoRoom; *o++ {
+		if o.String() == string(b) {
+			return nil
+		}
+	}
+	return fmt.Errorf("state: %q is no outcome of a decision", b)
+}
 
 // OpenDecision is a decision that members may give their word on.
 type OpenDecision struct {

@@ -147,6 +147,19 @@ func TestADecisionTakesEffectWithTheWordOfAQuorumAndNotBefore(t *testing.T) {
 	}
 }
 
+func TestAnOutcomeIsReadBack(t *testing.T) {
+	for o := TookEffect; o <= NoRoom; o++ {
+		text, _ := o.MarshalText()
+		var got Outcome
+		if err := got.UnmarshalText(text); err != nil || got != o {
+			t.Errorf("%s: %v %v", text, got, err)
+		}
+	}
+	if err := new(Outcome).UnmarshalText([]byte("unknown")); err == nil {
+		t.Error("an unknown outcome is read")
+	}
+}
+
 func TestMoreThanFMembersRefuseADecision(t *testing.T) {
 	for n := 2; n <= 13; n++ {
 		c := newCouncil(t, n)

@@ -158,7 +158,8 @@ func runOnce(ctx context.Context, o Options) (err error) {
 		KeepBytes: uint64(o.Config.History.KeepBytes), Audit: ledger.Record,
 	})
 	bell := newBell(ledger.Record, who.key.ID(), log)
-	s, err := openSite(&o, who, boxes, disk, ports.peer, api.Changes, ledger.signed, bell.ring, hw, log)
+	clerk := newClerk(ledger.Record, who.key.ID(), log)
+	s, err := openSite(&o, who, boxes, disk, ports.peer, api.Changes, ledger.signed, bell.ring, clerk, hw, log)
 	if err != nil {
 		return err
 	}
@@ -185,7 +186,7 @@ func runOnce(ctx context.Context, o Options) (err error) {
 		return fmt.Errorf("box: open console: %w", err)
 	}
 	r := &running{
-		o: o, log: log, boxes: boxes, hardware: hw, ledger: ledger, bell: bell, site: s, streams: streams, pages: pages, api: api, client: ports.client,
+		o: o, log: log, boxes: boxes, hardware: hw, ledger: ledger, bell: bell, clerk: clerk, site: s, streams: streams, pages: pages, api: api, client: ports.client,
 		native:  present(ports.native, sockets.native),
 		console: present(ports.console, sockets.console),
 	}
@@ -202,6 +203,7 @@ type running struct {
 	hardware        *hardware
 	ledger          *ledger
 	bell            *bell
+	clerk           *clerk
 	site            *site.Site
 	streams         *native.Server
 	pages           *console.Console
@@ -223,6 +225,7 @@ func (r *running) run(ctx context.Context) error {
 	machine := start(never, stop, "hardware", func(ctx context.Context) error { return r.hardware.run(ctx, r.site.View) })
 	ledger := start(never, stop, "audit log", func(ctx context.Context) error { return r.ledger.run(ctx, r.site) })
 	alarms := start(never, stop, "alarms", func(ctx context.Context) error { r.bell.run(ctx, r.site); return nil })
+	clerk := start(never, stop, "records of decisions", func(ctx context.Context) error { r.clerk.run(ctx); return nil })
 	r.note(never, "box.start", "", "version "+r.o.Version)
 	boxes := start(never, stop, "member set", func(ctx context.Context) error {
 		return r.boxes.run(ctx, func(epoch, what string) { r.note(ctx, "site.epoch", epoch, what) })
@@ -268,7 +271,7 @@ func (r *running) run(ctx context.Context) error {
 		err = context.Cause(alive)
 	}
 	r.note(never, "box.stop", "", "version "+r.o.Version)
-	for _, p := range append(streams, boxes, machine, alarms, ledger, ordering, pages) {
+	for _, p := range append(streams, boxes, machine, clerk, alarms, ledger, ordering, pages) {
 		if e := p.stop(); e != nil && !errors.Is(err, e) {
 			err = errors.Join(err, fmt.Errorf("box: %s: %w", p.name, e))
 		}

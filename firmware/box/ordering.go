@@ -15,7 +15,7 @@ import (
 )
 
 // openSite makes the ordering from the parts that it declares as ports.
-func openSite(o *Options, who *identity, boxes *membership, disk *storage, peer net.Listener, changes func(*site.Changes), signed func(*audit.SignedHead), alarm func(*site.Alarm), hw *hardware, log *slog.Logger) (*site.Site, error) {
+func openSite(o *Options, who *identity, boxes *membership, disk *storage, peer net.Listener, changes func(*site.Changes), signed func(*audit.SignedHead), alarm func(*site.Alarm), clerk *clerk, hw *hardware, log *slog.Logger) (*site.Site, error) {
 	c := o.Config
 	keysOf := keysOf(who)
 	signer, _, err := keysOf(who.members)
@@ -60,7 +60,7 @@ func openSite(o *Options, who *identity, boxes *membership, disk *storage, peer 
 	}
 	s, err := site.Open(site.Options{
 		Box: ordering,
-		Log: disk.log, Base: disk.base, Logger: log, Version: o.Version, Connect: connect, Changes: changes, Audit: signed, Alarm: alarm, Loop: hw.loop(),
+		Log: disk.log, Base: disk.base, Logger: log, Version: o.Version, Connect: connect, Changes: changes, Audit: signed, Alarm: alarm, Decided: clerk.take, Loop: hw.loop(),
 	})
 	if err != nil {
 		return nil, fmt.Errorf("box: open ordering: %w", err)

@@ -39,6 +39,7 @@ type Site interface {
 	Log(from, to uint64, fn func(*site.LogBlock) error) error
 	Evidence() (*coord.Exhibit, error)
 	Prove(ctx context.Context, key, nonce []byte) (*coord.ReadProof, error)
+	Decider
 }
 
 // Config is what a console needs; Site, Audit, Desk, Record and Logger are required.
@@ -134,6 +135,8 @@ func (c *Console) routes() http.Handler {
 		{"/api/v1/audit/log", boxOnly, c.apiAuditLog},
 		{"/api/v1/audit/heads", boxOnly, c.apiAuditHeads},
 		{"/api/v1/audit/proof/{index}", boxOnly, c.apiAuditProof},
+		{"/api/v1/decisions", viewing, c.apiDecisions},
+		{"/api/v1/decisions/{id}", boxOnly, c.apiDecision},
 		{"/api/v1/openapi.json", anyone, c.apiOpenAPI},
 	} {
 		mux.Handle("GET "+r.pattern, c.measured(r.pattern, c.let(r.need, r.handle)))
@@ -151,7 +154,7 @@ func (c *Console) routes() http.Handler {
 	post("/logout", c.logout)
 	post("/setup", c.setup)
 	post("/password", c.password)
-	for _, a := range slices.Concat(c.operatorActs(), c.auditActs(), c.cfg.Acts) {
+	for _, a := range slices.Concat(c.operatorActs(), c.auditActs(), c.decisionActs(), c.cfg.Acts) {
 		post(a.Path, c.act(a))
 	}
 	mux.HandleFunc("/", notFound)

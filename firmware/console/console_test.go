@@ -293,6 +293,7 @@ func TestOpenAPIDescribesEveryRouteAndEveryRequiredField(t *testing.T) {
 		}
 		ask := strings.Replace(path, "{key}", "%2Fconfig%2Fttl", 1)
 		ask = strings.Replace(ask, "{index}", "0", 1)
+		ask = strings.Replace(ask, "{id}", openDecision().Digest([8]byte{9}).String(), 1)
 		if strings.HasPrefix(path, "/api/v1/proof/") {
 			ask += "?nonce=00112233445566778899"
 		}

@@ -24,6 +24,7 @@ type fakeSite struct {
 	keys   map[string]string
 	log    []*site.LogBlock
 	lies   []coord.Finding
+	fakeDecider
 }
 
 func (f *fakeSite) Evidence() (*coord.Exhibit, error) {
@@ -84,6 +85,7 @@ func servingSite() *fakeSite {
 		top:  site.Top{Total: 12, Distinct: 2, Top: []site.Count{{Object: 18446744073709551615, Count: 10}, {Object: 5, Count: 2}}},
 		keys: map[string]string{"/config/ttl": "60", "a//b/../c": "odd", "<script>": "<b>"},
 	}
+	f.fakeDecider = newDecider()
 	f.view.Counters.LatencyBuckets[2] = 2
 	f.view.Counters.LatencyBuckets[len(site.LatencyBounds)] = 1
 	f.log = []*site.LogBlock{logBlock(3, "put k v"), logBlock(4, "observe"), logBlock(5, "bad")}

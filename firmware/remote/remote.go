@@ -291,6 +291,55 @@ func (b *Box) read(ctx context.Context, path string, fn func(io.Reader) error) e
 	return nil
 }
 
+// Decisions are the site's decisions about itself, as the box has them.
+func (b *Box) Decisions(ctx context.Context) (d api.Decisions, err error) {
+	return d, b.get(ctx, "/api/v1/decisions", &d)
+}
+
+// Decision is one of them; id may be its first digits.
+func (b *Box) Decision(ctx context.Context, id string) (d api.Decision, err error) {
+	return d, b.get(ctx, "/api/v1/decisions/"+url.PathEscape(id), &d)
+}
+
+// Said is what became of a word or a proposal. Waits, if not empty, says for whose words the decision waits.
+type Said struct {
+	ID      string `json:"id"`
+	Outcome string `json:"outcome,omitempty"`
+	Waits   string `json:"waits,omitempty"`
+}
+
+// Word gives the box's word on a decision, by its id or the first digits of it.
+func (b *Box) Word(ctx context.Context, id string, yes bool) (*Said, error) {
+	act := "/refuse"
+	if yes {
+		act = "/approve"
+	}
+	return b.say(ctx, "/api/v1/decisions/"+url.PathEscape(id)+act, nil)
+}
+
+// Propose has the box propose a decision.
+func (b *Box) Propose(ctx context.Context, p *api.Proposal) (*Said, error) {
+	text, err := json.Marshal(p)
+	if err != nil {
+		return nil, fmt.Errorf("remote: %w", err)
+	}
+	return b.say(ctx, "/api/v1/decisions/propose", map[string]string{"proposal": string(text)})
+}
+
+func (b *Box) say(ctx context.Context, path string, fields map[string]string) (*Said, error) {
+	var got struct {
+		Said
+		Answer *Said `json:"answer"` // where it waits
+	}
+	if err := b.Post(ctx, path, fields, &got); err != nil {
+		return nil, err
+	}
+	if got.Answer != nil {
+		got.ID = got.Answer.ID
+	}
+	return &got.Said, nil
+}
+
 // Ready asks whether the box serves; the error says why not.
 func (b *Box) Ready(ctx context.Context) error {
 	resp, err := b.open(ctx, "/readyz")
