@@ -55,6 +55,8 @@ type View struct {
 	Asking bool `json:"asking"`
 	// Removed: this box is no member of the site any more. It orders nothing, and shows what it has.
 	Removed bool `json:"removed,omitempty"`
+	// RemovedBy says by which decision, in words that follow "removed".
+	RemovedBy string `json:"removed_by,omitempty"`
 	// Full, when not empty, says what waits for space on the box's disk; it goes on by itself when there is some.
 	Full string `json:"full,omitempty"`
 	// Fault, when not empty, says why this box has stopped voting.

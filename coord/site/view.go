@@ -121,7 +121,9 @@ func (s *Site) publish() {
 		Revision: b.st.Revision(), Applied: b.applied, Duplicates: b.duplicates, Rate: b.meter.rate(now),
 		Pending: core.Pending(), Inflight: b.inflight(), LogFrom: s.o.Log.LogFrom(), Blocks: b.meter.blocks(now, wall),
 	}
-	v.Removed = b.Removed()
+	if v.Removed = b.Removed(); v.Removed {
+		v.RemovedBy = removedBy(b.st)
+	}
 	if p := core.Stable(); p != nil {
 		v.Checkpoint = p.Header.Height
 	}
@@ -172,6 +174,17 @@ func (s *Site) publish() {
 	s.lastView.Store(v)
 }
 
+// removedBy says which decision made the member set that the state has last, as far as the state knows.
+func removedBy(st *state.Machine) string {
+	since := st.MembersSince()
+	for _, d := range st.Decided() {
+		if d.Height == since && d.Outcome == state.TookEffect {
+			return fmt.Sprintf(": by decision %s (%s %s, asked for by %s) at height %d", d.ID.Short(), d.Kind, d.Subject, d.Principal, d.Height)
+		}
+	}
+	return ""
+}
+
 func (s *Site) fillCounters(v *View) {
 	links := v.Counters
 	st := s.box.core.Stats()
@@ -201,7 +214,7 @@ func verdict(v *View, up int, draining, overdue bool) string {
 	case v.Fault != "":
 		return "This box has stopped voting: " + v.Fault + "."
 	case v.Removed:
-		return fmt.Sprintf("This box is no member of the site any more: it was removed at the end of epoch %d.", v.Epoch)
+		return "This box is no member of the site any more" + v.RemovedBy + ". It orders nothing, and shows what it has."
 	case draining:
 		return "This box is stopping."
 	case v.Full != "":
