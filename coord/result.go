@@ -29,6 +29,8 @@ const (
 	CodeTooLarge Code = 6
 	// CodeFull: the box's disk is full; nothing took effect. Retry the same numbers elsewhere.
 	CodeFull Code = 7
+	// CodeDenied: who asks may not do this, or not to this key; nothing of the request took effect, and trying again does not help.
+	CodeDenied Code = 8
 )
 
 // String is a short English name.
@@ -50,6 +52,8 @@ func (c Code) String() string {
 		return "too large"
 	case CodeFull:
 		return "disk full"
+	case CodeDenied:
+		return "denied"
 	}
 	return "unknown code"
 }

@@ -247,6 +247,9 @@ func (r *Rules) profiles(denied map[string]string) {
 // Site is the site that the rules are of.
 func (r *Rules) Site() coord.SiteID { return r.site }
 
+// ClientOpen says whether a program need not say who it is (setting/client).
+func (r *Rules) ClientOpen() bool { return r.settings[SettingClient] != ClientToken }
+
 // TokenEpoch is the epoch that tokens must be of.
 func (r *Rules) TokenEpoch() uint64 { return r.epoch }
 

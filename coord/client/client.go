@@ -154,7 +154,7 @@ func (c *Client) single(ctx context.Context, add func(*Messages)) (coord.Result,
 // Submit sends messages and waits until each has taken effect, or never will
 // (coord.CodeBad in its result). With an error there is no reply, and each message took
 // effect once or not at all; the error says which where that is known: ErrClosed,
-// ErrTooLarge, ErrNotSent (none did), ErrUnknown, ErrSessionLost. A context without a
+// ErrTooLarge, ErrDenied, ErrNotSent (none did), ErrUnknown, ErrSessionLost. A context without a
 // deadline waits for as long as the site is away.
 func (c *Client) Submit(ctx context.Context, m *Messages) (coord.Reply, error) {
 	if c.cfg.Spread {

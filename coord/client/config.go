@@ -30,6 +30,8 @@ var (
 	ErrTooLarge = errors.New("client: too large")
 	// ErrIdentity says that whoever answers at an address is not the box expected there.
 	ErrIdentity = errors.New("client: not the expected box")
+	// ErrDenied says that the token does not allow it, or that one is needed; no effect. The box's audit log says which policy decided.
+	ErrDenied = errors.New("client: denied")
 	// ErrProtocol says that a box said something that the protocol does not allow.
 	ErrProtocol = errors.New("client: protocol violation")
 )

@@ -123,7 +123,7 @@ func (c *Client) submit(ctx context.Context, box int, m *Messages) (coord.Reply,
 		sent := w.tries > 0
 		c.useUp(s, t, w)
 		switch {
-		case errors.Is(err, ErrTooLarge):
+		case errors.Is(err, ErrTooLarge), errors.Is(err, ErrDenied):
 			return coord.Reply{}, err
 		case !sent:
 			return coord.Reply{}, fmt.Errorf("%w: %w", ErrNotSent, err)
@@ -216,6 +216,8 @@ func (w *work) judge(reply coord.Reply) (done bool, err error) {
 		return true, errNoSession
 	case coord.CodeBad, coord.CodeTooLarge: // of the request as a whole
 		return true, fmt.Errorf("client: request refused: %s: %w", code, ErrTooLarge)
+	case coord.CodeDenied: // the request as a whole
+		return true, fmt.Errorf("client: request refused: %w", ErrDenied)
 	case coord.CodeStopping, coord.CodeFull:
 		return false, errStopping
 	}

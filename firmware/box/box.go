@@ -151,15 +151,19 @@ func runOnce(ctx context.Context, o Options) (err error) {
 	}
 	opened(sockets.close)
 	// 5. The ordering.
+	power, err := newAuthority(o.Config, who, ledger, log)
+	if err != nil {
+		return err
+	}
 	api := etcdapi.New(etcdapi.Config{
 		Self: who.member.ID, SiteID: who.members.Site, Members: boxes.list, DiskBytes: disk.base.Bytes, TempDir: o.Config.DataDir, TLS: o.Config.Client.Secure(),
 		Limits: etcdapi.Limits{Connections: o.Config.Limits.ClientConnections}, Logger: log,
 		KeepRevisions: uint64(o.Config.History.KeepRevisions), KeepTime: time.Duration(o.Config.History.KeepTime),
-		KeepBytes: uint64(o.Config.History.KeepBytes), Audit: ledger.Record,
+		KeepBytes: uint64(o.Config.History.KeepBytes), Audit: ledger.Record, Access: power.rules, Password: power.password,
 	})
 	bell := newBell(ledger.Record, who.key.ID(), log)
 	clerk := newClerk(ledger.Record, who.key.ID(), log)
-	s, err := openSite(&o, who, boxes, disk, ports.peer, api.Changes, ledger.signed, bell.ring, clerk, hw, log)
+	s, err := openSite(&o, who, boxes, disk, ports.peer, api.Changes, ledger.signed, bell.ring, clerk, power, hw, log)
 	if err != nil {
 		return err
 	}
@@ -168,25 +172,26 @@ func runOnce(ctx context.Context, o Options) (err error) {
 	}
 	// 6. What programs and people use.
 	streams, err := native.New(native.Config{
-		Submit: s.Submit, Box: who.member.ID, Site: who.members.Site, Members: boxes.list,
+		Submit: s.Submit, Guard: power, Box: who.member.ID, Site: who.members.Site, Members: boxes.list,
 		Limits: native.Limits{Connections: o.Config.Limits.NativeConnections}, Logger: log,
 	})
 	if err != nil {
 		return fmt.Errorf("box: open native stream: %w", err)
 	}
-	desk, err := openDesk(o.Config, s, ledger, log)
-	if err != nil {
+	if err := power.attach(s); err != nil {
 		return fmt.Errorf("box: open the operators' desk: %w", err)
 	}
 	pages, err := console.New(console.Config{
-		Site: s, Past: disk.base.Handovers, Audit: ledger.disk, Desk: desk, Record: ledger.Record, Hosts: o.Config.Console.Hosts, Logger: log,
+		Site: s, Past: disk.base.Handovers, Audit: ledger.disk, Desk: power.desk, Access: power, Acts: power.acts(), Record: ledger.Record,
+		Hosts: o.Config.Console.Hosts, Logger: log,
 		ViewOpen: o.Config.Console.View == "open", MetricsOpen: o.Config.Console.Metrics == "open", Secure: o.Config.Console.Secure(),
 	})
 	if err != nil {
 		return fmt.Errorf("box: open console: %w", err)
 	}
 	r := &running{
-		o: o, log: log, boxes: boxes, hardware: hw, ledger: ledger, bell: bell, clerk: clerk, site: s, streams: streams, pages: pages, api: api, client: ports.client,
+		o: o, log: log, boxes: boxes, hardware: hw, ledger: ledger, bell: bell, clerk: clerk, power: power, site: s, streams: streams, pages: pages, api: api,
+		client:  ports.client,
 		native:  present(ports.native, sockets.native),
 		console: present(ports.console, sockets.console),
 	}
@@ -204,6 +209,7 @@ type running struct {
 	ledger          *ledger
 	bell            *bell
 	clerk           *clerk
+	power           *authority
 	site            *site.Site
 	streams         *native.Server
 	pages           *console.Console
@@ -224,6 +230,7 @@ func (r *running) run(ctx context.Context) error {
 	})
 	machine := start(never, stop, "hardware", func(ctx context.Context) error { return r.hardware.run(ctx, r.site.View) })
 	ledger := start(never, stop, "audit log", func(ctx context.Context) error { return r.ledger.run(ctx, r.site) })
+	power := start(never, stop, "rules", r.power.run)
 	alarms := start(never, stop, "alarms", func(ctx context.Context) error { r.bell.run(ctx, r.site); return nil })
 	clerk := start(never, stop, "records of decisions", func(ctx context.Context) error { r.clerk.run(ctx); return nil })
 	r.note(never, "box.start", "", "version "+r.o.Version)
@@ -271,7 +278,7 @@ func (r *running) run(ctx context.Context) error {
 		err = context.Cause(alive)
 	}
 	r.note(never, "box.stop", "", "version "+r.o.Version)
-	for _, p := range append(streams, boxes, machine, clerk, alarms, ledger, ordering, pages) {
+	for _, p := range append(streams, boxes, machine, power, clerk, alarms, ledger, ordering, pages) {
 		if e := p.stop(); e != nil && !errors.Is(err, e) {
 			err = errors.Join(err, fmt.Errorf("box: %s: %w", p.name, e))
 		}

@@ -2,44 +2,306 @@ package box
 
 import (
 	"context"
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"encoding/binary"
 	"errors"
+	"fmt"
 	"log/slog"
+	"net"
+	"strings"
 	"time"
 
 	"github.com/holdfast-edge/holdfast/coord"
+	"github.com/holdfast-edge/holdfast/coord/access"
+	"github.com/holdfast-edge/holdfast/coord/audit"
 	"github.com/holdfast-edge/holdfast/coord/site"
+	"github.com/holdfast-edge/holdfast/coord/state"
+	"github.com/holdfast-edge/holdfast/coord/trust"
 	"github.com/holdfast-edge/holdfast/firmware/config"
+	"github.com/holdfast-edge/holdfast/firmware/console"
+	"github.com/holdfast-edge/holdfast/firmware/etcdapi"
+	"github.com/holdfast-edge/holdfast/firmware/native"
 	"github.com/holdfast-edge/holdfast/firmware/operators"
 )
 
-// documents are those of the site's state, where it keeps some.
-type documents struct{ s *site.Site }
+const (
+	// decideWait is how long somebody who asks for a decision waits for it: boxes that agree by themselves need some rounds of ordering.
+	decideWait = 5 * time.Second
+	// rulesEvery is how often it is looked whether the documents have changed, which rules are made of: how late a change counts here.
+	rulesEvery = 100 * time.Millisecond
+	// clientTokenFor is how long the token of an operator is good who logs in at the client API; clients log in again by themselves.
+	clientTokenFor = time.Hour
+)
 
-func (d documents) Doc(key string) (coord.Doc, bool) {
-	if m, ok := any(d.s.State()).(operators.Documents); ok {
-		return m.Doc(key)
-	}
-	return coord.Doc{}, false
+// authority is who may do what at this box: the site's rules, the operators' desk, and the way from both to decisions. The ports ask it.
+type authority struct {
+	log      *slog.Logger
+	who      *identity
+	founding []byte // the founding operator's document; nil: none
+	rules    *access.Authorizer
+	record   func(context.Context, audit.Record) error
+	code     func() (string, error)
+	// termRounds is the site's, by which evidence is judged.
+	termRounds uint64
+
+	// What follows is there when attach was called.
+	site *site.Site
+	desk *operators.Desk
 }
 
-func (d documents) Docs(prefix string) []coord.Doc {
-	if m, ok := any(d.s.State()).(operators.Documents); ok {
-		return m.Docs(prefix)
-	}
-	return nil
-}
-
-var errDecide = errors.New("this release cannot have the site decide yet")
-
-// openDesk makes the place where operators log in.
-func openDesk(c *config.Config, s *site.Site, l *ledger, log *slog.Logger) (*operators.Desk, error) {
+func newAuthority(c *config.Config, who *identity, l *ledger, log *slog.Logger) (*authority, error) {
 	founding, err := operators.LoadFounding(c.DataDir)
 	if err != nil {
-		return nil, err
+		return nil, fmt.Errorf("box: %w", err)
 	}
-	return operators.NewDesk(operators.Config{
-		Documents: documents{s}, Founding: founding, Code: func() (string, error) { return setupCode(c.DataDir) },
-		Decide: func(context.Context, *coord.Decision, *operators.Session) error { return errDecide },
-		Record: l.Record, Logger: log, Now: time.Now,
+	return &authority{
+		log: log, who: who, founding: founding, record: l.Record, code: func() (string, error) { return setupCode(c.DataDir) },
+		rules: access.NewAuthorizer(who.member.ID, l.Record, func() uint64 { return uint64(time.Now().UnixMilli()) }),
+	}, nil
+}
+
+// judge says for a decision whether this box gives its word by itself.
+func (a *authority) judge(st *state.Machine, d *coord.Decision) site.Judgement {
+	j := access.Judge{TermRounds: a.termRounds, Founding: a.founding}
+	v := j.Judge(st, d, uint64(time.Now().Unix()))
+	return site.Judgement{Word: site.Verdict(v.Word), Why: v.Why}
+}
+
+// attach gives the authority its site, which need not run yet.
+func (a *authority) attach(s *site.Site) error {
+	a.site = s
+	var err error
+	a.desk, err = operators.NewDesk(operators.Config{
+		Documents: documents{a}, Code: a.code, Record: a.record, Logger: a.log, Now: time.Now,
+		Decide: a.decide, First: a.asBox, Signer: func(x *operators.Session) operators.By { return a.Signer(x.Principal(), "", x) },
 	})
+	return err
+}
+
+// run keeps the rules those of the site, and has the founding operator's documents written.
+func (a *authority) run(ctx context.Context) error {
+	t := time.NewTicker(rulesEvery)
+	defer t.Stop()
+	for {
+		a.update()
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-t.C:
+		}
+	}
+}
+
+func (a *authority) update() { a.rules.Update(a.site.State().DocsVersion(), a.state()) }
+
+// state is the site's, with the founding operator while it has none.
+func (a *authority) state() access.State { return access.WithFounding(a.site.State(), a.founding) }
+
+// documents are those that the desk sees.
+type documents struct{ a *authority }
+
+func (d documents) Doc(key string) (coord.Doc, bool) { return d.a.state().Doc(key) }
+func (d documents) Docs(prefix string) []coord.Doc   { return d.a.state().Docs(prefix) }
+
+// decide has the site decide d and waits a moment. The error is console.ErrLater if it is open and needs others.
+func (a *authority) decide(ctx context.Context, d *coord.Decision, by operators.By) error {
+	var nonce [8]byte
+	_, _ = rand.Read(nonce[:])
+	d.Nonce, d.Principal = binary.BigEndian.Uint64(nonce[:]), by.Principal
+	a.site.State().Stamp(d)
+	if by.Sign != nil {
+		if err := by.Sign(d); err != nil {
+			return fmt.Errorf("box: decide: %w", err)
+		}
+	}
+	ctx, cancel := context.WithTimeout(ctx, decideWait)
+	defer cancel()
+	_, err := a.site.Decide(ctx, d)
+	if errors.Is(err, site.ErrWaits) {
+		id := d.Digest(a.who.members.Site)
+		return fmt.Errorf("%w: decision %s; an operator on other boxes approves it with `holdfast decision approve %s`", console.ErrLater, id.Short(), id.Short())
+	}
+	a.update()
+	return err
+}
+
+// asBox asks in the box's own name.
+func (a *authority) asBox() operators.By {
+	id := a.who.member.ID
+	return operators.By{Principal: access.Box + ":" + id.String(), Sign: func(d *coord.Decision) error {
+		return access.AsBox(d, a.who.members.Site, id, boxSigner{a.who.key})
+	}}
+}
+
+type boxSigner struct{ key *trust.Identity }
+
+func (s boxSigner) SignDigest(d coord.Digest) (coord.Signature, error) {
+	return s.key.SignDigest(d), nil
+}
+
+// Signer implements console.Access.
+func (a *authority) Signer(principal, token string, s *operators.Session) operators.By {
+	by := operators.By{Principal: principal}
+	switch {
+	case s != nil:
+		by.Sign = func(d *coord.Decision) error {
+			return s.WithKey(func(key *ecdsa.PrivateKey) error {
+				k, err := access.NewPrivateKey(key)
+				if err != nil {
+					return err
+				}
+				return access.AsOperator(d, a.who.members.Site, s.Operator, k)
+			})
+		}
+	case token != "":
+		if t, err := access.ParseToken(token); err == nil && t.Carries() {
+			by.Sign = func(d *coord.Decision) error { return access.AsHolder(d, t, nil) }
+		}
+	}
+	return by
+}
+
+// May implements console.Access.
+func (a *authority) May(principal, action, resource string) (bool, string) {
+	v := a.judged(&access.Credentials{Principal: principal}, action, resource)
+	return v.Allowed, v.Reason()
+}
+
+func (a *authority) judged(c *access.Credentials, action, resource string) access.Verdict {
+	x, known := access.ParseAction(action)
+	on := access.Site()
+	var err error
+	if resource != "" {
+		on, err = access.ParseResource(resource)
+	}
+	if !known || err != nil {
+		return access.Verdict{Principal: c.Who(), Action: x, Note: fmt.Sprintf("this release does not know %s on %q", action, resource)}
+	}
+	return a.rules.Decide(c, x, on)
+}
+
+// Token implements console.Access.
+func (a *authority) Token(token, proof, action, resource string) (string, error) {
+	g, err := a.rules.Token(token, proof, coord.Digest{})
+	if err != nil {
+		return "", err
+	}
+	v := a.judged(&access.Credentials{Grant: g}, action, resource)
+	return g.Principal(), v.Err()
+}
+
+// password lets an operator in at the client API: the answer is a token of the operator's, by the operator's own key, that any box takes.
+func (a *authority) password(ctx context.Context, name, password, source string) (token string, err error) {
+	err = a.desk.Vouch(ctx, name, password, operators.Try{Source: source}, func(o *operators.Document, key *ecdsa.PrivateKey) error {
+		holder, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+		if err != nil {
+			return err
+		}
+		k, err := access.NewPrivateKey(key)
+		if err != nil {
+			return err
+		}
+		now := time.Now()
+		b := access.Block{
+			Site: a.who.members.Site, Epoch: a.rules.Rules().TokenEpoch(), Issuer: o.Principal(),
+			NotBefore: uint64(now.Add(-time.Minute).Unix()), NotAfter: uint64(now.Add(clientTokenFor).Unix()),
+			Actions: []string{"kv.*", "lease.*", "member.list", "site.*"}, Resources: []string{"*"}, Note: "login at the client API",
+		}
+		_, _ = rand.Read(b.Nonce[:])
+		t, err := access.Issue(b, k, holder)
+		if err == nil {
+			token = t.String()
+		}
+		return err
+	})
+	switch {
+	case errors.Is(err, operators.ErrWrong):
+		return "", etcdapi.ErrWrong
+	case errors.Is(err, operators.ErrWait), errors.Is(err, operators.ErrBusy):
+		return "", etcdapi.ErrSlow
+	}
+	return token, err
+}
+
+// acts are what is done to settings of the site.
+func (a *authority) acts() []*console.Act {
+	key := func(p console.Params) string { return access.DocSetting + p["name"] }
+	put := func(ctx context.Context, x *console.Caller, p console.Params, kind string, value []byte) (any, error) {
+		old, _ := a.state().Doc(key(p))
+		d := &coord.Decision{Kind: kind, Subject: key(p), Writes: []coord.DocWrite{{Key: key(p), Was: old.Version, Value: value}}}
+		return map[string]string{"setting": p["name"], "value": string(value)}, a.decide(ctx, d, x.By)
+	}
+	on := func(p console.Params) string { return "doc:" + key(p) }
+	return []*console.Act{
+		{Path: "/settings/{name}", Action: "setting.put", Resource: on, Back: "/", Run: func(ctx context.Context, x *console.Caller, p console.Params) (any, error) {
+			return put(ctx, x, p, "setting.put", []byte(p["value"]))
+		}},
+		{Path: "/settings/{name}/remove", Action: "setting.remove", Resource: on, Back: "/", Run: func(ctx context.Context, x *console.Caller, p console.Params) (any, error) {
+			return put(ctx, x, p, "setting.remove", nil)
+		}},
+	}
+}
+
+// Admit implements native.Guard. A holder who keeps its token's key sends a proof behind the token, after a space.
+func (a *authority) Admit(token []byte, _ string, over net.Conn) (native.Caller, error) {
+	c := &nativeCaller{a: a, who: &access.Credentials{Source: over.RemoteAddr().String()}}
+	switch {
+	case over.LocalAddr().Network() == "unix": // for root and the box's own user alone
+		c.who.Principal = access.Root
+	case len(token) > 0:
+		text, proof, _ := strings.Cut(string(token), " ")
+		g, err := a.rules.Token(text, proof, coord.Digest{})
+		if err != nil {
+			a.deny(audit.Record{Action: "auth.token", Reason: err.Error(), Source: c.who.Source})
+			return nil, err
+		}
+		c.who.Grant = g
+	default:
+		c.nobody = true
+	}
+	return c, nil
+}
+
+func (a *authority) deny(r audit.Record) {
+	r.Outcome = audit.Denied
+	r.Clip()
+	_ = a.record(context.Background(), r) // a refusal is one, recorded or not
+}
+
+// nativeCaller is who has a connection of the native stream.
+type nativeCaller struct {
+	a      *authority
+	who    *access.Credentials
+	nobody bool // showed nothing
+}
+
+// nativeActions are what the messages of programs do. Observations are of no key.
+var nativeActions = map[coord.Kind]access.Action{
+	coord.KindPut: access.KVPut, coord.KindDelete: access.KVDelete, coord.KindGet: access.KVGet, coord.KindObserve: access.KVPut,
+}
+
+// May implements native.Caller.
+func (c *nativeCaller) May(k coord.Kind, key []byte) bool {
+	on := access.Site()
+	if k != coord.KindObserve {
+		on = access.Key(string(key))
+	}
+	v := c.a.rules.Decide(c.who, nativeActions[k], on)
+	if v.Allowed || c.nobody && v.Policy == "" && c.a.rules.Rules().ClientOpen() {
+		return true
+	}
+	c.a.deny(audit.Record{
+		Principal: v.Principal, Action: v.Action.String(), Resource: v.Resource.String(), Policy: v.Policy, Reason: v.Reason(), Source: c.who.Source,
+	})
+	return false
+}
+
+// Good implements native.Caller.
+func (c *nativeCaller) Good() error {
+	if c.who.Grant == nil {
+		return nil
+	}
+	return c.a.rules.Rules().Still(c.who.Grant, uint64(time.Now().Unix()))
 }

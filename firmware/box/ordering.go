@@ -15,7 +15,7 @@ import (
 )
 
 // openSite makes the ordering from the parts that it declares as ports.
-func openSite(o *Options, who *identity, boxes *membership, disk *storage, peer net.Listener, changes func(*site.Changes), signed func(*audit.SignedHead), alarm func(*site.Alarm), clerk *clerk, hw *hardware, log *slog.Logger) (*site.Site, error) {
+func openSite(o *Options, who *identity, boxes *membership, disk *storage, peer net.Listener, changes func(*site.Changes), signed func(*audit.SignedHead), alarm func(*site.Alarm), clerk *clerk, power *authority, hw *hardware, log *slog.Logger) (*site.Site, error) {
 	c := o.Config
 	keysOf := keysOf(who)
 	signer, _, err := keysOf(who.members)
@@ -58,8 +58,11 @@ func openSite(o *Options, who *identity, boxes *membership, disk *storage, peer 
 	if o.Edit != nil {
 		o.Edit(&ordering)
 	}
+	if power.termRounds = ordering.Tuning.TermRounds; power.termRounds == 0 {
+		power.termRounds = site.TermRounds
+	}
 	s, err := site.Open(site.Options{
-		Box: ordering,
+		Box: ordering, Judge: clerk.judged(power.judge, who.members.Site),
 		Log: disk.log, Base: disk.base, Logger: log, Version: o.Version, Connect: connect, Changes: changes, Audit: signed, Alarm: alarm, Decided: clerk.take, Loop: hw.loop(),
 	})
 	if err != nil {

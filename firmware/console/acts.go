@@ -10,6 +10,7 @@ import (
 	"net/http"
 	"net/url"
 
+	"github.com/holdfast-edge/holdfast/coord/access"
 	"github.com/holdfast-edge/holdfast/coord/audit"
 	"github.com/holdfast-edge/holdfast/firmware/operators"
 )
@@ -73,6 +74,7 @@ func (c *Console) act(a *Act) http.HandlerFunc {
 			c.turnAway(w, r, x, err)
 			return
 		}
+		x.By = c.by(x)
 		answer, err := a.Run(r.Context(), x, p)
 		if err != nil && !errors.Is(err, ErrLater) {
 			c.record(r.Context(), x, a.Action, resource, audit.Failed, "", err.Error())
@@ -184,16 +186,16 @@ func (c *Console) operatorActs() []*Act {
 	done := map[string]string{"result": "done"}
 	return []*Act{
 		{Path: "/operators/add", Action: "operator.add", Resource: who, Back: "/operators", Run: func(ctx context.Context, x *Caller, p Params) (any, error) {
-			return done, desk.Add(ctx, p["name"], p["password"], true, try(x), x.Session)
+			return done, desk.Add(ctx, p["name"], p["password"], first(p["role"], access.RoleViewer), try(x), x.By)
 		}},
 		{Path: "/operators/{name}/reset", Action: "operator.reset", Resource: who, Back: "/operators", Run: func(ctx context.Context, x *Caller, p Params) (any, error) {
-			return done, desk.Reset(ctx, p["name"], p["password"], try(x), x.Session)
+			return done, desk.Reset(ctx, p["name"], p["password"], try(x), x.By)
 		}},
 		{Path: "/operators/{name}/disable", Action: "operator.disable", Resource: who, Back: "/operators", Run: func(ctx context.Context, x *Caller, p Params) (any, error) {
-			return done, desk.Disable(ctx, p["name"], true, x.Session)
+			return done, desk.Disable(ctx, p["name"], true, x.By)
 		}},
 		{Path: "/operators/{name}/enable", Action: "operator.enable", Resource: who, Back: "/operators", Run: func(ctx context.Context, x *Caller, p Params) (any, error) {
-			return done, desk.Disable(ctx, p["name"], false, x.Session)
+			return done, desk.Disable(ctx, p["name"], false, x.By)
 		}},
 		{Path: "/sessions/{id}/end", Action: "session.end", Back: "/operators", Resource: func(p Params) string { return "session:" + p["id"] }, Run: func(_ context.Context, _ *Caller, p Params) (any, error) {
 			return done, desk.End(p["id"])

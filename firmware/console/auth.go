@@ -9,13 +9,14 @@ import (
 	"strings"
 	"time"
 
+	"github.com/holdfast-edge/holdfast/coord/access"
 	"github.com/holdfast-edge/holdfast/coord/audit"
 	"github.com/holdfast-edge/holdfast/firmware/operators"
 )
 
 // Caller is who a request is from.
 type Caller struct {
-	// Principal is the name for policies and the audit log: "operator:ann", "root@box-0", "program:cache"; empty: nobody known.
+	// Principal is the name for policies and the audit log: "operator:ann", "token:ID"; empty: nobody known.
 	Principal string
 	// Source is host:port of the peer; Local says that it came over the box's own socket, which only the box's user can open.
 	Source string
@@ -25,6 +26,9 @@ type Caller struct {
 	// Token is the token that the request showed, if any. It was verified.
 	Token string
 
+	// By is who asks, in the decisions that come of it.
+	By operators.By
+
 	mustChange bool
 }
 
@@ -33,12 +37,26 @@ func (c *Caller) try(r *http.Request, device string) operators.Try {
 	return operators.Try{Source: c.Source, Local: c.Local, Device: device, Agent: r.UserAgent()}
 }
 
+// proofHeader has the proof of a token's holder.
+const proofHeader = "Holdfast-Proof"
+
+// By is the caller as one who asks for a decision.
+func (c *Console) by(x *Caller) operators.By {
+	if c.cfg.Access == nil || x.Local {
+		return operators.By{Principal: x.Principal}
+	}
+	return c.cfg.Access.Signer(x.Principal, x.Token, x.Session)
+}
+
 // Access says who may do what; coord/access does.
 type Access interface {
 	// May judges an action of a principal on a resource, and names the policy that decided.
 	May(principal, action, resource string) (ok bool, policy string)
-	// Token verifies a token that a program shows as bearer, for an action on a resource, and gives whose it is.
-	Token(token, action, resource string) (principal string, err error)
+	// Token verifies a token that a program shows as bearer, and the proof that it has the token's key if that does not travel with it, for
+	// an action on a resource, and gives whose it is.
+	Token(token, proof, action, resource string) (principal string, err error)
+	// Signer gives what signs decisions as the holder of a token, or, without one, as the operator of a session.
+	Signer(principal, token string, s *operators.Session) operators.By
 }
 
 // Actions of the console's own pages; those that change something have the kind of the decision that they ask for.
@@ -92,8 +110,7 @@ func local(ctx context.Context) bool {
 func (c *Console) caller(r *http.Request, action, resource string) (*Caller, error) {
 	x := &Caller{Source: r.RemoteAddr}
 	if local(r.Context()) {
-		x.Local, x.Source = true, "the box's socket"
-		x.Principal = "root@" + c.cfg.Site.View().Name
+		x.Local, x.Source, x.Principal = true, "the box's socket", access.Root
 	}
 	if text := r.Header.Get("Authorization"); text != "" {
 		token, ok := strings.CutPrefix(text, bearer)
@@ -103,7 +120,7 @@ func (c *Console) caller(r *http.Request, action, resource string) (*Caller, err
 		case c.cfg.Access == nil:
 			return nil, errors.New("this box takes no tokens")
 		}
-		p, err := c.cfg.Access.Token(token, action, resource)
+		p, err := c.cfg.Access.Token(token, r.Header.Get(proofHeader), action, resource)
 		if err != nil {
 			return nil, err
 		}

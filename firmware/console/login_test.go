@@ -76,8 +76,10 @@ func newDesk(t *testing.T) *desk {
 	var err error
 	d.Desk, err = operators.NewDesk(operators.Config{
 		Documents: d, Record: d.record, Logger: slog.New(slog.DiscardHandler), Now: time.Now, Params: operators.Params{Time: 1, MemoryKiB: 64, Threads: 1},
-		Code: func() (string, error) { return code, nil },
-		Decide: func(_ context.Context, x *coord.Decision, _ *operators.Session) error {
+		Code:   func() (string, error) { return code, nil },
+		First:  func() operators.By { return operators.By{Principal: "box:1"} },
+		Signer: func(s *operators.Session) operators.By { return operators.By{Principal: s.Principal()} },
+		Decide: func(_ context.Context, x *coord.Decision, _ operators.By) error {
 			d.mu.Lock()
 			defer d.mu.Unlock()
 			if d.refuse != nil {
@@ -103,11 +105,15 @@ func (r rights) May(principal, action, _ string) (bool, string) {
 	return r.may[principal+" "+action], "policy-7"
 }
 
-func (r rights) Token(token, action, _ string) (string, error) {
+func (r rights) Token(token, _, action, _ string) (string, error) {
 	if token == "hf1good" && r.may["program:cache "+action] {
 		return "program:cache", nil
 	}
 	return "", errors.New("this token is not for that (policy-8)")
+}
+
+func (r rights) Signer(principal, _ string, _ *operators.Session) operators.By {
+	return operators.By{Principal: principal}
 }
 
 // guarded is a console that asks for a login.
@@ -380,7 +386,7 @@ func TestTheBoxsOwnSocketNeedsNoLogin(t *testing.T) {
 	if w.Code != 200 {
 		t.Fatalf("%d %s", w.Code, w.Body)
 	}
-	if !c.desk.recorded("operator.add", audit.Allowed, "root@box-0") {
+	if !c.desk.recorded("operator.add", audit.Allowed, "operator:root") {
 		t.Error("the audit log does not say that it was root at the box")
 	}
 }

@@ -235,7 +235,7 @@ func firstPassword(dir string) (string, error) {
 // firstOperator is admin with the first password, in the directory of every box, so that each of them knows it from the start. One that
 // a box has is kept.
 func firstOperator(boxes []*Box, password string) error {
-	var have *operators.Document
+	var have []byte
 	for _, b := range boxes {
 		if b.absent {
 			continue
@@ -249,21 +249,20 @@ func firstOperator(boxes []*Box, password string) error {
 		}
 	}
 	if have == nil {
-		var err error
-		if have, err = operators.New(operatorName, password, time.Now().Unix()); err != nil {
+		o, err := operators.New(operatorName, password, time.Now().Unix())
+		if err == nil {
+			have, err = o.Encode()
+		}
+		if err != nil {
 			return fmt.Errorf("dev: first operator: %w", err)
 		}
-	}
-	text, err := have.Encode()
-	if err != nil {
-		return fmt.Errorf("dev: first operator: %w", err)
 	}
 	for _, b := range boxes {
 		path := filepath.Join(b.Dir, operators.FoundingFile)
 		if _, err := os.Stat(path); b.absent || err == nil {
 			continue
 		}
-		if err := writeFile(path, append(text, '\n'), 0o600); err != nil {
+		if err := writeFile(path, have, 0o600); err != nil {
 			return err
 		}
 	}

@@ -6,10 +6,9 @@ import (
 
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
 	"google.golang.org/grpc/codes"
-	"google.golang.org/grpc/credentials"
-	"google.golang.org/grpc/peer"
 	"google.golang.org/grpc/status"
 
+	"github.com/holdfast-edge/holdfast/coord/access"
 	"github.com/holdfast-edge/holdfast/coord/audit"
 )
 
@@ -36,7 +35,7 @@ func actionOf(method string) string {
 }
 
 // record writes down what became of a call. An error is of the record: then the caller is told of that, whatever the call did.
-func (s *Server) record(ctx context.Context, method string, req any, err error) error {
+func (s *Server) record(ctx context.Context, c *access.Credentials, method string, req any, err error) error {
 	action := actionOf(method)
 	if action == "" || s.cfg.Audit == nil {
 		return err
@@ -49,11 +48,9 @@ func (s *Server) record(ctx context.Context, method string, req any, err error) 
 	default:
 		r.Outcome, r.Reason = audit.Failed, status.Convert(err).Message()
 	}
-	if p, ok := peer.FromContext(ctx); ok {
-		r.Source = p.Addr.String()
-		if t, ok := p.AuthInfo.(credentials.TLSInfo); ok && len(t.State.PeerCertificates) > 0 {
-			r.Principal = "program:" + t.State.PeerCertificates[0].Subject.CommonName
-		}
+	_, r.Source = linkOf(ctx)
+	if c != nobody {
+		r.Principal = c.Who()
 	}
 	switch q := req.(type) {
 	case *pb.CompactionRequest:

@@ -2,6 +2,7 @@ package etcdapi
 
 import (
 	"context"
+	"errors"
 
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
 	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
@@ -9,6 +10,8 @@ import (
 	"google.golang.org/grpc/status"
 
 	"github.com/holdfast-edge/holdfast/coord"
+	"github.com/holdfast-edge/holdfast/coord/access"
+	"github.com/holdfast-edge/holdfast/coord/audit"
 )
 
 // errMembership is the answer to changes of the member set.
@@ -70,14 +73,20 @@ func (s *Server) member(id uint64) (coord.Member, bool) {
 	return coord.Member{}, false
 }
 
-// Authentication is disabled, in etcd's words: there are no users and no roles here.
+// Who may do what is the site's to say (access.go), so to etcd's own administration of users and roles there are none.
 
 var errUsers = status.Error(codes.Unimplemented, "holdfast: who may do what is the site's to say, not the etcd API's")
 
-// AuthStatus implements etcdserverpb.AuthServer.
+// AuthStatus implements etcdserverpb.AuthServer: enabled while the site asks programs for a token.
 func (s *Server) AuthStatus(context.Context, *pb.AuthStatusRequest) (*pb.AuthStatusResponse, error) {
-	return &pb.AuthStatusResponse{Header: s.header(s.hub.visible()), AuthRevision: 1}, nil
+	return &pb.AuthStatusResponse{Header: s.header(s.hub.visible()), AuthRevision: 1, Enabled: s.closed()}, nil
 }
+
+// closed says that programs must say who they are.
+func (s *Server) closed() bool { return s.cfg.Access != nil && !s.cfg.Access.Rules().ClientOpen() }
+
+// tokenUser is the name with which a capability token is given as a password.
+const tokenUser = "token"
 
 // AuthEnable implements etcdserverpb.AuthServer.
 func (s *Server) AuthEnable(context.Context, *pb.AuthEnableRequest) (*pb.AuthEnableResponse, error) {
@@ -89,9 +98,39 @@ func (s *Server) AuthDisable(context.Context, *pb.AuthDisableRequest) (*pb.AuthD
 	return &pb.AuthDisableResponse{Header: s.header(s.hub.visible())}, nil
 }
 
-// Authenticate implements etcdserverpb.AuthServer.
-func (s *Server) Authenticate(context.Context, *pb.AuthenticateRequest) (*pb.AuthenticateResponse, error) {
-	return nil, rpctypes.ErrGRPCAuthNotEnabled
+// Authenticate implements etcdserverpb.AuthServer: the user is "token" and the password a capability token, which is given back; or they are
+// an operator's, and the answer is a token of the operator's for the client API. Any box takes it; nothing is kept.
+func (s *Server) Authenticate(ctx context.Context, r *pb.AuthenticateRequest) (*pb.AuthenticateResponse, error) {
+	if !s.closed() {
+		return nil, rpctypes.ErrGRPCAuthNotEnabled
+	}
+	token := r.Password
+	l, source := linkOf(ctx)
+	if r.Name != tokenUser {
+		if s.cfg.Password == nil {
+			return nil, rpctypes.ErrGRPCAuthFailed
+		}
+		var err error
+		token, err = s.cfg.Password(ctx, r.Name, r.Password, source)
+		switch {
+		case errors.Is(err, ErrSlow):
+			return nil, rpctypes.ErrGRPCRequestTooManyRequests
+		case errors.Is(err, ErrWrong):
+			return nil, rpctypes.ErrGRPCAuthFailed
+		case err != nil:
+			return nil, status.Error(codes.Unavailable, err.Error())
+		}
+	} else {
+		if !s.patient(source) {
+			return nil, rpctypes.ErrGRPCRequestTooManyRequests
+		}
+		// One that is bound to a key is shown again on each connection; that is when its holder proves it.
+		if _, err := s.grant(ctx, l, token); err != nil && !errors.Is(err, access.ErrHolder) {
+			s.denied(ctx, audit.Record{Action: "auth.token", Reason: err.Error(), Source: source})
+			return nil, rpctypes.ErrGRPCAuthFailed
+		}
+	}
+	return &pb.AuthenticateResponse{Header: s.header(s.hub.visible()), Token: token}, nil
 }
 
 // UserAdd implements etcdserverpb.AuthServer.

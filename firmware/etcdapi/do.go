@@ -4,8 +4,10 @@ import (
 	"context"
 	"errors"
 	"math"
+	"strings"
 	"time"
 
+	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
 	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
@@ -13,6 +15,7 @@ import (
 	"google.golang.org/grpc/status"
 
 	"github.com/holdfast-edge/holdfast/coord"
+	"github.com/holdfast-edge/holdfast/coord/access"
 	"github.com/holdfast-edge/holdfast/coord/kv"
 	"github.com/holdfast-edge/holdfast/coord/site"
 )
@@ -219,29 +222,70 @@ func requiresLeader(ctx context.Context) bool {
 	return len(v) > 0 && v[0] == rpctypes.MetadataHasLeader
 }
 
+// open are the calls that need no permission: to say who one is, and whether the box lives.
+func open(method string) bool {
+	return method == pb.Auth_Authenticate_FullMethodName || method == pb.Auth_AuthStatus_FullMethodName || !strings.HasPrefix(method, "/etcdserverpb.")
+}
+
+// admit finds out who calls and whether it may.
+func (s *Server) admit(ctx context.Context, method string, req any) (*access.Credentials, error) {
+	if open(method) {
+		return nobody, nil
+	}
+	c, err := s.who(ctx)
+	if err != nil {
+		return nil, err
+	}
+	return c, s.permit(ctx, c, req)
+}
+
 func (s *Server) unary(ctx context.Context, req any, info *grpc.UnaryServerInfo, next grpc.UnaryHandler) (any, error) {
 	if requiresLeader(ctx) && !s.view.Load().Serving {
 		return nil, rpctypes.ErrGRPCNoLeader
 	}
+	c, err := s.admit(ctx, info.FullMethod, req)
+	if err != nil {
+		return nil, err
+	}
 	res, err := next(ctx, req)
-	return res, s.record(ctx, info.FullMethod, req, err)
+	return res, s.record(ctx, c, info.FullMethod, req, err)
 }
 
 func (s *Server) stream(srv any, ss grpc.ServerStream, info *grpc.StreamServerInfo, next grpc.StreamHandler) error {
-	if !requiresLeader(ss.Context()) {
-		return s.record(ss.Context(), info.FullMethod, nil, next(srv, ss))
+	var req any // of the others each message is asked about (watch.go, lease.go, kv.go)
+	if info.FullMethod == pb.Maintenance_Snapshot_FullMethodName {
+		req = &pb.SnapshotRequest{}
 	}
-	ctx, cancel := context.WithCancelCause(ss.Context())
+	c, err := s.admit(ss.Context(), info.FullMethod, req)
+	if err != nil {
+		return err
+	}
+	ctx := context.WithValue(ss.Context(), callerKey{}, c)
+	if !requiresLeader(ctx) {
+		return s.record(ctx, c, info.FullMethod, nil, next(srv, &withContext{ss, ctx}))
+	}
+	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
 	defer s.hub.onLoss(func() { cancel(rpctypes.ErrGRPCNoLeader) })()
 	if !s.view.Load().Serving { // after onLoss, which is told of a change only
 		return rpctypes.ErrGRPCNoLeader
 	}
-	err := s.record(ctx, info.FullMethod, nil, next(srv, &withContext{ss, ctx}))
+	err = s.record(ctx, c, info.FullMethod, nil, next(srv, &withContext{ss, ctx}))
 	if cause := context.Cause(ctx); errors.Is(cause, rpctypes.ErrGRPCNoLeader) {
 		return cause
 	}
 	return err
+}
+
+// callerKey is the context key of a stream's *access.Credentials.
+type callerKey struct{}
+
+// callerOf is who opened a stream.
+func callerOf(ctx context.Context) *access.Credentials {
+	if c, ok := ctx.Value(callerKey{}).(*access.Credentials); ok {
+		return c
+	}
+	return nobody
 }
 
 type withContext struct {

@@ -171,6 +171,9 @@ const streamBytes = 1 << 20
 
 // RangeStream implements etcdserverpb.KVServer: a Range whose answer comes in parts, all of one revision.
 func (s *Server) RangeStream(r *pb.RangeRequest, out grpc.ServerStreamingServer[pb.RangeStreamResponse]) error {
+	if err := s.permit(out.Context(), callerOf(out.Context()), r); err != nil {
+		return err
+	}
 	all, err := s.Range(out.Context(), r)
 	if err != nil {
 		return err

@@ -11,6 +11,7 @@ import (
 	"google.golang.org/grpc"
 
 	"github.com/holdfast-edge/holdfast/coord"
+	"github.com/holdfast-edge/holdfast/coord/access"
 	"github.com/holdfast-edge/holdfast/coord/kv"
 )
 
@@ -108,6 +109,9 @@ func (s *Server) takeKeepAlives(ctx context.Context, in grpc.BidiStreamingServer
 			return nil
 		}
 		if err != nil {
+			return err
+		}
+		if err := s.allow(ctx, callerOf(in.Context()), access.LeaseKeepAlive, access.Site()); err != nil {
 			return err
 		}
 		k := kept{id: r.ID}

@@ -16,6 +16,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net"
+	"net/netip"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -27,9 +28,11 @@ import (
 	"google.golang.org/grpc/keepalive"
 
 	"github.com/holdfast-edge/holdfast/coord"
+	"github.com/holdfast-edge/holdfast/coord/access"
 	"github.com/holdfast-edge/holdfast/coord/audit"
 	"github.com/holdfast-edge/holdfast/coord/site"
 	"github.com/holdfast-edge/holdfast/coord/state"
+	"github.com/holdfast-edge/holdfast/coord/trust/limit"
 )
 
 // ErrStopped says that the server was told to stop before it served.
@@ -99,9 +102,12 @@ type Config struct {
 	KeepBytes     uint64
 	KeepTime      time.Duration
 	// Audit, if not nil, records what was done or refused; it returns when that is durable.
-	Audit  func(ctx context.Context, r audit.Record) error
-	Limits Limits
-	Logger *slog.Logger
+	Audit func(ctx context.Context, r audit.Record) error
+	// Access says who may do what (access.go); nil: everybody everything. Password, if not nil, lets operators in.
+	Access   *access.Authorizer
+	Password Password
+	Limits   Limits
+	Logger   *slog.Logger
 }
 
 // Server serves the etcd API of one box. Make it with New, give Changes to the site, then Serve.
@@ -122,6 +128,14 @@ type Server struct {
 	conns    sync.Map      // by the client's address: its net.Conn
 	snaps    chan struct{} // places for snapshots
 	barriers barriers
+
+	tokens    tokens
+	strangers struct {
+		sync.Mutex
+		buckets *limit.Buckets[netip.Addr]
+	}
+	holding sync.Map // *held: streams that end when their caller may not go on
+	began   time.Time
 
 	ctx  context.Context // ends when the server stops
 	stop context.CancelFunc
@@ -145,7 +159,8 @@ const (
 // New makes a server on a site that does not run yet. Start it with Start when the site's options have its Changes.
 func New(cfg Config) *Server {
 	cfg.Limits = cfg.Limits.withDefaults()
-	s := &Server{cfg: cfg, hub: newHub()}
+	s := &Server{cfg: cfg, hub: newHub(), began: time.Now()}
+	s.strangers.buckets = limit.New[netip.Addr](strangers, strangersMax, time.Minute)
 	s.ctx, s.stop = context.WithCancel(context.Background())
 	s.barriers.waiting = make(chan chan uint64)
 	s.snaps = make(chan struct{}, snapshotsMax)
@@ -154,7 +169,7 @@ func New(cfg Config) *Server {
 		grpc.MaxConcurrentStreams(uint32(cfg.Limits.Streams)),
 		grpc.KeepaliveEnforcementPolicy(keepalive.EnforcementPolicy{MinTime: 5 * time.Second}), // etcd's
 		grpc.KeepaliveParams(keepalive.ServerParameters{Time: 2 * time.Hour, Timeout: 20 * time.Second}),
-		grpc.ConnectionTimeout(sniffTime), // for HTTP/2's own greetings
+		grpc.Creds(greeter{}), grpc.ConnectionTimeout(sniffTime), // for HTTP/2's own greetings
 		grpc.UnaryInterceptor(s.unary), grpc.StreamInterceptor(s.stream),
 		// A goroutine for each call grows its stack each time; these keep theirs. Small buffers: there are many connections.
 		grpc.NumStreamWorkers(streamWorkers), grpc.WriteBufferSize(connBytes), grpc.ReadBufferSize(connBytes),
@@ -185,6 +200,9 @@ func (s *Server) Start(on Site) error {
 	}
 	s.work.Go(s.watchView)
 	s.work.Go(s.runBarriers)
+	if s.cfg.Access != nil {
+		s.work.Go(s.watchHeld)
+	}
 	if s.cfg.KeepRevisions > 0 {
 		s.work.Go(s.keepHistory)
 	}

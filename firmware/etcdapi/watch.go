@@ -12,8 +12,10 @@ import (
 	"go.etcd.io/etcd/api/v3/mvccpb"
 	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
 	"google.golang.org/grpc"
+	"google.golang.org/grpc/status"
 	"google.golang.org/protobuf/proto"
 
+	"github.com/holdfast-edge/holdfast/coord/access"
 	"github.com/holdfast-edge/holdfast/coord/kv"
 )
 
@@ -34,6 +36,7 @@ const (
 type stream struct {
 	hub  *hub
 	s    *Server
+	who  *access.Credentials
 	out  grpc.BidiStreamingServer[pb.WatchRequest, pb.WatchResponse]
 	wake chan struct{}
 
@@ -68,7 +71,7 @@ func (t *stream) ready(w *watcher) {
 // Watch implements etcdserverpb.WatchServer.
 func (s *Server) Watch(out grpc.BidiStreamingServer[pb.WatchRequest, pb.WatchResponse]) error {
 	t := &stream{
-		hub: s.hub, s: s, out: out, wake: make(chan struct{}, 1), room: make(chan struct{}, 1), watchers: map[int64]*watcher{}, behind: map[*watcher]bool{},
+		hub: s.hub, s: s, who: callerOf(out.Context()), out: out, wake: make(chan struct{}, 1), room: make(chan struct{}, 1), watchers: map[int64]*watcher{}, behind: map[*watcher]bool{},
 	}
 	t.hub.mu.Lock()
 	t.hub.all[t] = struct{}{}
@@ -76,6 +79,7 @@ func (s *Server) Watch(out grpc.BidiStreamingServer[pb.WatchRequest, pb.WatchRes
 	defer t.end()
 	ctx, cancel := context.WithCancelCause(out.Context())
 	defer cancel(nil)
+	defer s.hold(t.mayGoOn(), cancel)()
 	go func() {
 		// A client that asks nothing more, as every one of the JSON form, still wants its events.
 		if err := t.read(ctx); !errors.Is(err, io.EOF) {
@@ -120,6 +124,11 @@ func (t *stream) read(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
+		var denied error
+		if q, ok := r.GetRequestUnion().(*pb.WatchRequest_CreateRequest); ok && q.CreateRequest != nil {
+			first, end := watched(q.CreateRequest)
+			denied = t.s.allow(ctx, t.who, access.KVWatch, keys(first, end))
+		}
 		t.hub.mu.Lock()
 		if t.ended {
 			t.hub.mu.Unlock()
@@ -127,7 +136,9 @@ func (t *stream) read(ctx context.Context) error {
 		}
 		switch q := r.GetRequestUnion().(type) {
 		case *pb.WatchRequest_CreateRequest:
-			if q.CreateRequest != nil {
+			if denied != nil { // in etcd's words, on the stream, which goes on
+				t.control(&pb.WatchResponse{WatchId: noWatch, Created: true, Canceled: true, CancelReason: status.Convert(denied).Message()})
+			} else if q.CreateRequest != nil {
 				t.create(q.CreateRequest)
 			}
 		case *pb.WatchRequest_CancelRequest:
@@ -161,15 +172,47 @@ func (t *stream) control(r *pb.WatchResponse) {
 	t.wakeUp()
 }
 
+// watched are the keys that a watcher is to be told of.
+func watched(r *pb.WatchCreateRequest) (first, end []byte) {
+	if len(r.Key) == 0 {
+		return []byte{0}, r.RangeEnd
+	}
+	return r.Key, r.RangeEnd
+}
+
+// mayGoOn asks whether whose stream it is may still be told what it is told.
+func (t *stream) mayGoOn() func() error {
+	if t.s.cfg.Access == nil {
+		return nil
+	}
+	rules := t.s.cfg.Access.Rules()
+	return func() error {
+		if g := t.who.Grant; g != nil && t.s.cfg.Access.Rules().Still(g, uint64(time.Now().Unix())) != nil {
+			return rpctypes.ErrGRPCInvalidAuthToken
+		}
+		now := t.s.cfg.Access.Rules()
+		if now == rules {
+			return nil
+		}
+		rules = now
+		t.hub.mu.Lock()
+		defer t.hub.mu.Unlock()
+		for _, w := range t.watchers {
+			if _, ok := t.s.may(t.who, access.KVWatch, keys(w.key, w.end)); !ok {
+				return rpctypes.ErrGRPCPermissionDenied
+			}
+		}
+		return nil
+	}
+}
+
 // create makes a watcher; hub.mu is held. The refusals are etcd's, in its words.
 func (t *stream) create(r *pb.WatchCreateRequest) {
 	refuse := func(why string) {
 		t.control(&pb.WatchResponse{WatchId: noWatch, Created: true, Canceled: true, CancelReason: why})
 	}
-	w := &watcher{stream: t, key: r.Key, end: r.RangeEnd, prevKV: r.PrevKv, fragment: r.Fragment, progress: r.ProgressNotify, quiet: true}
-	if len(w.key) == 0 {
-		w.key = []byte{0}
-	}
+	w := &watcher{stream: t, prevKV: r.PrevKv, fragment: r.Fragment, progress: r.ProgressNotify, quiet: true}
+	w.key, w.end = watched(r)
 	for _, f := range r.Filters {
 		w.noPut = w.noPut || f == pb.WatchCreateRequest_NOPUT
 		w.noDelete = w.noDelete || f == pb.WatchCreateRequest_NODELETE

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"net"
 	"time"
 
 	"github.com/holdfast-edge/holdfast/coord"
@@ -79,6 +80,27 @@ func def[T int | time.Duration](v *T, d T) {
 	}
 }
 
+// Guard says who may do what. It may be called from many goroutines.
+type Guard interface {
+	// Admit says who shows a token (empty: none) on a connection, or why nobody does. client is what it calls itself.
+	Admit(token []byte, client string, over net.Conn) (Caller, error)
+}
+
+// Caller is who has a connection.
+type Caller interface {
+	// May says whether the caller may have a message of this kind ordered now; the key is good during the call only.
+	May(k coord.Kind, key []byte) bool
+	// Good says whether the connection may go on: a token may be revoked, or expire.
+	Good() error
+}
+
+// everybody is a guard that lets all.
+type everybody struct{}
+
+func (everybody) Admit([]byte, string, net.Conn) (Caller, error) { return everybody{}, nil }
+func (everybody) May(coord.Kind, []byte) bool                    { return true }
+func (everybody) Good() error                                    { return nil }
+
 // Config says what is served.
 type Config struct {
 	// Submit takes a request over; its Done may be called from any goroutine, once. Required.
@@ -88,9 +110,8 @@ type Config struct {
 	Site coord.SiteID
 	// Members gives the boxes that a client may go to; nil: none are told.
 	Members func() []coord.Member
-	// Authorize judges a client by its token; nil allows everyone (a unix socket whose
-	// file mode is the guard).
-	Authorize func(token []byte, client string) bool
+	// Guard judges clients; nil: everybody may do everything.
+	Guard Guard
 	// Now is the time that messages carry, for people; time.Now by default.
 	Now    func() time.Time
 	Limits Limits
@@ -105,8 +126,8 @@ func (c Config) withDefaults() (Config, error) {
 	if c.Members == nil {
 		c.Members = func() []coord.Member { return nil }
 	}
-	if c.Authorize == nil {
-		c.Authorize = func([]byte, string) bool { return true }
+	if c.Guard == nil {
+		c.Guard = everybody{}
 	}
 	if c.Now == nil {
 		c.Now = time.Now

@@ -19,6 +19,8 @@ type conn struct {
 	in   *patient
 	r    *wire.FrameReader
 	name string
+	// caller is who has the connection, once it was greeted.
+	caller Caller
 
 	mu  sync.Mutex
 	out []byte
@@ -112,8 +114,8 @@ func (c *conn) greet() error {
 		return fmt.Errorf("%w: the client speaks versions %d to %d, we %d to %d",
 			errProtocol, h.MinVersion, h.MaxVersion, wire.NativeVersionMin, wire.NativeVersionMax)
 	}
-	if !c.s.cfg.Authorize(h.Token, h.Client) {
-		return errToken
+	if c.caller, err = c.s.cfg.Guard.Admit(h.Token, h.Client, c.nc); err != nil {
+		return fmt.Errorf("%w: %w", errToken, err)
 	}
 	return c.send(&wire.ClientMsg{Welcome: &wire.Welcome{
 		Version: version, Box: c.s.cfg.Box, Site: c.s.cfg.Site, Members: c.s.cfg.Members(),
@@ -155,6 +157,13 @@ func (c *conn) submit(m *wire.Submit) error {
 		c.s.stats.bad.Add(1)
 		return c.send(&wire.ClientMsg{Answer: &wire.Answer{ID: m.ID, Code: coord.CodeBad}})
 	}
+	if err := c.caller.Good(); err != nil {
+		return fmt.Errorf("%w: %w", errToken, err)
+	}
+	if !c.may(cols) {
+		c.s.stats.bad.Add(1)
+		return c.send(&wire.ClientMsg{Answer: &wire.Answer{ID: m.ID, Code: coord.CodeDenied}})
+	}
 	size := cols.Bytes() + messageBytes*cols.Len()
 	if c.s.bytes.Add(int64(size)) > int64(c.s.cfg.Limits.TotalBytes) {
 		c.s.bytes.Add(int64(-size))
@@ -185,6 +194,21 @@ func allowed(cols *coord.Columns) bool {
 		}
 	}
 	return cols.Len() > 0
+}
+
+// may says whether the client may have all of these ordered. A read of the empty key is one of nothing, by which clients use up the numbers of
+// what was refused.
+func (c *conn) may(cols *coord.Columns) bool {
+	for i, k := range cols.Kinds {
+		key := cols.Key(i)
+		if k == coord.KindOpen || k == coord.KindGet && len(key) == 0 {
+			continue
+		}
+		if !c.caller.May(k, key) {
+			return false
+		}
+	}
+	return true
 }
 
 // answer is called by the site, once for each request; it does not block.

@@ -7,6 +7,7 @@ import (
 	"net"
 	"runtime"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -149,8 +150,8 @@ func TestRuleBreakersAreToldAndCutOff(t *testing.T) {
 
 func TestAClientThatIsNotAllowedIsTurnedAway(t *testing.T) {
 	s, err := native.New(native.Config{
-		Submit:    func(*site.Request) { t.Error("a request came through") },
-		Authorize: func(token []byte, client string) bool { return string(token) == "secret" && client == "me" },
+		Submit: func(*site.Request) { t.Error("a request came through") },
+		Guard:  secretGuard{},
 	})
 	if err != nil {
 		t.Fatal(err)
@@ -184,6 +185,59 @@ func TestAClientThatIsNotAllowedIsTurnedAway(t *testing.T) {
 	}
 	if st := s.Stats(); st.Accepted != 2 || st.Broken != 1 || st.Connections != 0 {
 		t.Fatalf("%+v", st)
+	}
+}
+
+func TestAClientMayDoWhatItsTokenAllowsForAsLongAsItIsGood(t *testing.T) {
+	var submitted atomic.Int64
+	guard := secretGuard{new(atomic.Bool)}
+	s, err := native.New(native.Config{Guard: guard, Submit: func(r *site.Request) {
+		submitted.Add(int64(r.Cols.Len()))
+		r.Done(coord.Reply{Results: make([]coord.Result, r.Cols.Len())})
+	}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	b := unixBox(t, 0, nil)
+	l, err := net.Listen("unix", b.addr)
+	if err != nil {
+		t.Fatal(err)
+	}
+	done := make(chan error, 1)
+	go func() { done <- s.Serve(l) }()
+	r := connect(t, b)
+	r.say(&wire.ClientMsg{Hello: &wire.Hello{MinVersion: 1, MaxVersion: 1, Token: []byte("secret"), Client: "me"}})
+	if m := r.hear(); m.Welcome == nil {
+		t.Fatalf("%+v", m)
+	}
+	ask := func(keys ...string) *wire.ClientMsg {
+		var c coord.Columns
+		for i, k := range keys {
+			c.Add(coord.KindPut, 1, uint64(i+1), 0, []byte(k), []byte("v"))
+		}
+		c.Add(coord.KindGet, 1, uint64(len(keys)+1), 0, nil, nil) // uses up a number
+		r.say(&wire.ClientMsg{Submit: &wire.Submit{ID: 1, Body: wire.NewBodyEncoder().AppendBody(nil, &c)}})
+		return r.hear()
+	}
+	if m := ask("mine/a", "mine/b"); m.Answer == nil || m.Answer.Code != coord.CodeOK {
+		t.Fatalf("%+v", m)
+	}
+	if m := ask("mine/a", "yours/b"); m.Answer == nil || m.Answer.Code != coord.CodeDenied {
+		t.Fatalf("one key of another's: %+v", m.Answer)
+	}
+	if n := submitted.Load(); n != 3 {
+		t.Errorf("%d messages came through", n)
+	}
+	guard.revoked.Store(true)
+	if m := ask("mine/a"); m.Error == nil || !strings.Contains(m.Error.Text, "revoked") {
+		t.Fatalf("after the token was revoked: %+v", m)
+	}
+	r.ended()
+	if err := s.Shutdown(patience(t)); err != nil {
+		t.Fatal(err)
+	}
+	if err := <-done; err != nil {
+		t.Fatal(err)
 	}
 }
 
@@ -438,3 +492,22 @@ func (p *pipes) Close() error {
 	return nil
 }
 func (p *pipes) Addr() net.Addr { return &net.UnixAddr{Name: "pipe"} }
+
+// secretGuard lets those in who know the word, for keys that begin with "mine/".
+type secretGuard struct{ revoked *atomic.Bool }
+
+func (g secretGuard) Admit(token []byte, client string, _ net.Conn) (native.Caller, error) {
+	if string(token) != "secret" || client != "me" {
+		return nil, errors.New("no such token")
+	}
+	return g, nil
+}
+
+func (secretGuard) May(k coord.Kind, key []byte) bool { return bytes.HasPrefix(key, []byte("mine/")) }
+
+func (g secretGuard) Good() error {
+	if g.revoked != nil && g.revoked.Load() {
+		return errors.New("the token is revoked")
+	}
+	return nil
+}

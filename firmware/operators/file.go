@@ -13,8 +13,9 @@ import (
 // the same one give their word for it without being asked.
 const FoundingFile = "operator.json"
 
-// LoadFounding reads the founding operator of a data directory; nil: there is none. Errors: ErrDocument, or what the system says.
-func LoadFounding(dir string) (*Document, error) {
+// LoadFounding reads the founding operator's document of a data directory as it is: boxes compare its bytes. Nil: there is none. Errors:
+// ErrDocument, or what the system says.
+func LoadFounding(dir string) ([]byte, error) {
 	f, err := os.Open(filepath.Join(dir, FoundingFile))
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, nil
@@ -27,9 +28,8 @@ func LoadFounding(dir string) (*Document, error) {
 	if err != nil {
 		return nil, fmt.Errorf("operators: %w", err)
 	}
-	d, err := Decode(b)
-	if err != nil {
+	if _, err := Decode(b); err != nil {
 		return nil, fmt.Errorf("%s: %w; remove the file to go on without", f.Name(), err)
 	}
-	return d, nil
+	return b, nil
 }

@@ -8,8 +8,11 @@ import (
 	"crypto/sha256"
 	"crypto/subtle"
 	"encoding/base64"
+	"encoding/json"
+	"errors"
 	"fmt"
 	"log/slog"
+	"slices"
 	"strings"
 	"time"
 
@@ -24,14 +27,24 @@ type Documents interface {
 	Docs(prefix string) []coord.Doc
 }
 
-// Config of a Desk; all but Founding, Code and Params are required.
+// By is who asks for a decision.
+type By struct {
+	Principal string
+	// Sign adds what convinces other boxes; nil: nothing does, and operators on them must be asked.
+	Sign func(d *coord.Decision) error
+}
+
+// Config of a Desk; all but Code and Params are required.
 type Config struct {
+	// Documents may have some of version 0: those of the operator whom the site was founded with, which are not in its state yet. They
+	// are written with the first decision about operators.
 	Documents Documents
-	// Decide has the site decide d, and returns when it took effect or did not. sign, if not nil, is the session of the operator who
-	// asks; without it this box asks, for somebody who stands at it.
-	Decide func(ctx context.Context, d *coord.Decision, sign *Session) error
-	// Founding, if not nil, is an operator that the site was founded with: it counts until the site has an operator's document.
-	Founding *Document
+	// Decide has the site decide d, and returns when it took effect or did not.
+	Decide func(ctx context.Context, d *coord.Decision, by By) error
+	// First is who asks for a site's first operator: the box, whose setup code was given.
+	First func() By
+	// Signer gives what signs as the operator of a session.
+	Signer func(s *Session) By
 	// Code gives the setup code; nil: there is no setup at this box.
 	Code func() (string, error)
 	// Record writes the audit log.
@@ -54,8 +67,8 @@ type Desk struct {
 
 // NewDesk makes a Desk. Error: ErrConfig.
 func NewDesk(cfg Config) (*Desk, error) {
-	if cfg.Documents == nil || cfg.Decide == nil || cfg.Record == nil || cfg.Logger == nil || cfg.Now == nil {
-		return nil, fmt.Errorf("%w: Documents, Decide, Record, Logger and Now are required", ErrConfig)
+	if cfg.Documents == nil || cfg.Decide == nil || cfg.First == nil || cfg.Signer == nil || cfg.Record == nil || cfg.Logger == nil || cfg.Now == nil {
+		return nil, fmt.Errorf("%w: Documents, Decide, First, Signer, Record, Logger and Now are required", ErrConfig)
 	}
 	if cfg.Params == (Params{}) {
 		cfg.Params = ParamsDefault()
@@ -93,9 +106,6 @@ type Entry struct {
 func (d *Desk) Get(name string) (*Document, uint64, bool) {
 	doc, ok := d.cfg.Documents.Doc(DocPrefix + name)
 	if !ok {
-		if f := d.founding(); f != nil && f.Name == name {
-			return f, 0, true
-		}
 		return nil, 0, false
 	}
 	o, err := Decode(doc.Value)
@@ -114,23 +124,11 @@ func (d *Desk) List() []*Document {
 			out = append(out, o)
 		}
 	}
-	if f := d.founding(); f != nil {
-		out = append(out, f)
-	}
 	return out
 }
 
-func (d *Desk) founding() *Document {
-	if d.cfg.Founding == nil || len(d.cfg.Documents.Docs(DocPrefix)) > 0 {
-		return nil
-	}
-	return d.cfg.Founding
-}
-
 // Fresh says that the site has no operator.
-func (d *Desk) Fresh() bool {
-	return d.cfg.Founding == nil && len(d.cfg.Documents.Docs(DocPrefix)) == 0
-}
+func (d *Desk) Fresh() bool { return len(d.cfg.Documents.Docs(DocPrefix)) == 0 }
 
 // Login lets an operator in. Errors: ErrWrong, ErrWait, ErrBusy, ctx's.
 func (d *Desk) Login(ctx context.Context, name, password string, t Try) (*Entry, error) {
@@ -138,6 +136,19 @@ func (d *Desk) Login(ctx context.Context, name, password string, t Try) (*Entry,
 		return d.sessions.begin(o, key, t.Source, t.Agent, d.cfg.Now())
 	})
 	return o, err
+}
+
+// Vouch is Login for a program that needs no session: fn gets the operator and the key, which it must not keep. Errors: Login's, or fn's;
+// ErrWrong too for an operator who must choose a password first.
+func (d *Desk) Vouch(ctx context.Context, name, password string, t Try, fn func(o *Document, key *ecdsa.PrivateKey) error) error {
+	var err error
+	_, failed := d.check(ctx, "auth.login", name, password, t, func(o *Document, key *ecdsa.PrivateKey) (*Session, string) {
+		if err = ErrWrong; !o.MustChange {
+			err = fn(o, key)
+		}
+		return nil, ""
+	})
+	return errors.Join(failed, err)
 }
 
 // check tries a password; open makes what a right one opens.
@@ -204,7 +215,7 @@ func (d *Desk) Setup(ctx context.Context, code, name, password string, t Try) (*
 	if err := d.checkCode(ctx, code, t); err != nil {
 		return nil, err
 	}
-	if err := d.Add(ctx, name, password, false, t, nil); err != nil {
+	if err := d.add(ctx, name, password, roleFirst, false, t, d.cfg.First()); err != nil {
 		return nil, err
 	}
 	return d.Login(ctx, name, password, t)
@@ -240,9 +251,18 @@ func letters(code string) string {
 	return strings.NewReplacer("-", "", " ", "").Replace(strings.ToUpper(strings.TrimSpace(code)))
 }
 
-// Add decides on a new operator. mustChange says that somebody else than the operator chose the password. Errors: ErrName, ErrPassword,
-// ErrBusy, or Decide's.
-func (d *Desk) Add(ctx context.Context, name, password string, mustChange bool, t Try, by *Session) error {
+// grantPrefix begins the document that says which roles an operator has; coord/access reads it.
+const grantPrefix = "grant/" + PrincipalPrefix
+
+// roleFirst is the role of a site's first operator: somebody must be able to give the others theirs.
+const roleFirst = "admin"
+
+// Add decides on a new operator with a role, whose first password somebody else has chosen. Errors: ErrName, ErrPassword, ErrBusy, or Decide's.
+func (d *Desk) Add(ctx context.Context, name, password, role string, t Try, by By) error {
+	return d.add(ctx, name, password, role, true, t, by)
+}
+
+func (d *Desk) add(ctx context.Context, name, password, role string, mustChange bool, t Try, by By) error {
 	if err := CheckName(name); err != nil {
 		return err
 	}
@@ -254,7 +274,12 @@ func (d *Desk) Add(ctx context.Context, name, password string, mustChange bool, 
 		return err
 	}
 	o.MustChange = mustChange
-	return d.sealAndDecide(ctx, "operator.add", "a new operator", o, key, 0, password, t, by)
+	grant, err := json.Marshal(map[string][]string{"roles": {role}})
+	if err != nil {
+		return err
+	}
+	old, _ := d.cfg.Documents.Doc(grantPrefix + name)
+	return d.sealAndDecide(ctx, "operator.add", o, key, 0, password, t, by, coord.DocWrite{Key: grantPrefix + name, Was: old.Version, Value: grant})
 }
 
 // Change gives the session's operator another password; all other sessions of the operator end. Errors: ErrWrong, ErrPassword, ErrWait,
@@ -279,7 +304,7 @@ func (d *Desk) Change(ctx context.Context, s *Session, old, password string, t T
 	if err := s.WithKey(func(k *ecdsa.PrivateKey) error { key = k; return nil }); err != nil {
 		return err
 	}
-	if err := d.sealAndDecide(ctx, "operator.password", "a new password", &next, key, version, password, t, s); err != nil {
+	if err := d.sealAndDecide(ctx, "operator.password", &next, key, version, password, t, d.cfg.Signer(s)); err != nil {
 		return err
 	}
 	d.sessions.mu.Lock()
@@ -291,7 +316,7 @@ func (d *Desk) Change(ctx context.Context, s *Session, old, password string, t T
 
 // Reset gives an operator a new key under a new password, for one who forgot the old: what the old key signed counts no more.
 // Errors: ErrUnknown, ErrPassword, ErrBusy, or Decide's.
-func (d *Desk) Reset(ctx context.Context, name, password string, t Try, by *Session) error {
+func (d *Desk) Reset(ctx context.Context, name, password string, t Try, by By) error {
 	old, version, ok := d.Get(name)
 	if !ok {
 		return ErrUnknown
@@ -300,12 +325,12 @@ func (d *Desk) Reset(ctx context.Context, name, password string, t Try, by *Sess
 	if err != nil {
 		return err
 	}
-	o.MustChange = true
-	return d.sealAndDecide(ctx, "operator.reset", "a new key and password", o, key, version, password, t, by)
+	o.MustChange, o.Disabled = true, old.Disabled
+	return d.sealAndDecide(ctx, "operator.reset", o, key, version, password, t, by)
 }
 
 // Disable decides that an operator cannot log in any more, or can again. Errors: ErrUnknown, or Decide's.
-func (d *Desk) Disable(ctx context.Context, name string, disabled bool, by *Session) error {
+func (d *Desk) Disable(ctx context.Context, name string, disabled bool, by By) error {
 	o, version, ok := d.Get(name)
 	if !ok {
 		return ErrUnknown
@@ -316,10 +341,10 @@ func (d *Desk) Disable(ctx context.Context, name string, disabled bool, by *Sess
 	if disabled {
 		kind = "operator.disable"
 	}
-	return d.decide(ctx, kind, "", &next, version, by)
+	return d.decide(ctx, kind, &next, version, by)
 }
 
-func (d *Desk) sealAndDecide(ctx context.Context, kind, reason string, o *Document, key *ecdsa.PrivateKey, was uint64, password string, t Try, by *Session) error {
+func (d *Desk) sealAndDecide(ctx context.Context, kind string, o *Document, key *ecdsa.PrivateKey, was uint64, password string, t Try, by By, more ...coord.DocWrite) error {
 	if err := CheckPassword(o.Name, password); err != nil {
 		return err
 	}
@@ -332,26 +357,24 @@ func (d *Desk) sealAndDecide(ctx context.Context, kind, reason string, o *Docume
 	if err := o.seal(key, secret, salt, p); err != nil {
 		return err
 	}
-	return d.decide(ctx, kind, reason, o, was, by)
+	return d.decide(ctx, kind, o, was, by, more...)
 }
 
-func (d *Desk) decide(ctx context.Context, kind, reason string, o *Document, was uint64, by *Session) error {
+func (d *Desk) decide(ctx context.Context, kind string, o *Document, was uint64, by By, more ...coord.DocWrite) error {
 	value, err := o.Encode()
 	if err != nil {
 		return err
 	}
 	x := &coord.Decision{
-		Kind: kind, Subject: o.Principal(), Reason: reason, Writes: []coord.DocWrite{{Key: DocPrefix + o.Name, Was: was, Value: value}},
+		Kind: kind, Subject: o.Principal(), Principal: by.Principal,
+		Writes: append([]coord.DocWrite{{Key: DocPrefix + o.Name, Was: was, Value: value}}, more...),
 	}
-	if f := d.founding(); f != nil && f.Name != o.Name { // it counts only while there is no other
-		value, err := f.Encode()
-		if err != nil {
-			return err
+	for _, prefix := range []string{DocPrefix, grantPrefix} { // of the founding operator
+		for _, doc := range d.cfg.Documents.Docs(prefix) {
+			if doc.Version == 0 && !slices.ContainsFunc(x.Writes, func(w coord.DocWrite) bool { return w.Key == doc.Key }) {
+				x.Writes = append(x.Writes, coord.DocWrite{Key: doc.Key, Value: doc.Value})
+			}
 		}
-		x.Writes = append(x.Writes, coord.DocWrite{Key: DocPrefix + f.Name, Value: value})
-	}
-	if by != nil {
-		x.Principal = by.Principal()
 	}
 	return d.cfg.Decide(ctx, x, by)
 }

@@ -8,11 +8,12 @@ import (
 	"testing"
 	"time"
 
+	"github.com/holdfast-edge/holdfast/coord"
 	"github.com/holdfast-edge/holdfast/coord/audit"
 )
 
 func TestTheSetupCodeMakesTheFirstOperatorAndNoSecond(t *testing.T) {
-	r := newRig(t, nil)
+	r := newRig(t)
 	if _, err := r.Setup(t.Context(), "WRON-GWRO-NGWR-ONGW", "ann", good, from("192.0.2.1")); !errors.Is(err, ErrCode) {
 		t.Fatalf("a wrong code: %v", err)
 	}
@@ -29,7 +30,7 @@ func TestTheSetupCodeMakesTheFirstOperatorAndNoSecond(t *testing.T) {
 }
 
 func TestTheSessionSignsWithTheKeyOfTheDocument(t *testing.T) {
-	r := newRig(t, nil)
+	r := newRig(t)
 	e := setUp(t, r)
 	o, _, _ := r.Get("ann")
 	public, err := publicKey(o.Key)
@@ -51,7 +52,7 @@ func TestTheSessionSignsWithTheKeyOfTheDocument(t *testing.T) {
 }
 
 func TestAWrongNameAndAWrongPasswordLookAlike(t *testing.T) {
-	r := newRig(t, nil)
+	r := newRig(t)
 	setUp(t, r)
 	hashes := 0
 	r.hash.hash = func(p string, salt []byte, x Params) []byte { hashes++; return quick(p, salt, x) }
@@ -68,9 +69,9 @@ func TestAWrongNameAndAWrongPasswordLookAlike(t *testing.T) {
 }
 
 func TestADisabledOperatorIsOutAtOnce(t *testing.T) {
-	r := newRig(t, nil)
+	r := newRig(t)
 	e := setUp(t, r)
-	if err := r.Disable(t.Context(), "ann", true, nil); err != nil {
+	if err := r.Disable(t.Context(), "ann", true, By{}); err != nil {
 		t.Fatal(err)
 	}
 	if _, _, err := r.Session(e.Token); !errors.Is(err, ErrNoSession) {
@@ -82,7 +83,7 @@ func TestADisabledOperatorIsOutAtOnce(t *testing.T) {
 }
 
 func TestANewPasswordKeepsTheKeyAndEndsOtherSessions(t *testing.T) {
-	r := newRig(t, nil)
+	r := newRig(t)
 	mine := setUp(t, r)
 	elsewhere, err := r.Login(t.Context(), "ann", good, from("192.0.2.2"))
 	if err != nil {
@@ -114,10 +115,10 @@ func TestANewPasswordKeepsTheKeyAndEndsOtherSessions(t *testing.T) {
 }
 
 func TestAResetIsAnotherKeyAndAsksForAnotherPassword(t *testing.T) {
-	r := newRig(t, nil)
+	r := newRig(t)
 	setUp(t, r)
 	before, _, _ := r.Get("ann")
-	if err := r.Reset(t.Context(), "ann", other, Try{Local: true}, nil); err != nil {
+	if err := r.Reset(t.Context(), "ann", other, Try{Local: true}, By{}); err != nil {
 		t.Fatal(err)
 	}
 	e, err := r.Login(t.Context(), "ann", other, from("192.0.2.1"))
@@ -129,13 +130,19 @@ func TestAResetIsAnotherKeyAndAsksForAnotherPassword(t *testing.T) {
 	}
 }
 
-func TestAFoundingOperatorCountsUntilTheSiteHasOne(t *testing.T) {
+func TestAFoundingOperatorIsWrittenWithTheFirstDecision(t *testing.T) {
 	f, err := New("admin", good, 1)
 	if err != nil {
 		t.Fatal(err)
 	}
-	r := newRig(t, f)
+	value, err := f.Encode()
+	if err != nil {
+		t.Fatal(err)
+	}
+	r := newRig(t)
 	r.hash = newHasher()
+	r.docs["operator/admin"] = coord.Doc{Key: "operator/admin", Value: value}
+	r.docs["grant/operator:admin"] = coord.Doc{Key: "grant/operator:admin", Value: []byte(`{"roles":["admin"]}`)}
 	e, err := r.Login(t.Context(), "admin", good, from("192.0.2.1"))
 	if err != nil {
 		t.Fatal(err)
@@ -143,16 +150,18 @@ func TestAFoundingOperatorCountsUntilTheSiteHasOne(t *testing.T) {
 	if r.Fresh() {
 		t.Error("the site takes a setup code although it has an operator")
 	}
-	if err := r.Add(t.Context(), "ann", other, true, from("192.0.2.1"), e.Session); err != nil {
+	if err := r.Add(t.Context(), "ann", other, "viewer", from("192.0.2.1"), r.cfg.Signer(e.Session)); err != nil {
 		t.Fatal(err)
 	}
-	if len(r.docs) != 2 {
-		t.Errorf("%d documents: the founding operator is lost with the first of the others", len(r.docs))
+	for _, key := range []string{"operator/admin", "grant/operator:admin", "operator/ann", "grant/operator:ann"} {
+		if d := r.docs[key]; d.Version != 1 {
+			t.Errorf("%s has version %d: the founding operator is lost with the first of the others", key, d.Version)
+		}
 	}
 }
 
 func TestSessionsEndByThemselvesAndAreBounded(t *testing.T) {
-	r := newRig(t, nil)
+	r := newRig(t)
 	e := setUp(t, r)
 	r.pass(idleMax - time.Second)
 	if _, _, err := r.Session(e.Token); err != nil {
@@ -197,7 +206,7 @@ func TestAWeakPasswordIsRefusedWithAReason(t *testing.T) {
 }
 
 func TestADecisionThatFailsMakesNobody(t *testing.T) {
-	r := newRig(t, nil)
+	r := newRig(t)
 	r.refuse = errors.New("no quorum")
 	if _, err := r.Setup(t.Context(), setupCode, "ann", good, from("192.0.2.1")); err == nil || len(r.docs) > 0 {
 		t.Fatalf("%v", err)

@@ -44,7 +44,7 @@ func (r *rig) Docs(prefix string) (out []coord.Doc) {
 	return out
 }
 
-func (r *rig) decide(_ context.Context, d *coord.Decision, _ *Session) error {
+func (r *rig) decide(_ context.Context, d *coord.Decision, _ By) error {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if r.refuse != nil {
@@ -74,18 +74,19 @@ func (r *rig) pass(d time.Duration) {
 
 const setupCode = "ABCD-EFGH-IJKL-MNOP"
 
-func newRig(t *testing.T, founding *Document) *rig {
+func newRig(t *testing.T) *rig {
 	t.Helper()
 	r := &rig{docs: map[string]coord.Doc{}, at: time.Unix(1e9, 0)}
 	var err error
 	r.Desk, err = NewDesk(Config{
-		Documents: r, Decide: r.decide, Founding: founding, Code: func() (string, error) { return setupCode, nil },
+		Documents: r, Decide: r.decide, Code: func() (string, error) { return setupCode, nil },
 		Record: func(_ context.Context, x audit.Record) error {
 			r.mu.Lock()
 			defer r.mu.Unlock()
 			r.records = append(r.records, x)
 			return nil
 		},
+		First: func() By { return By{Principal: "box:1"} }, Signer: func(s *Session) By { return By{Principal: s.Principal()} },
 		Logger: slog.New(slog.DiscardHandler), Now: r.now,
 	})
 	if err != nil {

@@ -11,7 +11,7 @@ import (
 )
 
 func TestGuessingFromOneSourceIsSlowedMoreAndMore(t *testing.T) {
-	r := newRig(t, nil)
+	r := newRig(t)
 	setUp(t, r)
 	guesses := 0
 	const every = 20 * time.Second
@@ -33,7 +33,7 @@ func TestGuessingFromOneSourceIsSlowedMoreAndMore(t *testing.T) {
 }
 
 func TestAFloodOfWrongNamesLocksNobodyOut(t *testing.T) {
-	r := newRig(t, nil)
+	r := newRig(t)
 	setUp(t, r)
 	for i := range 3 * bucketsMax {
 		_, _ = r.Login(t.Context(), "n"+strconv.Itoa(i), other, source(i))
@@ -47,7 +47,7 @@ func TestAFloodOfWrongNamesLocksNobodyOut(t *testing.T) {
 }
 
 func TestAFloodAtTheRightNameLeavesItsOwnBrowserAndTheBoxIn(t *testing.T) {
-	r := newRig(t, nil)
+	r := newRig(t)
 	mine := setUp(t, r)
 	for i := range 2000 {
 		_, _ = r.Login(t.Context(), "ann", other, source(i))
@@ -66,7 +66,7 @@ func TestAFloodAtTheRightNameLeavesItsOwnBrowserAndTheBoxIn(t *testing.T) {
 }
 
 func TestADeviceCookieIsForItsNameAndGuessesOfItAreSlowedToo(t *testing.T) {
-	r := newRig(t, nil)
+	r := newRig(t)
 	mine := setUp(t, r)
 	if r.deviceOf(mine.Device, "bob") != "" || r.deviceOf(mine.Device+"x", "ann") != "" || r.deviceOf("a.b", "ann") != "" {
 		t.Error("a cookie counts that this box did not give to this name")
@@ -81,9 +81,9 @@ func TestADeviceCookieIsForItsNameAndGuessesOfItAreSlowedToo(t *testing.T) {
 }
 
 func TestAnAccountOfOnesOwnDoesNotWipeOutGuesses(t *testing.T) {
-	r := newRig(t, nil)
+	r := newRig(t)
 	setUp(t, r)
-	if err := r.Add(t.Context(), "eve", other, false, Try{Local: true}, nil); err != nil {
+	if err := r.Add(t.Context(), "eve", other, "viewer", Try{Local: true}, By{}); err != nil {
 		t.Fatal(err)
 	}
 	last := error(nil)
