@@ -27,6 +27,7 @@ type living struct {
 	site    *site.Site
 	stop    func() error
 	nextKey func() ([]byte, error)
+	wrap    func(Wrapped, Connect) Connect
 }
 
 // newBoxDir makes a box's directory, without a site.
@@ -51,7 +52,7 @@ func (b *living) start() {
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan error, 1)
 	go func() {
-		done <- Run(ctx, Options{Config: b.c, Version: "test", Logger: slog.New(slog.DiscardHandler), opened: func(s *site.Site, nextKey func() ([]byte, error)) { b.nextKey = nextKey; b.now <- s }})
+		done <- Run(ctx, Options{Config: b.c, Version: "test", Logger: slog.New(slog.DiscardHandler), Wrap: b.wrap, opened: func(s *site.Site, nextKey func() ([]byte, error)) { b.nextKey = nextKey; b.now <- s }})
 	}()
 	b.t.Cleanup(cancel)
 	b.stop = sync.OnceValue(func() error { cancel(); return <-done })
@@ -91,12 +92,15 @@ func (b *living) awaitEpoch(epoch uint64) {
 }
 
 // founding starts a site of n boxes.
-func founding(t *testing.T, n int) []*living {
+func founding(t *testing.T, n int, edit ...func(i int, b *living)) []*living {
 	t.Helper()
 	m := &coord.Members{Site: coord.SiteID{7}, Epoch: 1}
 	var list []*living
 	for i := range n {
 		b := newBoxDir(t, fmt.Sprintf("box-%d", i))
+		for _, e := range edit {
+			e(i, b)
+		}
 		list, m.List = append(list, b), append(m.List, b.who)
 	}
 	for _, b := range list {
