@@ -5,6 +5,7 @@ import (
 
 	"github.com/holdfast-edge/holdfast/coord"
 	"github.com/holdfast-edge/holdfast/store"
+	"github.com/holdfast-edge/holdfast/store/crypt"
 	"github.com/holdfast-edge/holdfast/store/faultfs"
 )
 
@@ -53,5 +54,48 @@ func FuzzSegment(f *testing.F) {
 		if err := l.Replay(func(*coord.Record) error { n++; return nil }); err == nil && n != records {
 			t.Fatalf("%d records are replayed, %d were read", n, records)
 		}
+	})
+}
+
+// Whatever an encrypted segment holds, opening the log ends, and gives no record that was not written with its key.
+func FuzzEncryptedSegment(f *testing.F) {
+	k := crypt.NewKey(crypt.ChaCha)
+	open := func(fs *faultfs.FS) (*store.Log, error) {
+		return store.OpenLog(logDir, store.WithKey(store.Inline(store.Options{Site: testSite, Box: testBox, SegmentBytes: 4 << 10, FS: fs}), k))
+	}
+	fs, c := faultfs.New(), newChain()
+	l, err := open(fs)
+	must(f, err)
+	written := map[string]bool{}
+	for range 3 {
+		rs := c.height(8, false)
+		for _, t := range texts(rs) {
+			written[t] = true
+		}
+		must(f, l.Append(rs))
+		must(f, l.Sync())
+	}
+	whole := fs.Data(store.SegmentName(logDir, 1))[:l.LogBytes()+8]
+	f.Add(whole)
+	f.Add(whole[:len(whole)/2])
+	flipped := append([]byte{}, whole...)
+	flipped[store.HeaderBytes+store.FrameBytes+3] ^= 4
+	f.Add(flipped)
+	store.Reseal(flipped, flipped[store.HeaderBytes:len(whole)/4], store.HeaderBytes)
+	f.Add(flipped)
+	f.Fuzz(func(t *testing.T, data []byte) {
+		fs := faultfs.New()
+		fs.SetData(store.SegmentName(logDir, 1), data)
+		l, err := open(fs)
+		if err != nil {
+			return
+		}
+		defer l.Close()
+		_ = l.Replay(func(r *coord.Record) error {
+			if !written[text(r)] {
+				t.Fatalf("a record that nobody wrote: %+v", r)
+			}
+			return nil
+		})
 	})
 }
