@@ -116,7 +116,7 @@ func TestWhereProofIsEnoughABoxThatLiesIsExpelledAtOnce(t *testing.T) {
 	ctx, cancel := context.WithTimeout(t.Context(), 40*time.Second)
 	defer cancel()
 	automatic := &coord.Decision{
-		Kind: "setting.set", Subject: access.SettingExpulsion, Principal: "operator:test", Nonce: 1,
+		Kind: "setting.put", Subject: access.SettingExpulsion, Principal: "operator:test", Nonce: 1,
 		Writes: []coord.DocWrite{{Key: access.SettingExpulsion, Value: []byte(`{"mode":"automatic"}`)}},
 	}
 	id := automatic.Digest(coord.SiteID{7})
