@@ -119,9 +119,9 @@ func TestAnOperatorAtTheBoxGivesItsWordAndProposes(t *testing.T) {
 		{"refuse by its first digits", id.Short() + "/refuse", "{}", nil, 200, id.String(), id.Short() + " false"},
 		{"an id of none", "ffffffff/approve", "{}", nil, 400, "no decision that this box knows", ""},
 		{"too late", id.String() + "/approve", "{}", site.ErrNoDecision, 400, "no such decision is open", id.Short() + " true"},
-		{"propose", "propose", proposal, nil, 200, "took effect", "setting.change by root@box-0 writes setting/joins of 0"},
-		{"propose what waits", "propose", proposal, site.ErrWaits, 202, "waits for other boxes", "setting.change by root@box-0 writes setting/joins of 0"},
-		{"propose what is overtaken", "propose", proposal, site.ErrStale, 400, "overtaken", "setting.change by root@box-0 writes setting/joins of 0"},
+		{"propose", "propose", proposal, nil, 200, "took effect", "setting.change by operator:root writes setting/joins of 0"},
+		{"propose what waits", "propose", proposal, site.ErrWaits, 202, "waits for other boxes", "setting.change by operator:root writes setting/joins of 0"},
+		{"propose what is overtaken", "propose", proposal, site.ErrStale, 400, "overtaken", "setting.change by operator:root writes setting/joins of 0"},
 		{"propose nothing", "propose", `{"proposal":"{}"}`, nil, 400, "it writes nothing", ""},
 		{"propose nonsense", "propose", `{"proposal":"["}`, nil, 400, "not a proposal", ""},
 	} {

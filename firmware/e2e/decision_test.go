@@ -89,7 +89,7 @@ func TestASiteDecidesAboutItself(t *testing.T) {
 			return err
 		})
 	}
-	if out := must(1, "audit", "list", "--action", "decision.approve"); !strings.Contains(out, "root@box-1") || !strings.Contains(out, id) {
+	if out := must(1, "audit", "list", "--action", "decision.approve"); !strings.Contains(out, "operator:root") || !strings.Contains(out, id) {
 		t.Errorf("what was approved: %s", out)
 	}
 	if out, err := run(2, "decision", "approve", id); err == nil || !strings.Contains(err.Error(), "it took effect at height") {
