@@ -423,6 +423,8 @@ func (c *Core) Step(in Input, now int64) Ready {
 		c.onLast(from, in.Last)
 	case in.Msg != nil && from != c.cfg.Self && from >= 0 && from < c.n:
 		c.handle(from, in.Msg)
+	case in.Msg != nil && from < 0 && in.Msg.CatchUp != nil:
+		c.onForeignCatchUp(in.Msg.CatchUp)
 	}
 	c.progress()
 	c.fetch()

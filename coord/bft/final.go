@@ -203,14 +203,9 @@ func (c *Core) onCatchUp(from int, u *coord.CatchUp) {
 	if u.Cert.Round <= c.finalRound {
 		return // we have these by now
 	}
-	next := u.Cert.Digest
-	for i := len(u.Blocks) - 1; i >= 0; i-- {
-		b := u.Blocks[i]
-		if b == nil || b.Digest() != next || !b.Whole() {
-			c.bad(from)
-			return
-		}
-		next = b.Parent
+	if !chained(u) {
+		c.bad(from)
+		return
 	}
 	if !c.believe(from, u.Cert, true) {
 		// Another member can prove it, or says the same: f+1 of them are believed.
@@ -220,6 +215,24 @@ func (c *Core) onCatchUp(from int, u *coord.CatchUp) {
 		}
 		return
 	}
+	c.takeCatchUp(u)
+	c.catching = from + 1
+}
+
+// chained says whether the blocks of a catch-up are whole and lead to what its certificate names.
+func chained(u *coord.CatchUp) bool {
+	next := u.Cert.Digest
+	for i := len(u.Blocks) - 1; i >= 0; i-- {
+		b := u.Blocks[i]
+		if b == nil || b.Digest() != next || !b.Whole() {
+			return false
+		}
+		next = b.Parent
+	}
+	return true
+}
+
+func (c *Core) takeCatchUp(u *coord.CatchUp) {
 	for _, b := range u.Blocks {
 		c.keepBlock(b)
 	}
@@ -227,8 +240,23 @@ func (c *Core) onCatchUp(from int, u *coord.CatchUp) {
 		c.partial = u.Cert
 	}
 	c.want = want{}
-	c.catching = from + 1
 	c.progressed = true
+}
+
+// onForeignCatchUp takes final blocks from a box that is a member of a later epoch only: its word is nothing here, but signatures are,
+// and what ends the epoch is known.
+func (c *Core) onForeignCatchUp(u *coord.CatchUp) {
+	x := c.known(u)
+	if c.blank || c.last == nil || x == nil || x.Kind != coord.VoteFinalize || x.Epoch != c.cfg.Epoch || x.Round <= c.finalRound ||
+		len(u.Blocks) == 0 || len(u.Blocks) > coord.CatchUpBlocksMax {
+		return
+	}
+	u = &coord.CatchUp{Blocks: u.Blocks, Cert: x}
+	if !chained(u) || x != c.last && !c.same(x) && !c.verifyCert(x) {
+		return
+	}
+	c.gotCert(x)
+	c.takeCatchUp(u)
 }
 
 // onInstalled: the state was fetched from others and is that of a signed checkpoint.

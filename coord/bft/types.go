@@ -62,7 +62,8 @@ type Config struct {
 
 // Input is one thing that happened. Exactly one of the fields is set, or none: only time passed.
 type Input struct {
-	// From is the member whose authenticated link Msg or Batch came over.
+	// From is the member whose authenticated link Msg or Batch came over; -1: a box that is no member. It may give final blocks once Last
+	// is known, and batches that these need.
 	From int
 	Msg  *coord.PeerMsg // anything but Batch, Fetch of what the core does not hold, snapshots
 	// Batch arrived (or is our own: From is Self). Verified says that the author's signature

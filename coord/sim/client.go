@@ -55,7 +55,7 @@ func (c *client) send(o *op) {
 	}
 	o.tries++
 	try := o.tries
-	m := c.s.nodes[c.next%c.s.n]
+	m := c.s.nodes[c.next%c.s.total]
 	c.next++
 	c.s.call(c.s.now+clientTry, func() {
 		if !o.done && o.tries == try {

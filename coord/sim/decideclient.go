@@ -42,7 +42,7 @@ type wordKey struct {
 func newDecideClient(s *Sim) *decideClient {
 	return &decideClient{
 		s: s, rng: rand.New(rand.NewPCG(s.o.Seed, 0x646563)), ids: map[coord.Digest]*coord.Decision{}, said: map[wordKey]bool{},
-		outcomes: map[uint64]*state.Decided{}, members: s.members, docs: map[string]uint64{}, took: map[coord.Digest]bool{},
+		outcomes: map[uint64]*state.Decided{}, members: s.founders, docs: map[string]uint64{}, took: map[coord.Digest]bool{},
 	}
 }
 
@@ -90,7 +90,7 @@ func (c *decideClient) openOf(m *machine, open []state.OpenDecision) (n int) {
 	return n
 }
 
-func (c *decideClient) me(m *machine) coord.BoxID { return c.s.members.List[m.id].ID }
+func (c *decideClient) me(m *machine) coord.BoxID { return m.box.Epoch().Me() }
 
 // make is a decision on the documents as a box has them.
 func (c *decideClient) make(m *machine) *coord.Decision {
@@ -141,7 +141,7 @@ const insistEvery = 300 * ms
 func (c *decideClient) insist(d *coord.Decision, wanted func() bool) {
 	id := d.Digest(c.s.site())
 	c.ids[id] = d
-	for _, m := range c.s.honest {
+	for _, m := range c.s.current() {
 		if m.box == nil {
 			continue
 		}
@@ -152,7 +152,7 @@ func (c *decideClient) insist(d *coord.Decision, wanted func() bool) {
 	if !wanted() {
 		return
 	}
-	for _, m := range c.s.honest {
+	for _, m := range c.s.current() {
 		if m.box != nil {
 			c.propose(m, d)
 		}
@@ -168,7 +168,7 @@ func (c *decideClient) healed() {
 
 // finished says whether every honest box knows that it did, and if not, which does not.
 func (c *decideClient) finished() (bool, string) {
-	for _, m := range c.s.honest {
+	for _, m := range c.s.current() {
 		if m.box == nil {
 			return false, fmt.Sprintf("box %d is down", m.idx)
 		}
@@ -181,7 +181,7 @@ func (c *decideClient) finished() (bool, string) {
 
 // closed says whether no box waits for the end of a decision: then the site's clock stands.
 func (c *decideClient) closed() bool {
-	for _, m := range c.s.honest {
+	for _, m := range c.s.current() {
 		if m.box == nil {
 			return false
 		}
@@ -245,11 +245,11 @@ func (c *decideClient) judge(o *state.Decided) {
 				c.s.bad("WORD: decision %v counts one of a box that is no member", o.ID.Short())
 			}
 			for _, m := range c.s.honest {
-				if c.me(m) != id {
+				if !c.s.is(m, id) {
 					continue
 				}
 				count++
-				if !c.said[wordKey{o.ID, id, yes}] {
+				if !slices.ContainsFunc(m.ids, func(x int) bool { return c.said[wordKey{o.ID, c.s.ids[x], yes}] }) { // perhaps before its key was changed
 					c.s.bad("WORD: decision %v counts one of honest box %d that nobody gave it", o.ID.Short(), m.idx)
 				}
 			}
@@ -261,7 +261,7 @@ func (c *decideClient) judge(o *state.Decided) {
 		switch {
 		case d == nil || d.Kind == "evil.try":
 			c.s.bad("EVIL: decision %v took effect, which no honest box wants", o.ID.Short())
-		case len(o.Yes) < coord.Quorum(n) || yes < n-f-c.s.check.faulty:
+		case len(o.Yes) < coord.Quorum(n) || yes < n-f-c.s.check.faulty(c.members, false):
 			c.s.bad("QUORUM: decision %v took effect with %d words of %d members, %d of them honest", o.ID.Short(), len(o.Yes), n, yes)
 		case c.took[o.ID]:
 			c.s.bad("TWICE: decision %v took effect again at height %d", o.ID.Short(), o.Height)
@@ -270,7 +270,7 @@ func (c *decideClient) judge(o *state.Decided) {
 			c.effect(o, d)
 		}
 	case state.Refused:
-		if len(o.No) <= f || no == 0 && c.s.check.faulty <= f {
+		if len(o.No) <= f || no == 0 && c.s.check.faulty(c.members, false) <= f {
 			c.s.bad("QUORUM: decision %v was refused with %d words of %d members, %d of them honest", o.ID.Short(), len(o.No), n, no)
 		}
 	}

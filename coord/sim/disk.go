@@ -1,7 +1,9 @@
 package sim
 
 import (
+	"maps"
 	"math/rand/v2"
+	"slices"
 
 	"github.com/holdfast-edge/holdfast/coord"
 	"github.com/holdfast-edge/holdfast/coord/state"
@@ -24,6 +26,18 @@ type disk struct {
 	certs    map[uint64]*coord.Cert
 	batches  map[coord.Digest]*coord.Batch
 	low      uint64 // from here on blocks has every height
+
+	// handovers are behind the log, with the state.
+	handovers map[uint64]*coord.Handover
+	top       struct{ epoch, height, first uint64 } // of final blocks, as store has it
+}
+
+// ended is the handovers, ascending.
+func (d *disk) ended() (hs []*coord.Handover) {
+	for _, e := range slices.Sorted(maps.Keys(d.handovers)) {
+		hs = append(hs, d.handovers[e])
+	}
+	return hs
 }
 
 // snapshot is a state kept for others.
@@ -35,13 +49,13 @@ type snapshot struct {
 }
 
 func newDisk() *disk {
-	d := &disk{segments: [][]coord.Record{nil}, back: state.NewMemBackend()}
+	d := &disk{segments: [][]coord.Record{nil}, back: state.NewMemBackend(), handovers: map[uint64]*coord.Handover{}}
 	d.reindex(coord.SiteID{})
 	return d
 }
 
 func (d *disk) clone() *disk {
-	c := &disk{back: d.back.Clone(), unsynced: d.unsynced}
+	c := &disk{back: d.back.Clone(), unsynced: d.unsynced, handovers: maps.Clone(d.handovers)}
 	for _, s := range d.segments {
 		c.segments = append(c.segments, append([]coord.Record(nil), s...))
 	}
@@ -100,11 +114,11 @@ func (d *disk) loseTail(site coord.SiteID, r *rand.Rand) (unnoticed bool) {
 	last := len(d.segments) - 1
 	seg := d.segments[last]
 	d.segments[last] = seg[:len(seg)-min(len(seg), 1+r.IntN(12))]
-	if f := d.back.Committed(); f != nil && top(d.segments[last]) < f.Header.Height {
+	d.reindex(site)
+	if f := d.back.Committed(); f != nil && d.top.height < f.Header.Height {
 		d.setAside(site, false)
 		return false
 	}
-	d.reindex(site)
 	return true
 }
 
@@ -112,27 +126,28 @@ func (d *disk) loseTail(site coord.SiteID, r *rand.Rand) (unnoticed bool) {
 func (d *disk) setAside(site coord.SiteID, base bool) {
 	d.segments, d.unsynced = [][]coord.Record{{{Silent: &coord.Silence{From: coord.SilentUnknown}}}}, 0
 	if base {
-		d.back = state.NewMemBackend()
+		d.back, d.handovers = state.NewMemBackend(), map[uint64]*coord.Handover{}
 	}
 	d.reindex(site)
 }
 
-// votes are those of a member in the log, and the last final round that the disk knows.
-func (d *disk) votes(voter uint8) (has map[certKey]bool, final uint64) {
-	has = map[certKey]bool{}
+// votes are those in the log that mine says are of a box, and the last final round of each epoch that the disk knows.
+func (d *disk) votes(mine func(v *coord.Vote) bool) (has map[certKey]bool, final map[uint64]uint64) {
+	has, final = map[certKey]bool{}, map[uint64]uint64{}
+	rise := func(epoch, round uint64) { final[epoch] = max(final[epoch], round) }
 	if f := d.back.Committed(); f != nil {
-		final = f.Header.Round
+		rise(f.Header.Epoch, f.Header.Round)
 	}
 	for _, s := range d.segments {
 		for i := range s {
-			if v := s[i].Vote; v != nil && v.Voter == voter {
-				has[certKey{v.Kind, v.Round, v.Digest}] = true
+			if v := s[i].Vote; v != nil && mine(v) {
+				has[certKey{v.Epoch, v.Kind, v.Round, v.Digest}] = true
 			}
 			if f := s[i].Final; f != nil {
-				final = max(final, f.Header.Round)
+				rise(f.Header.Epoch, f.Header.Round)
 			}
 			if x := s[i].Cert; x != nil && x.Kind == coord.VoteFinalize {
-				final = max(final, x.Round)
+				rise(x.Epoch, x.Round)
 			}
 		}
 	}
@@ -142,6 +157,7 @@ func (d *disk) votes(voter uint8) (has map[certKey]bool, final uint64) {
 func (d *disk) reindex(site coord.SiteID) {
 	d.byDigest, d.blocks = map[coord.Digest]*coord.Block{}, map[uint64]*coord.Block{}
 	d.certs, d.batches, d.low = map[uint64]*coord.Cert{}, map[coord.Digest]*coord.Batch{}, 0
+	d.top.epoch, d.top.height, d.top.first = 0, 0, 0
 	for _, s := range d.segments {
 		for i := range s {
 			d.index(site, &s[i])
@@ -157,6 +173,18 @@ func (d *disk) index(site coord.SiteID, r *coord.Record) {
 		d.batches[r.Batch.Digest(site)] = r.Batch
 	case r.Final != nil:
 		h := r.Final.Header
+		switch t := &d.top; {
+		case h.Epoch > t.epoch: // what is above of the epoch before is void
+			t.epoch, t.height, t.first = h.Epoch, h.Height, h.Height
+			for k := h.Height; d.blocks[k] != nil; k++ {
+				delete(d.blocks, k)
+				delete(d.certs, k)
+			}
+		case h.Epoch < t.epoch && h.Height >= t.first:
+			return
+		case h.Epoch == t.epoch:
+			t.height = max(t.height, h.Height)
+		}
 		if b := d.byDigest[h.Digest()]; b != nil {
 			d.blocks[h.Height] = b
 			if x := r.Final.Cert; x != nil && x.Kind == coord.VoteFinalize && x.Digest == h.Digest() {

@@ -8,7 +8,8 @@ type event struct {
 	seq uint64
 	// node and inc say for whom: an event for an earlier incarnation is void. node -1: run fn.
 	node, inc     int
-	from, fromInc int // the machine a message comes from
+	from, fromInc int         // the machine a message comes from
+	name          coord.BoxID // and as whom it said it
 	kind          eventKind
 	ready         bool // it waited for the machine to be free
 	msg           *coord.PeerMsg

@@ -232,7 +232,7 @@ func (s *Sim) inject(f *Fault) {
 	s.used[f.Kind]++
 	var ms []*machine
 	for _, m := range s.nodes {
-		if f.Box < 0 || m.id == f.Box {
+		if f.Box < 0 || m.id() == f.Box {
 			ms = append(ms, m)
 		}
 	}
@@ -355,12 +355,17 @@ func (s *Sim) replace(m *machine, f *Fault) {
 		s.powerCut(x)
 	}
 	term := s.o.Term
-	members := *s.members
+	members := *s.founders
 	members.List = append(members.List[:0:0], members.List...)
-	who := &members.List[m.id]
+	who := &members.List[m.id()]
 	who.ID[7]++
 	who.VotesFrom = (from/term + 2) * term
-	s.members = &members
+	s.ids[m.id()] = who.ID
+	s.numbers[who.ID] = m.id()
+	s.founders, s.epochs[1] = &members, &members
+	for _, x := range s.nodes {
+		x.members = &members
+	}
 	s.check.replaced(m)
 	m.disk = newDisk()
 	m.applied, m.forgot = 0, true
@@ -387,7 +392,7 @@ func (s *Sim) flap(f *Fault, until int64, up bool) {
 	}
 	for _, a := range s.nodes {
 		for _, b := range s.nodes {
-			if a.id == f.Box && b.id == f.Peer {
+			if a.id() == f.Box && b.id() == f.Peer {
 				s.flapped[a.idx][b.idx], s.flapped[b.idx][a.idx] = !up, !up
 				s.relink(a, b)
 				s.relink(b, a)
@@ -405,7 +410,7 @@ func (s *Sim) cutAs(f *Fault) {
 			if f.Split != nil {
 				s.cut[a.idx][b.idx] = f.Split[a.idx] != f.Split[b.idx]
 			} else {
-				s.cut[a.idx][b.idx] = a.id != b.id && f.Sides[a.id*s.n+b.id]
+				s.cut[a.idx][b.idx] = a.id() != b.id() && f.Sides[a.id()*s.total+b.id()]
 			}
 		}
 	}

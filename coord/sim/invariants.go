@@ -9,6 +9,7 @@ import (
 
 	"github.com/holdfast-edge/holdfast/coord"
 	"github.com/holdfast-edge/holdfast/coord/liar"
+	"github.com/holdfast-edge/holdfast/coord/site"
 	"github.com/holdfast-edge/holdfast/coord/wire"
 )
 
@@ -28,12 +29,15 @@ import (
 //  7. evidence convicts only liars, and without any nobody is suspected;
 //  8. what a box remembers, and what its log keeps below a signed checkpoint, is bounded;
 //  9. what travels survives the wire unchanged (sampled);
-//  10. whatever quorum of boxes is asked which round it claims, one claims a round at or above that of every block that
-//     a client was told of;
-//  11. decisions end alike on all boxes, each once, and take effect with the words of a quorum and on what they knew only (decideclient.go).
+//  10. whatever quorum of an epoch's members is asked which round they claim in it, one claims a round at or above that of every
+//     block of that epoch that a client was told of, and of the block that ended it before a client was told of a later one;
+//  11. an epoch ends in one way, with one block and one next member set, and no box signs anything in an epoch that it was seen to
+//     leave, whatever restarts;
+//  12. decisions end alike on all boxes, each once, and take effect with the words of a quorum and on what they knew only (decideclient.go).
 //
 // At the end (trial.go), within HealMax: everything that clients asked took effect exactly once on every
-// honest box, and all boxes have the same state; then, within RestMax, nobody has anything to do.
+// honest member, and all have the same state; every change of members took effect, every honest member is in the last epoch, and the
+// boxes that were removed know it; then, within RestMax, nobody has anything to do.
 type checker struct {
 	s       *Sim
 	shown   map[coord.Digest]bool // the blocks of canon
@@ -42,26 +46,35 @@ type checker struct {
 	fin     map[voteKey]coord.Digest
 	finTop  map[voteKey]uint64         // by term: highest finalize vote
 	empty   map[voteKey]uint64         // by term: level
+	ends    map[uint64]coord.Digest    // by epoch: how it ended
+	lasts   map[uint64]uint64          // by epoch: the round of its last block
 	votes   map[certKey]uint64         // which honest boxes sent that vote, by bit
 	level   map[voteKey]uint64         // by term: the lowest level that a box ever sent
-	faulty  int                        // liars
 	past    map[int][]coord.Vote       // by box: what it signed and does not know
 	known   map[int]map[certKey]uint64 // by box: who knew which votes of its own when it last started, by bit
 	excused map[int]bool               // boxes that may have voted twice without knowing
 	acked   []uint64                   // by machine: the highest height that it told a client of
 	seen    []progress                 // by machine
 	wires   uint64
-	rounds  map[uint64]uint64 // by height: the round of a block that was delivered
-	told    uint64            // the highest of those that a client was told of
-	claims  []uint64          // reused
+	rounds  map[uint64]place // by height: that of a block that was delivered
+	told    place            // the highest of those that a client was told of
+	claims  []uint64         // reused
+}
+
+// place is a round of an epoch.
+type place struct{ epoch, round uint64 }
+
+func (p place) after(q place) bool {
+	return p.epoch > q.epoch || p.epoch == q.epoch && p.round > q.round
 }
 
 type voteKey struct {
-	id int
-	at uint64
+	id        int // of an identity
+	epoch, at uint64
 }
 
 type certKey struct {
+	epoch  uint64
 	kind   coord.VoteKind
 	round  uint64
 	digest coord.Digest
@@ -75,9 +88,9 @@ type progress struct {
 
 func newChecker(s *Sim) checker {
 	return checker{
-		s: s, canon: map[uint64]coord.Digest{}, rounds: map[uint64]uint64{}, shown: map[coord.Digest]bool{}, notar: map[voteKey]coord.Digest{}, fin: map[voteKey]coord.Digest{},
+		s: s, canon: map[uint64]coord.Digest{}, rounds: map[uint64]place{}, ends: map[uint64]coord.Digest{}, lasts: map[uint64]uint64{}, shown: map[coord.Digest]bool{}, notar: map[voteKey]coord.Digest{}, fin: map[voteKey]coord.Digest{},
 		finTop: map[voteKey]uint64{}, empty: map[voteKey]uint64{}, votes: map[certKey]uint64{}, level: map[voteKey]uint64{},
-		acked: make([]uint64, len(s.nodes)), seen: make([]progress, len(s.nodes)), faulty: len(s.plan.Liars),
+		acked: make([]uint64, len(s.nodes)), seen: make([]progress, len(s.nodes)),
 		past: map[int][]coord.Vote{}, excused: map[int]bool{}, known: map[int]map[certKey]uint64{},
 	}
 }
@@ -87,33 +100,34 @@ func newChecker(s *Sim) checker {
 
 // forgets puts what a box signed and its log does not have aside, until it could know that it did.
 func (c *checker) forgets(m *machine) {
-	has, final := m.disk.votes(uint8(m.id))
-	c.excused[m.id] = true
-	c.known[m.id] = c.knows(m)
-	c.past[m.id] = nil // what it forgot before and nobody told it stays forgotten
+	id := m.id()
+	has, final := m.disk.votes(func(v *coord.Vote) bool { return c.s.number(v.Epoch, int(v.Voter)) == id })
+	c.excused[id] = true
+	c.known[id] = c.knows(m)
+	c.past[id] = nil // what it forgot before and nobody told it stays forgotten
 	take := func(kind coord.VoteKind, seen map[voteKey]coord.Digest) {
 		for k, d := range seen {
-			if x := (certKey{kind, k.at, d}); k.id == m.id && k.at > final && !has[x] {
+			if x := (certKey{k.epoch, kind, k.at, d}); k.id == id && k.at > final[k.epoch] && !has[x] {
 				delete(seen, k)
-				c.past[m.id] = append(c.past[m.id], coord.Vote{Kind: kind, Round: k.at, Digest: d})
+				c.past[id] = append(c.past[id], coord.Vote{Kind: kind, Epoch: k.epoch, Round: k.at, Digest: d})
 			}
 		}
 	}
 	take(coord.VoteNotarize, c.notar)
 	take(coord.VoteFinalize, c.fin)
 	for k, l := range c.empty {
-		if x := (certKey{kind: coord.VoteEmpty, round: l}); k.id == m.id && k.at >= final/c.s.o.Term && !has[x] {
+		if x := (certKey{epoch: k.epoch, kind: coord.VoteEmpty, round: l}); k.id == id && k.at >= final[k.epoch]/c.s.o.Term && !has[x] {
 			delete(c.empty, k)
-			c.past[m.id] = append(c.past[m.id], coord.Vote{Kind: coord.VoteEmpty, Round: l})
+			c.past[id] = append(c.past[id], coord.Vote{Kind: coord.VoteEmpty, Epoch: k.epoch, Round: l})
 		}
 	}
 	for k := range c.finTop {
-		if k.id == m.id {
+		if k.id == id {
 			delete(c.finTop, k)
 		}
 	}
 	for k := range c.fin {
-		if term := (voteKey{m.id, k.at / c.s.o.Term}); k.id == m.id {
+		if term := (voteKey{id, k.epoch, k.at / c.s.o.Term}); k.id == id {
 			c.finTop[term] = max(c.finTop[term], k.at)
 		}
 	}
@@ -122,29 +136,42 @@ func (c *checker) forgets(m *machine) {
 // knows says which honest others know which votes of a box, by bit.
 func (c *checker) knows(m *machine) map[certKey]uint64 {
 	known := map[certKey]uint64{}
-	for _, o := range c.s.honest {
-		if o.box == nil || o.id == m.id {
+	for _, o := range c.s.live() {
+		if o.box == nil || o == m {
 			continue
 		}
-		for _, v := range o.box.Core().Known(m.id) {
-			known[certKey{v.Kind, v.Round, v.Digest}] |= 1 << o.id
+		if i := c.s.place(m, o.box.Epoch().Members); i >= 0 {
+			for _, v := range o.box.Core().Known(i) {
+				known[certKey{v.Epoch, v.Kind, v.Round, v.Digest}] |= 1 << o.id()
+			}
 		}
 	}
 	return known
+}
+
+// faulty is how many members of an epoch lie, or have a disk that forgets.
+func (c *checker) faulty(ms *coord.Members, weak bool) (k int) {
+	for _, m := range c.s.nodes {
+		if (m.liar != "" && m.idx == m.id() || weak && m.forgot) && c.s.place(m, ms) >= 0 {
+			k++
+		}
+	}
+	return k
 }
 
 // decides: a box that does not know that it forgot sends its first vote. If more than f honest others knew one of its
 // votes when it started, and the same ones do, then nobody can ask a quorum without hearing of it: it must not
 // contradict any.
 func (c *checker) decides(m *machine) {
-	past, now := c.past[m.id], c.knows(m)
+	id := m.id()
+	past, now := c.past[id], c.knows(m)
 	for i := range past {
 		v := &past[i]
-		if k := (certKey{v.Kind, v.Round, v.Digest}); bits.OnesCount64(now[k]&c.known[m.id][k]) > c.s.f {
-			delete(c.past, m.id)
+		f := coord.MaxFaulty(c.s.epochs[v.Epoch].N())
+		if k := (certKey{v.Epoch, v.Kind, v.Round, v.Digest}); bits.OnesCount64(now[k]&c.known[id][k]) > f {
+			delete(c.past, id)
 			for k := range past {
-				past[k].Voter = uint8(m.id)
-				c.sent(m, &past[k])
+				c.sent(m, id, &past[k])
 			}
 			return
 		}
@@ -154,7 +181,10 @@ func (c *checker) decides(m *machine) {
 // voteOf is the vote that a message is, if it is one.
 func (s *Sim) voteOf(m *machine, p *coord.PeerMsg) *coord.Vote {
 	if q := p.Proposal; q != nil && q.Block != nil {
-		return &coord.Vote{Kind: coord.VoteNotarize, Round: q.Block.Round, Digest: q.Block.Digest(), Voter: uint8(m.id)}
+		return &coord.Vote{
+			Kind: coord.VoteNotarize, Epoch: q.Block.Epoch, Round: q.Block.Round, Digest: q.Block.Digest(),
+			Voter: uint8(s.place(m, s.epochs[q.Block.Epoch])),
+		}
 	}
 	return p.Vote
 }
@@ -164,14 +194,15 @@ func (s *Sim) voteOf(m *machine, p *coord.PeerMsg) *coord.Vote {
 // for a box that does not know what it signed, and one honest leader orders what waits; a client
 // waits clientTry for each box.
 func HealMax(o *Options) time.Duration {
-	return time.Duration(coord.MaxFaulty(o.N)+3)*32*timeout + time.Duration(o.N)*time.Duration(clientTry) + slow(o)
+	n := o.N + len(o.Plan.Fresh)
+	return time.Duration(coord.MaxFaulty(n)+3)*32*timeout*time.Duration(1+len(o.Plan.Changes)) + time.Duration(n)*time.Duration(clientTry) + slow(o)
 }
 
 // slow is what the network's delay adds: catching up takes many round trips.
 func slow(o *Options) time.Duration { return 50 * (o.Plan.Net.DelayLo + o.Plan.Net.DelayHi) }
 
 // liveMax bounds what a core remembers: a few windows of votes and the pending batches of all boxes.
-func (c *checker) liveMax() int { return 2000 + 400*c.s.n }
+func (c *checker) liveMax() int { return 2000 + 400*c.s.total }
 
 const (
 	// restMax bounds what a core remembers when nobody has anything to do: the newest of each.
@@ -192,31 +223,59 @@ func (c *checker) stepped(m *machine) {
 		c.s.bad("BACK: box %d goes from height %d revision %d to %d %d", m.idx, p.height, p.revision, st.Height(), st.Revision())
 	}
 	*p = progress{m.inc, st.Height(), st.Revision()}
-	final, _ := m.box.Core().Final()
-	c.rounds[final.Height] = final.Round
+	final, _ := m.box.Final()
+	c.rounds[final.Height] = place{final.Epoch, final.Round}
 	if c.s.events&7 == 0 {
 		c.claimed()
 	}
 }
 
-// claimed checks the quorum that claims least: liars and boxes with a disk that forgot say 0, also while they are down.
+// claimed checks, for each epoch, the quorum of its members that claims least: liars and boxes with a disk that forgot say 0, also while
+// they are down. Who is in another epoch says nothing.
 func (c *checker) claimed() {
-	c.claims = c.claims[:0]
-	for _, m := range c.s.nodes {
-		round, ok := uint64(0), m.id == m.idx // twins are one member, and lie
-		if m.liar == "" && !m.forgot && !c.excused[m.id] {
-			if m.box == nil {
+	for epoch := uint64(1); epoch <= c.told.epoch; epoch++ {
+		ms := c.s.epochs[epoch]
+		need, ended := c.lasts[epoch]
+		if epoch == c.told.epoch {
+			need = c.told.round
+		} else if !ended {
+			continue
+		}
+		c.claims = c.claims[:0]
+		for _, m := range c.s.nodes {
+			if m.id() != m.idx || c.s.place(m, ms) < 0 { // twins are one member, and lie
 				continue
 			}
-			round, ok = m.box.Core().Claim()
+			round, ok := uint64(0), true
+			if m.liar == "" && !m.forgot && !c.excused[m.id()] {
+				if m.box == nil || m.box.Epoch().Members.Epoch != epoch || m.box.Removed() {
+					continue
+				}
+				round, ok = m.box.Core().Claim()
+			}
+			if ok {
+				c.claims = append(c.claims, round)
+			}
 		}
-		if ok {
-			c.claims = append(c.claims, round)
+		slices.Sort(c.claims)
+		if q := coord.Quorum(ms.N()); len(c.claims) >= q && c.claims[q-1] < need {
+			c.s.bad("STALE: a quorum of epoch %d claims rounds up to %d, a client was told of %v", epoch, c.claims[q-1], c.told)
 		}
 	}
-	slices.Sort(c.claims)
-	if q := coord.Quorum(c.s.n); len(c.claims) >= q && c.claims[q-1] < c.told {
-		c.s.bad("STALE: a quorum claims rounds up to %d, a client was told of one in %d", c.claims[q-1], c.told)
+}
+
+// entered: a box has begun an epoch, for all to see.
+func (c *checker) entered(m *machine, ep *site.Epoch) {
+	m.left = max(m.left, ep.Members.Epoch-1)
+	for _, h := range m.box.Past() {
+		e := h.Members.Epoch
+		if d, ok := c.ends[e]; ok && d != h.Digest() {
+			c.s.bad("HANDOVER: box %d has epoch %d end in another way", m.idx, e)
+		}
+		c.ends[e], c.lasts[e] = h.Digest(), h.Header.Round
+		if len(h.Sigs) <= coord.MaxFaulty(h.Members.N()) {
+			c.s.bad("HANDOVER: box %d left epoch %d with %d signatures", m.idx, e, len(h.Sigs))
+		}
 	}
 }
 
@@ -249,14 +308,16 @@ func (c *checker) visible(m *machine, e *pending) {
 
 // holds: enough honest boxes sent the votes of a certificate; the box's own may be about to be sent.
 func (c *checker) holds(m *machine, x *coord.Cert) {
-	if x.Epoch != c.s.members.Epoch {
+	ms := c.s.epochs[x.Epoch]
+	if ms == nil {
 		c.s.bad("CERTIFICATE: box %d takes one of epoch %d", m.idx, x.Epoch)
+		return
 	}
-	k := c.faulty + 1
+	k := c.faulty(ms, false) + 1
 	switch x.Kind {
 	case coord.VoteEmpty:
-		for _, h := range c.s.honest {
-			if l, ok := c.level[voteKey{h.id, x.Round / c.s.o.Term}]; ok && l <= x.Round {
+		for i := range ms.List {
+			if l, ok := c.level[voteKey{c.s.number(x.Epoch, i), x.Epoch, x.Round / c.s.o.Term}]; ok && l <= x.Round {
 				k++
 			}
 		}
@@ -264,11 +325,11 @@ func (c *checker) holds(m *machine, x *coord.Cert) {
 		if x.Kind == coord.VoteFinalize && c.shown[x.Digest] { // as the ancestor of a final block: f+1 boxes may say so
 			return
 		}
-		k += bits.OnesCount64(c.votes[certKey{x.Kind, x.Round, x.Digest}])
+		k += bits.OnesCount64(c.votes[certKey{x.Epoch, x.Kind, x.Round, x.Digest}])
 	default:
 		return
 	}
-	if k < coord.Quorum(c.s.n) {
+	if k < coord.Quorum(ms.N()) {
 		c.s.bad("CERTIFICATE: box %d takes %v of round %d, which too few boxes voted for", m.idx, x.Kind, x.Round)
 	}
 }
@@ -281,7 +342,7 @@ func (c *checker) answers(m *machine, p coord.Reply) {
 		c.s.bad("EARLY: box %d acknowledges height %d, it has shown %d", m.idx, p.Height, m.applied)
 	}
 	c.acked[m.idx] = max(c.acked[m.idx], p.Height)
-	if r := c.rounds[p.Height]; r > c.told {
+	if r := c.rounds[p.Height]; r.after(c.told) {
 		c.told = r
 		c.claimed()
 	}
@@ -293,8 +354,12 @@ func (c *checker) sends(m *machine, p *coord.PeerMsg) {
 	if v == nil {
 		return
 	}
-	if int(v.Voter) != m.id {
-		c.s.bad("VOICE: box %d sent a vote of box %d", m.id, v.Voter)
+	id := c.s.number(v.Epoch, int(v.Voter))
+	if !slices.Contains(m.ids, id) {
+		c.s.bad("VOICE: box %d sent a vote of box %d", m.idx, id)
+	}
+	if v.Epoch <= m.left && !m.forgot {
+		c.s.bad("LEFT: box %d votes in epoch %d, which it has left", m.idx, v.Epoch)
 	}
 	if m.undecided && m.box != nil {
 		if _, asking := m.box.Core().Silent(); !asking {
@@ -302,11 +367,11 @@ func (c *checker) sends(m *machine, p *coord.PeerMsg) {
 			c.decides(m)
 		}
 	}
-	c.sent(m, v)
+	c.sent(m, id, v)
 }
 
-func (c *checker) sent(m *machine, v *coord.Vote) {
-	at, term := voteKey{m.id, v.Round}, voteKey{m.id, v.Round / c.s.o.Term}
+func (c *checker) sent(m *machine, id int, v *coord.Vote) {
+	at, term := voteKey{id, v.Epoch, v.Round}, voteKey{id, v.Epoch, v.Round / c.s.o.Term}
 	switch v.Kind {
 	case coord.VoteNotarize:
 		c.once(m, c.notar, at, v)
@@ -338,8 +403,8 @@ func (c *checker) once(m *machine, seen map[voteKey]coord.Digest, k voteKey, v *
 	}
 	if !ok {
 		seen[k] = v.Digest
-		c.votes[certKey{v.Kind, v.Round, v.Digest}] |= 1 << m.id
-		if term := (voteKey{m.id, v.Round / c.s.o.Term}); v.Kind == coord.VoteFinalize {
+		c.votes[certKey{v.Epoch, v.Kind, v.Round, v.Digest}] |= 1 << k.id
+		if term := (voteKey{k.id, k.epoch, v.Round / c.s.o.Term}); v.Kind == coord.VoteFinalize {
 			c.finTop[term] = max(c.finTop[term], v.Round)
 		}
 		if m.liar == "" {
@@ -349,7 +414,7 @@ func (c *checker) once(m *machine, seen map[voteKey]coord.Digest, k voteKey, v *
 }
 
 func (c *checker) twice(m *machine, format string, args ...any) {
-	c.s.bad("TWICE: box %d "+format, append([]any{m.id}, args...)...)
+	c.s.bad("TWICE: box %d "+format, append([]any{m.idx}, args...)...)
 }
 
 func (c *checker) evidence(m *machine, e coord.Evidence) {
@@ -359,7 +424,7 @@ func (c *checker) evidence(m *machine, e coord.Evidence) {
 	for _, x := range c.s.honest {
 		// A box with an old disk that voted again where those who answered it knew of no vote has signed two things: what
 		// it is convicted of is true, and the operator's doing (docs/decisions/0002).
-		if x.id == int(e.A.Voter) && m.liar == "" && !c.excused[x.id] {
+		if id := c.s.number(e.A.Epoch, int(e.A.Voter)); slices.Contains(x.ids, id) && m.liar == "" && !c.excused[x.id()] {
 			c.s.bad("SLANDER: evidence of box %d convicts honest box %d", m.idx, x.idx)
 		}
 	}
@@ -376,7 +441,7 @@ func (c *checker) ended(m *machine) {
 	if l := m.box.Core().Live(); l > restMax {
 		c.s.bad("MEMORY: box %d remembers %d things at rest", m.idx, l)
 	}
-	if len(c.s.plan.Liars)+len(c.s.plan.Weak) == 0 {
+	if c.s.plan.honest() {
 		for i, n := range m.box.Core().Stats().Bad {
 			if n > 0 {
 				c.s.bad("SUSPICION: box %d says that honest box %d sent %d things that do not hold", m.idx, i, n)
@@ -440,7 +505,10 @@ func (s *Sim) finished() (bool, string) {
 	for _, n := range want {
 		total += n
 	}
-	for _, m := range s.honest {
+	if ok, missing := s.changed(); !ok {
+		return false, missing
+	}
+	for _, m := range s.current() {
 		if m.box == nil {
 			return false, fmt.Sprintf("box %d is down", m.idx)
 		}

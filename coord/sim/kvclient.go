@@ -26,7 +26,7 @@ type kvClient struct {
 
 func newKVClient(s *Sim) *kvClient {
 	return &kvClient{
-		s: s, rng: rand.New(rand.NewPCG(s.o.Seed, 0x6b76)), keys: []string{"a", "a\x00", "b", "b1", "c"}, written: map[uint64]string{},
+		s: s, rng: newRand(s.o.Seed, 0x6b76), keys: []string{"a", "a\x00", "b", "b1", "c"}, written: map[uint64]string{},
 	}
 }
 
@@ -46,7 +46,7 @@ const leasesEnd = 30 * time.Second
 const leaseRounds = 5
 
 func (c *kvClient) leasesEnded() bool {
-	for _, m := range c.s.honest {
+	for _, m := range c.s.current() {
 		if m.box == nil || len(m.box.State().Leases()) > 0 {
 			return false
 		}
@@ -102,7 +102,8 @@ func (c *kvClient) add() {
 	default:
 		value = ""
 		m := c.s.nodes[c.rng.IntN(c.s.n)]
-		cols.Add(coord.KindLead, 0, 0, 0, c.s.members.List[m.id].ID[:], nil)
+		id := c.s.name(m)
+		cols.Add(coord.KindLead, 0, 0, 0, id[:], nil)
 	}
 	m := c.s.nodes[c.rng.IntN(c.s.n)]
 	if m.box == nil || m.liar != "" {

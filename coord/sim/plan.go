@@ -28,6 +28,8 @@ type Options struct {
 	Identities []Identity
 	// Suspicion has the boxes keep scores of each other, and order whom they suspect.
 	Suspicion bool
+	// Changes is how many changes of members a plan from the seed has, about.
+	Changes int
 	// Log, when set, gets the timeline.
 	Log func(Entry)
 }
@@ -68,6 +70,9 @@ type Plan struct {
 	Weak    []int // boxes whose disk may forget: they count as faulty, and yet must never vote twice
 	Faults  []Fault
 	Clients []Client
+	Changes []Change
+	// Fresh is how the machines lie that are not there at first: those with the numbers after the first ones.
+	Fresh []liar.Kind
 }
 
 // Net is the network between the faults.
@@ -154,21 +159,33 @@ func (p *Plan) String() string {
 	for _, f := range p.Faults {
 		fmt.Fprintf(&s, "fault  %v\n", f)
 	}
+	for _, c := range p.Changes {
+		fmt.Fprintf(&s, "change %v\n", c)
+	}
 	fmt.Fprintf(&s, "heal      at %v\n", p.End.Round(time.Millisecond))
 	return s.String()
 }
+
+// lied says whether a box lies, now or later.
+func (p *Plan) lied() bool {
+	return len(p.Liars) > 0 || slices.ContainsFunc(p.Fresh, func(k liar.Kind) bool { return k != "" })
+}
+
+// honest says that no box lies and no disk forgets.
+func (p *Plan) honest() bool { return !p.lied() && len(p.Weak) == 0 }
 
 // clone is a copy whose lists can be changed.
 func (p *Plan) clone() *Plan {
 	q := *p
 	q.Liars, q.Weak = slices.Clone(p.Liars), slices.Clone(p.Weak)
 	q.Faults, q.Clients = slices.Clone(p.Faults), slices.Clone(p.Clients)
+	q.Changes, q.Fresh = slices.Clone(p.Changes), slices.Clone(p.Fresh)
 	return &q
 }
 
 // NewPlan draws a plan: each generator is used or not, more or less often.
 func NewPlan(o Options) *Plan {
-	r := rand.New(rand.NewPCG(o.Seed, 0x706c616e))
+	r := newRand(o.Seed, 0x706c616e)
 	p := &Plan{End: time.Second + span(r, 5*time.Second)}
 	p.Net = Net{DelayLo: span(r, 2*time.Millisecond), DelayHi: 1 + span(r, 40*time.Millisecond)}
 	if r.IntN(30) == 0 { // a satellite: longer than the time-out
@@ -200,10 +217,18 @@ func NewPlan(o Options) *Plan {
 		}
 	}
 	g := &generator{Rand: r, p: p, n: o.N}
+	if o.Changes > 0 {
+		p.End += time.Duration(o.Changes) * time.Second
+		g.walk(o.Changes)
+		g.n += len(p.Fresh)
+	}
 	for i := range generators {
 		if x := &generators[i]; r.Float64() < x.often {
 			x.make(g)
 		}
+	}
+	if o.Changes > 0 { // a member set that an operator wrote by hand would not be the site's
+		p.Faults = slices.DeleteFunc(p.Faults, func(f Fault) bool { return f.Kind == faultReplace })
 	}
 	slices.SortStableFunc(p.Faults, func(a, b Fault) int { return int(a.At - b.At) })
 	return p

@@ -3,6 +3,7 @@ package sim
 import (
 	"fmt"
 	"math/rand/v2"
+	"slices"
 	"time"
 
 	"github.com/holdfast-edge/holdfast/coord"
@@ -10,14 +11,14 @@ import (
 	"github.com/holdfast-edge/holdfast/coord/liar"
 	"github.com/holdfast-edge/holdfast/coord/site"
 	"github.com/holdfast-edge/holdfast/coord/state"
-	"github.com/holdfast-edge/holdfast/coord/trust"
 )
 
 const ms = int64(time.Millisecond)
 
 // machine is one computer that runs a box. Twins are two machines with one identity.
 type machine struct {
-	id, idx int
+	idx     int
+	ids     []int // who it is, by number; the last one is the newest
 	inc     int
 	box     *site.Box // nil while it is down
 	disk    *disk
@@ -30,7 +31,7 @@ type machine struct {
 	round   uint64     // highest round seen, across restarts
 	install *installing
 	clock   clock
-	ears    []ear // by member
+	ears    map[coord.BoxID]*ear
 	heard   []int // by machine: the newest incarnation that a message came from; its connection replaced older ones
 
 	// What is wrong with it now.
@@ -44,7 +45,27 @@ type machine struct {
 	lost       bool  // at the next start its log is not whole, and it does not know that
 	undecided  bool  // it has not voted since
 	old        *disk // an image taken earlier
+
+	members *coord.Members    // what its site.json says
+	given   []*coord.Handover // what it was told when it joined
+	says    *site.Epoch       // whose members it is linked with, and who it is there
+	left    uint64            // the last epoch that it has been seen to leave
+	joins   bool              // it is no member yet
+	asked   bool              // but asked to be one
+	gone    bool              // its disk and key are lost
+	worded  int64             // its operator waits until then
 }
+
+// name is what others know the machine by now.
+func (s *Sim) name(m *machine) coord.BoxID {
+	if m.says != nil && m.says.Self >= 0 {
+		return m.says.Me()
+	}
+	return s.ids[m.ids[len(m.ids)-1]]
+}
+
+// id is the number of the identity that the machine began with.
+func (m *machine) id() int { return m.ids[0] }
 
 // pending is the effects of a Step and what the box then took for final: it counts when they
 // become visible, for until then a power cut undoes it.
@@ -61,8 +82,15 @@ type Sim struct {
 	q        queue
 	seq      uint64
 	now      int64
-	n, f     int
-	members  *coord.Members
+	n        int // boxes at first
+	total    int // and those that may come
+	ids      []coord.BoxID
+	numbers  map[coord.BoxID]int
+	epochs   map[uint64]*coord.Members // that honest boxes work with
+	top      uint64                    // the last of them
+	founders *coord.Members
+	change   *changing
+	todo     []*Change
 	etcd     *kvClient     // in a third of the trials
 	decide   *decideClient // in a quarter
 	nodes    []*machine
@@ -85,15 +113,15 @@ type Sim struct {
 	used     map[FaultKind]int
 	check    checker
 
-	verifier *trust.Verifier // with Options.Identities
-	events   uint64
-	fail     string
-	digest   digest
+	events uint64
+	fail   string
+	digest digest
 }
 
 func newSim(o Options) *Sim {
 	s := &Sim{
-		o: o, rng: rand.New(rand.NewPCG(o.Seed, 0x486f6c6466617374)), n: o.N, f: coord.MaxFaulty(o.N), used: map[FaultKind]int{},
+		o: o, rng: newRand(o.Seed, 0x486f6c6466617374), n: o.N, used: map[FaultKind]int{},
+		numbers: map[coord.BoxID]int{}, epochs: map[uint64]*coord.Members{}, top: 1,
 	}
 	if s.o.Term == 0 {
 		s.o.Term = []uint64{1, 3, 8, 64, 1000}[o.Seed%5]
@@ -103,29 +131,30 @@ func newSim(o Options) *Sim {
 	}
 	s.plan = s.o.Plan
 	s.endAt, s.loss = int64(s.plan.End), s.plan.Net.Loss
-	s.members = &coord.Members{Site: coord.SiteID{1, 2, 3}, Epoch: 1}
-	for i := range o.N {
-		m := coord.Member{ID: coord.BoxID{byte(i + 1), 0xb0}, Name: fmt.Sprintf("box-%d", i)}
-		if o.Identities != nil {
-			m.ID, m.Key = o.Identities[i].ID(), o.Identities[i].PublicKey()
-		}
-		s.members.List = append(s.members.List, m)
+	s.total = o.N + len(s.plan.Fresh)
+	s.founders = &coord.Members{Site: coord.SiteID{1, 2, 3}, Epoch: 1}
+	for range s.total {
+		s.addMachine(s.newIdentity())
 	}
 	for i := range o.N {
-		s.addMachine(i)
+		s.founders.List = append(s.founders.List, s.member(i))
+		s.nodes[i].members = s.founders
+	}
+	s.epochs[1] = s.founders
+	for i, k := range s.plan.Fresh {
+		s.nodes[o.N+i].joins, s.nodes[o.N+i].liar = true, k
 	}
 	for _, l := range s.plan.Liars {
 		s.nodes[l.Box].liar = l.Kind
 		if l.Kind == liar.Twins {
-			s.addMachine(l.Box).liar = liar.Twins
+			t := s.addMachine(l.Box)
+			t.liar, t.members = liar.Twins, s.founders
 		}
 	}
 	for _, m := range s.nodes {
 		m.heard = make([]int, len(s.nodes))
 		if m.liar == "" {
 			s.honest = append(s.honest, m)
-		} else {
-			m.lies = s.newLiar(m)
 		}
 	}
 	s.check = newChecker(s)
@@ -133,7 +162,7 @@ func newSim(o Options) *Sim {
 }
 
 func (s *Sim) addMachine(id int) *machine {
-	m := &machine{id: id, idx: len(s.nodes), disk: newDisk()}
+	m := &machine{ids: []int{id}, idx: len(s.nodes), disk: newDisk()}
 	s.nodes = append(s.nodes, m)
 	grow := func(x *[][]bool) {
 		for i := range *x {
@@ -147,10 +176,7 @@ func (s *Sim) addMachine(id int) *machine {
 	return m
 }
 
-// box is the name of a machine's box.
-func (s *Sim) box(m *machine) coord.BoxID { return s.members.List[m.id].ID }
-
-func (s *Sim) site() coord.SiteID { return s.members.Site }
+func (s *Sim) site() coord.SiteID { return s.founders.Site }
 
 func (s *Sim) bad(format string, args ...any) {
 	if s.fail == "" {
@@ -178,13 +204,16 @@ func (s *Sim) tuning() site.Tuning {
 
 // boot starts a box from its disk.
 func (s *Sim) boot(m *machine) {
+	if m.joins || m.gone {
+		return
+	}
 	m.inc++
 	m.queue, m.writing, m.wakeAt, m.install = nil, 0, 0, nil
 	m.failed, m.eio, m.busyUntil = false, false, 0
 	m.disk.sync() // the store makes durable what it reads from the page cache of a killed process
 	box, err := site.NewBox(site.BoxConfig{
 		Nonce:   s.rng.Uint64() | 1,
-		Members: s.members, KeysOf: s.keysOf(m.id), Tuning: s.tuning(),
+		Members: m.members, KeysOf: s.keysOf(m), Tuning: s.tuning(), Handovers: append(slices.Clone(m.given), m.disk.ended()...),
 	}, m.disk.back, m.disk.back.Committed())
 	if err != nil {
 		s.bad("START: box %d does not start: %v", m.idx, err)
@@ -197,7 +226,12 @@ func (s *Sim) boot(m *machine) {
 	}
 	box.Start()
 	m.box = box
-	s.log(m.idx, "start", "at height %d, round %d", box.State().Height(), box.Core().Round())
+	s.log(m.idx, "start", "at height %d, round %d, epoch %d", box.State().Height(), box.Core().Round(), box.Epoch().Members.Epoch)
+	if m.liar == "" { // perhaps it lost power when that was durable and nobody had seen it yet
+		s.known(m, box.Epoch())
+		s.check.entered(m, box.Epoch())
+	}
+	s.says(m, box.Epoch())
 	if m.forgot { // what it sent before it went away is gone from the network
 		for _, t := range s.nodes {
 			t.heard[m.idx] = m.inc
@@ -214,6 +248,18 @@ func (s *Sim) boot(m *machine) {
 	}
 	for _, t := range s.nodes {
 		s.relink(m, t)
+		s.relink(t, m)
+	}
+}
+
+// says links a machine with the members of an epoch.
+func (s *Sim) says(m *machine, ep *site.Epoch) {
+	m.says = ep
+	m.lies = nil
+	if m.liar != "" && ep.Self >= 0 {
+		m.lies = s.newLiar(m)
+	}
+	for _, t := range s.nodes {
 		s.relink(t, m)
 	}
 }
@@ -265,14 +311,14 @@ func (s *Sim) reach(a, b *machine) bool {
 
 // relink tells a whether its link to b is up, some time after it changed.
 func (s *Sim) relink(a, b *machine) {
-	if a.id == b.id || a.box == nil {
+	if a.id() == b.id() || a.box == nil {
 		return
 	}
 	s.callFor(a, s.now+s.rng.Int64N(20*ms)+ms, func() {
 		up := s.reach(a, b) && s.reach(b, a)
 		if s.linked[a.idx][b.idx] != up {
 			s.linked[a.idx][b.idx] = up
-			s.step(a, site.Input{Link: &site.Link{Peer: s.box(b), Up: up}})
+			s.step(a, site.Input{Link: &site.Link{Peer: s.name(b), Up: up}})
 		}
 	})
 }
@@ -280,7 +326,7 @@ func (s *Sim) relink(a, b *machine) {
 // step gives a box one input and queues what it wants done.
 func (s *Sim) step(m *machine, in site.Input) {
 	e := pending{Effects: m.box.Step(in, m.clock.now(s.now))}
-	final, d := m.box.Core().Final()
+	final, d := m.box.Final()
 	e.height, e.final = final.Height, d
 	if e.Fault != "" && m.liar == "" {
 		s.bad("FAULT: box %d: %s", m.idx, e.Fault)
@@ -360,6 +406,18 @@ func (s *Sim) synced(m *machine) {
 func (s *Sim) release(m *machine, e *pending) {
 	s.check.visible(m, e)
 	inc := m.inc
+	if e.Epoch != nil {
+		s.log(m.idx, "epoch", "%d, member %d", e.Epoch.Members.Epoch, e.Epoch.Self)
+		if m.liar == "" {
+			s.known(m, e.Epoch)
+		}
+		if s.rng.IntN(3) > 0 { // site.json is written, or not yet
+			m.members = e.Epoch.Members
+		}
+	}
+	if e.Reach != nil {
+		s.says(m, e.Reach)
+	}
 	for _, o := range e.Send {
 		if m.liar == "" {
 			s.check.sends(m, o.Msg)
@@ -368,6 +426,9 @@ func (s *Sim) release(m *machine, e *pending) {
 	}
 	if s.decide != nil && m.liar == "" {
 		s.decide.decided(m, e.Decided)
+	}
+	if e.Epoch != nil && m.liar == "" && m.inc == inc {
+		s.check.entered(m, e.Epoch)
 	}
 	for _, a := range e.Answers {
 		s.check.answers(m, a.Reply)
@@ -389,6 +450,9 @@ func (s *Sim) commit(m *machine, c *coord.Commit) {
 			s.bad("COMMIT: box %d: %v", m.idx, err)
 			return
 		}
+		if c.Handover != nil {
+			m.disk.handovers[c.Handover.Members.Epoch] = c.Handover
+		}
 		if c.Checkpoint {
 			m.disk.takeSnapshot(c.Header)
 			st := &bft.State{Header: c.Header, Digest: m.disk.snap.state}
@@ -401,10 +465,13 @@ func (s *Sim) commit(m *machine, c *coord.Commit) {
 // sideEffects does what needs no log: checks of signatures, reading the log for others, snapshots.
 func (s *Sim) sideEffects(m *machine, e *site.Effects) {
 	for _, h := range e.Verify {
-		k := s.keys(m.id)
+		k := m.box.Epoch().Keys
 		s.callFor(m, s.now+ms/10, func() {
 			s.step(m, site.Input{Checked: &bft.Checked{Digest: h.Digest, OK: k.VerifyBatch(h.Batch)}})
 		})
+	}
+	for _, h := range e.Handovers {
+		s.callFor(m, s.now+1+s.rng.Int64N(40*ms), func() { m.disk.handovers[h.Members.Epoch] = h })
 	}
 	for _, v := range e.Serve {
 		s.serve(m, v)
@@ -433,6 +500,13 @@ func (s *Sim) serve(m *machine, v site.Serve) {
 		return
 	}
 	bs, x := m.disk.after(v.After, 16)
+	if len(bs) > 0 && bs[0].Epoch < v.Epoch {
+		s.offer(m, v.To)
+		return
+	}
+	if bs, x = site.OfEpoch(bs, x, v.Epoch); x == nil && v.Epoch == m.box.Epoch().Members.Epoch {
+		bs = nil
+	}
 	if len(bs) == 0 {
 		if m.disk.low > v.After+1 {
 			s.offer(m, v.To)
@@ -461,7 +535,13 @@ func (s *Sim) send(m *machine, p coord.Parcel) {
 // tell puts a message on the wire to its receivers.
 func (s *Sim) tell(m *machine, p coord.Parcel) {
 	for _, t := range s.nodes {
-		if t.id != m.id && (p.To == coord.BoxID{} || p.To == s.box(t)) {
+		switch {
+		case t.id() == m.id(), t.joins, t.gone:
+		case p.To != (coord.BoxID{}):
+			if s.is(t, p.To) {
+				s.wire(m, t, p.Msg)
+			}
+		case m.says != nil && s.place(t, m.says.Members) >= 0:
 			s.wire(m, t, p.Msg)
 		}
 	}
@@ -485,7 +565,7 @@ func (s *Sim) wire(m, t *machine, p *coord.PeerMsg) {
 	if p = s.check.onWire(m, p); p == nil {
 		return
 	}
-	e := event{node: t.idx, inc: t.inc, kind: evMessage, from: m.idx, fromInc: m.inc, msg: p}
+	e := event{node: t.idx, inc: t.inc, kind: evMessage, from: m.idx, fromInc: m.inc, name: s.name(m), msg: p}
 	s.post(s.now+s.delay(), e)
 	if s.dup > 0 && s.rng.Float64() < s.dup {
 		s.post(s.now+s.delay()+s.rng.Int64N(200*ms), e)
@@ -541,12 +621,11 @@ func (s *Sim) happen(m *machine, e *event) {
 			return
 		}
 		m.heard[e.from] = e.fromInc
-		from := s.nodes[e.from]
 		if m.liar != "" {
-			s.hear(m, from.id, e.msg)
+			s.hear(m, e.name, e.msg)
 		}
-		m.hears(from.id, e.msg)
-		s.step(m, site.Input{From: s.box(from), Peer: e.msg})
+		m.hears(e.name, e.msg)
+		s.step(m, site.Input{From: e.name, Peer: e.msg})
 	case evWake:
 		if m.wakeAt == e.at {
 			s.step(m, site.Input{})

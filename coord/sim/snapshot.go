@@ -19,7 +19,7 @@ func (s *Sim) offer(m *machine, to coord.BoxID) {
 		s.callFor(m, s.now+1, func() { s.step(m, site.Input{Checkpoint: true}) })
 		return
 	}
-	s.send(m, coord.Parcel{To: to, Msg: &coord.PeerMsg{Epoch: s.members.Epoch, Checkpoint: p}})
+	s.send(m, coord.Parcel{To: to, Msg: &coord.PeerMsg{Epoch: m.box.Epoch().Members.Epoch, Checkpoint: p}})
 }
 
 func (s *Sim) servePiece(m *machine, a site.SnapAsk) {
@@ -32,7 +32,7 @@ func (s *Sim) servePiece(m *machine, a site.SnapAsk) {
 			part.Data = sn.chunks[a.Ask.Chunk]
 		}
 	}
-	s.send(m, coord.Parcel{To: a.From, Msg: &coord.PeerMsg{Epoch: s.members.Epoch, SnapshotPart: part}})
+	s.send(m, coord.Parcel{To: a.From, Msg: &coord.PeerMsg{Epoch: m.box.Epoch().Members.Epoch, SnapshotPart: part}})
 }
 
 func (s *Sim) installStep(m *machine, st *site.InstallStep) {

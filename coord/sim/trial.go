@@ -6,7 +6,6 @@ import (
 
 	"github.com/holdfast-edge/holdfast/coord"
 	"github.com/holdfast-edge/holdfast/coord/liar"
-	"github.com/holdfast-edge/holdfast/coord/trust"
 )
 
 // Report is the outcome of one trial.
@@ -30,7 +29,7 @@ const RestMax = 70 * timeout
 
 // rest says whether the honest boxes have come to rest, as far as no liar keeps them busy, or which has not.
 func (s *Sim) rest() (*machine, bool) {
-	for _, m := range s.honest {
+	for _, m := range s.current() {
 		if m.box == nil {
 			return m, false
 		}
@@ -39,7 +38,7 @@ func (s *Sim) rest() (*machine, bool) {
 		if s.starved() && c.Pending() > 0 {
 			return m, false
 		}
-		if len(s.plan.Liars) == 0 && (c.Working() || c.Pending() > 0 || c.Overdue(m.clock.now(s.now)) || until != 0 || asking) {
+		if !s.plan.lied() && (c.Working() || c.Pending() > 0 || c.Overdue(m.clock.now(s.now)) || until != 0 || asking) {
 			return m, false
 		}
 	}
@@ -59,15 +58,9 @@ func (s *Sim) starved() bool {
 // Trial runs one seed: a time of faults, then everything must be done.
 func Trial(o Options) Report {
 	s := newSim(o)
-	if o.Identities != nil {
-		v, err := trust.NewVerifier(s.members)
-		if err != nil {
-			return Report{Options: o, Fail: "KEYS: " + err.Error()}
-		}
-		s.verifier = v
-	}
 	healed := int64(0)
 	s.schedule(s.plan)
+	s.scheduleChanges(s.plan)
 	for i, c := range s.plan.Clients {
 		id := uint64(100 + i)
 		s.call(int64(c.Start), func() {
@@ -98,7 +91,7 @@ func Trial(o Options) Report {
 		if ok, missing := s.finished(); !ok && s.fail == "" {
 			for _, m := range s.nodes {
 				if m.box != nil {
-					s.log(m.idx, "stuck", "%s %v", m.liar, m.box.Core())
+					s.log(m.idx, "stuck", "%s %v", m.liar, m.box)
 				}
 			}
 			s.bad("STALL: %v after everything healed: %s", HealMax(&s.o), missing)
@@ -134,7 +127,7 @@ func (s *Sim) heal() {
 		if m.failed {
 			s.powerCut(m)
 		}
-		if m.box == nil {
+		if m.box == nil && !m.joins && !m.gone {
 			down := int64(0)
 			if m.forgot {
 				down = int64(weakDown)
@@ -161,7 +154,7 @@ func (s *Sim) finalStates() {
 	s.run(s.now+int64(2*time.Second), nil)
 	s.run(s.now+int64(RestMax+slow(&s.o)), func() bool { _, at := s.rest(); return at })
 	if m, at := s.rest(); !at && s.fail == "" {
-		s.bad("RESTLESS: box %d, %v after everything is done: %v", m.idx, RestMax, m.box.Core())
+		s.bad("RESTLESS: box %d, %v after everything is done: %v", m.idx, RestMax, m.box)
 	}
 	for range leaseRounds { // what nobody waited for may grant a lease late, as long as there is something to order
 		if s.etcd == nil || s.etcd.leasesEnded() {
@@ -173,7 +166,7 @@ func (s *Sim) finalStates() {
 	}
 	s.closeDecisions()
 	at := map[uint64]coord.Digest{}
-	for _, m := range s.honest {
+	for _, m := range s.current() {
 		s.check.ended(m)
 		if s.etcd != nil {
 			s.etcd.ended(m)

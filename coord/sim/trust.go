@@ -23,9 +23,12 @@ type ear struct{ control, bulk int }
 const messageBytes = 160
 
 // hears counts a message, as links do.
-func (m *machine) hears(from int, p *coord.PeerMsg) {
-	for len(m.ears) <= from {
-		m.ears = append(m.ears, ear{})
+func (m *machine) hears(from coord.BoxID, p *coord.PeerMsg) {
+	if m.ears == nil {
+		m.ears = map[coord.BoxID]*ear{}
+	}
+	if m.ears[from] == nil {
+		m.ears[from] = new(ear)
 	}
 	if p.Batch != nil {
 		m.ears[from].bulk += messageBytes + len(p.Batch.Body)
@@ -38,13 +41,14 @@ func (m *machine) hears(from int, p *coord.PeerMsg) {
 func (s *Sim) listen(m *machine) {
 	s.callFor(m, s.now+int64(time.Second), func() {
 		heard := []site.Heard{}
-		for i := range s.members.List {
-			h := site.Heard{Box: s.members.List[i].ID}
-			if i < len(m.ears) {
-				h.Control, h.Bulk = m.ears[i].control, m.ears[i].bulk
-				m.ears[i] = ear{}
+		members := m.box.Epoch().Members
+		for i := range members.List {
+			h := site.Heard{Box: members.List[i].ID}
+			if e := m.ears[h.Box]; e != nil {
+				h.Control, h.Bulk = e.control, e.bulk
+				*e = ear{}
 			}
-			if h.RoundTrip = time.Duration(2 * s.delay()); i != m.id {
+			if h.RoundTrip = time.Duration(2 * s.delay()); i != m.box.Epoch().Self {
 				h.Clock, h.Ahead = true, time.Duration(s.rng.Int64N(int64(h.RoundTrip)+1))-h.RoundTrip/2
 				heard = append(heard, h)
 			}
@@ -59,10 +63,10 @@ func (s *Sim) suspicion(m *machine, c *suspicion.Change) {
 	if m.liar != "" || c.Level != suspicion.Suspect {
 		return
 	}
-	x := Suspicion{At: time.Duration(s.now), By: m.id, Of: s.members.Index(c.Box), Reason: c.Grounds[0].Reason, Why: c.Why()}
+	x := Suspicion{At: time.Duration(s.now), By: m.id(), Of: s.numbers[c.Box], Reason: c.Grounds[0].Reason, Why: c.Why()}
 	s.suspects = append(s.suspects, x)
 	s.log(m.idx, "suspects", "box %d: %s", x.Of, x.Why)
-	if p := s.plan; len(p.Liars)+len(p.Weak)+len(p.Faults) == 0 && p.Net.Loss == 0 {
+	if p := s.plan; p.honest() && len(p.Faults) == 0 && p.Net.Loss == 0 {
 		s.bad("SUSPECTED: box %d suspects honest box %d: %s", m.idx, x.Of, x.Why)
 	}
 }

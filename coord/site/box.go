@@ -107,8 +107,10 @@ type Effects struct {
 	Persist []coord.Record
 	Sync    bool
 	Roll    []coord.Record // start a new log segment with these
-	// Epoch, if not nil, is what the box works in from then on: what is sent after it, and by this Step, goes to its members.
+	// Epoch, if not nil, is what the box works in from then on. Reach, if not nil, is whose members it is to be linked with: those, or
+	// those of a later epoch that it is on its way to, as who it is there. What is sent after it, and by this Step, goes to them.
 	Epoch   *Epoch
+	Reach   *Epoch
 	Send    []coord.Parcel
 	Answers []Answer
 	Commit  *coord.Commit // to be made durable in the background, answered by Input.Committed
@@ -145,7 +147,7 @@ type Changes struct {
 // Visible says whether anything waits for the log.
 func (e *Effects) Visible() bool {
 	return len(e.Persist) > 0 || e.Roll != nil || len(e.Send) > 0 || len(e.Answers) > 0 || e.Commit != nil ||
-		e.Changes != nil || e.Epoch != nil || len(e.Readings) > 0 || len(e.Accused) > 0 || e.Decisions
+		e.Changes != nil || e.Epoch != nil || e.Reach != nil || len(e.Readings) > 0 || len(e.Accused) > 0 || e.Decisions
 }
 
 // Box is one box without its goroutines, disk and network. Not safe for concurrent use.
@@ -478,7 +480,7 @@ func (b *Box) onPeer(box coord.BoxID, m *coord.PeerMsg) {
 	case m.Epoch > epoch:
 		b.onNewer(box, m)
 		return
-	case from < 0:
+	case from < 0 && m.Batch == nil && m.CatchUp == nil: // but who was told of a later epoch is helped by anybody
 		return
 	}
 	switch {

@@ -207,7 +207,10 @@ func (b *Box) enter(ep *Epoch, hs []*bft.Held, blank bool) bool {
 		}
 		core.Start()
 	}
-	b.fx.Epoch = ep
+	b.fx.Epoch, b.fx.Reach = ep, ep
+	if top := b.top(); top.Self >= 0 {
+		b.fx.Reach = top
+	}
 	b.clock = clock{}
 	b.rollNow = !b.out
 	b.askAt = 0
@@ -366,4 +369,13 @@ func (b *Box) resume(members *coord.Members, final *coord.Final) (*coord.Members
 // Final is the header of the last block that is applied, and its digest. Its core may have delivered more, which may be void.
 func (b *Box) Final() (*coord.Block, coord.Digest) {
 	return b.lastFinal.Header, b.lastFinal.Header.Digest()
+}
+
+// Past is the handovers of the epochs before the box's, ascending; the caller must not change them.
+func (b *Box) Past() []*coord.Handover { return b.past }
+
+// String describes the box for people who look into a stall.
+func (b *Box) String() string {
+	return fmt.Sprintf("epoch %d knows %d more, at its end %v, fetches %v, removed %v, backlog %d, %v",
+		b.ep.Members.Epoch, len(b.ahead), b.ends != nil, b.snap != nil, b.out, len(b.backlog), b.core)
 }

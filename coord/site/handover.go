@@ -240,6 +240,9 @@ func (b *Box) learn(box coord.BoxID, h *coord.Handover) bool {
 		b.ahead = append(b.ahead, step{h, next})
 	default:
 		b.ahead = append(b.ahead, step{h, next})
+		if next.Self >= 0 {
+			b.fx.Reach = next
+		}
 		b.askNext(box)
 		if k == 0 {
 			b.last(box, h)
@@ -292,8 +295,13 @@ func (b *Box) follow(h *coord.Handover, next *Epoch) {
 
 // last tells the core which block ends its epoch.
 func (b *Box) last(box coord.BoxID, h *coord.Handover) {
-	if b.ends == nil && !b.out {
-		b.step(bft.Input{From: b.ep.Members.Index(box), Last: h.Header})
+	if b.ends != nil || b.out {
+		return
+	}
+	from := b.ep.Members.Index(box)
+	b.step(bft.Input{From: from, Last: h.Header})
+	if height := b.core.Height(); from < 0 && height < h.Header.Height && !b.core.Blank() {
+		b.fx.Send = append(b.fx.Send, coord.Parcel{To: box, Msg: &coord.PeerMsg{Epoch: b.ep.Members.Epoch, FetchFrom: &height}})
 	}
 }
 
@@ -388,7 +396,7 @@ func (b *Box) askNext(box coord.BoxID) {
 // onOlder helps a box in an epoch that is over here: it is told how that ended, and given what it lacks up to there.
 func (b *Box) onOlder(box coord.BoxID, m *coord.PeerMsg) {
 	h := b.pastOf(m.Epoch)
-	if h == nil || h.Members.Index(box) < 0 {
+	if h == nil || h.Members.Index(box) < 0 && b.ep.Members.Index(box) < 0 {
 		return
 	}
 	b.tellHandover(box, m.Epoch)
@@ -433,6 +441,10 @@ func (b *Box) seek() {
 			epoch-- // with it comes the state that the epoch begins with
 		}
 		b.fx.Send = append(b.fx.Send, coord.Parcel{Msg: &coord.PeerMsg{Epoch: b.ep.Members.Epoch, HandoverAsk: &epoch}})
+		if !b.out && len(b.ahead) > 0 && b.snap == nil { // the members of our epoch have gone on: any of their states will do
+			var all uint64
+			b.fx.Send = append(b.fx.Send, coord.Parcel{Msg: &coord.PeerMsg{Epoch: b.ep.Members.Epoch, FetchFrom: &all}})
+		}
 	}
 	b.wake(b.askAt)
 }

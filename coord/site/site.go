@@ -182,6 +182,7 @@ func Open(o Options) (*Site, error) {
 	if err != nil {
 		return nil, fmt.Errorf("site: links: %w", err)
 	}
+	s.links.Use(box.ep)
 	s.enter(box.ep)
 	s.publish()
 	return s, nil
@@ -256,7 +257,6 @@ func (s *Site) fromLink(peer coord.BoxID, up bool) {
 
 // enter makes what is released from now on be of an epoch.
 func (s *Site) enter(e *Epoch) {
-	s.links.Use(e)
 	s.ep.Store(e)
 	s.entered.reach(e.Members.Epoch)
 }
@@ -484,6 +484,9 @@ func (s *Site) release(e *Effects) {
 			a.Request.Done(coord.Reply{Code: coord.CodeStopping})
 		}
 		return
+	}
+	if e.Reach != nil {
+		s.links.Use(e.Reach)
 	}
 	if e.Epoch != nil {
 		s.enter(e.Epoch)

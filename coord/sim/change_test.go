@@ -1,0 +1,12 @@
+package sim
+
+import "testing"
+
+// No fork, no loss, no double, no stall while the members of the site change in the midst of all that (change.go).
+// HOLDFAST_SEEDS and HOLDFAST_SEED0 choose the seeds.
+func TestSitesWhoseMembersChangeHold(t *testing.T) {
+	count, from := envInt(t, "HOLDFAST_SEEDS", 100), envInt(t, "HOLDFAST_SEED0", 1)
+	for _, r := range sweep(t, from, count, EpochsFor, 5) {
+		t.Errorf("seed %d n=%d K=%d liars %v changes %v: %s", r.Options.Seed, r.Options.N, r.Options.Term, r.Options.Plan.Liars, r.Options.Plan.Changes, r.Fail)
+	}
+}
