@@ -85,6 +85,9 @@ func RulesOf(st State) *Rules {
 // principal whose grant cannot be read may do nothing, and while a policy or role cannot be read, nobody may do anything but see
 // and change policies and roles.
 func Compile(members *coord.Members, docs []coord.Doc) *Rules {
+	if members == nil { // a site that has not told its box who is in it
+		members = &coord.Members{}
+	}
 	r := &Rules{
 		site: members.Site, graph: roleGraph{}, grants: map[string][]string{}, principals: map[string]*profile{},
 		others: map[string]*profile{}, revoked: map[TokenID]bool{}, keys: map[string]*ecdsa.PublicKey{}, settings: map[string]string{},
