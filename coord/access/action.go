@@ -53,7 +53,11 @@ const (
 	BoxStop
 	ConsoleView
 	DecisionApprove
+	DecisionEffect
+	DecisionEnd
 	DecisionList
+	DecisionPropose
+	DecisionRefuse
 	EvidenceRead
 	HALApply
 	HALCalibrate
@@ -138,8 +142,12 @@ var actionTable = [actions]actionRow{
 	BoxStart:         {"box.start", ClassNote, "a box began to run"},
 	BoxStop:          {"box.stop", ClassNote, "a box ended"},
 	ConsoleView:      {"console.view", ClassView, "see the console: boxes, links, load, who leads"},
-	DecisionApprove:  {"decision.approve", ClassOperate, "give or withhold a box's word for a decision"},
+	DecisionApprove:  {"decision.approve", ClassOperate, "give a box's word for a decision, of a kind that one may ask for"},
+	DecisionEffect:   {"decision.effect", ClassNote, "a decision took effect"},
+	DecisionEnd:      {"decision.end", ClassNote, "a decision ended and changed nothing"},
 	DecisionList:     {"decision.list", ClassView, "see the decisions that are open and those that were made"},
+	DecisionPropose:  {"decision.propose", ClassGovern, "propose any decision, with a box's word for it"},
+	DecisionRefuse:   {"decision.refuse", ClassOperate, "withhold a box's word from a decision"},
 	EvidenceRead:     {"evidence.read", ClassView, "see the proofs of lies that a box keeps"},
 	HALApply:         {"hal.apply", ClassOperate, "change a box's hardware settings"},
 	HALCalibrate:     {"hal.calibrate", ClassOperate, "measure what hardware settings are worth, under load"},

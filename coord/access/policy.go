@@ -160,7 +160,7 @@ func (s *statement) take(p *ast.Policy, strict bool) error {
 	if sc := &s.resource; sc.is != "" && !isResourceType(sc.is) || !sc.eq.IsZero() && !isResourceType(sc.eq.Type) ||
 		!sc.in.IsZero() && sc.in.Type != typePrefix && sc.in.Type != typeArea {
 		sc.none = true
-		unknown = append(unknown, "resources are Site, Key, Box, Role, Operator, Doc and Token; keys are in a Prefix and documents in Docs")
+		unknown = append(unknown, "resources are Site, Key, Box, Role, Operator, Doc, Token, Decision and Session; keys are in a Prefix and documents in Docs")
 	}
 	for _, uid := range actionsIn(p.Action) {
 		set, ok := namedActions(string(uid.ID))

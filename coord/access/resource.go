@@ -69,6 +69,8 @@ const (
 	KindOperator                     // an operator, by name
 	KindDoc                          // a document of the site, by its key: policy/NAME, setting/NAME
 	KindToken                        // a token, by its id
+	KindDecision                     // a decision, by its id
+	KindSession                      // a session of an operator, by its id
 	resourceKinds
 )
 
@@ -80,6 +82,8 @@ var resourceNames = [resourceKinds]struct{ text, cedar string }{
 	{"operator", "Operator"},
 	{"doc", "Doc"},
 	{"token", "Token"},
+	{"decision", "Decision"},
+	{"session", "Session"},
 }
 
 // Resource is what an action is done to. The zero Resource is the site.
@@ -185,7 +189,7 @@ func ParseResource(s string) (Resource, error) {
 			return Resource{Kind: k, Name: name}, nil
 		}
 	}
-	return Resource{}, fmt.Errorf("%w: %.100q; write site, key:K, prefix:P, keys:FIRST..END, box:ID, role:NAME, operator:NAME, doc:KEY or token:ID", ErrResource, s)
+	return Resource{}, fmt.Errorf("%w: %.100q; write site, key:K, prefix:P, keys:FIRST..END, box:ID, role:NAME, operator:NAME, doc:KEY, token:ID, decision:ID or session:ID", ErrResource, s)
 }
 
 // MarshalText makes JSON show a resource as its String.

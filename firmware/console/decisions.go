@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/holdfast-edge/holdfast/coord"
+	"github.com/holdfast-edge/holdfast/coord/access"
 	"github.com/holdfast-edge/holdfast/coord/site"
 	"github.com/holdfast-edge/holdfast/coord/state"
 	"github.com/holdfast-edge/holdfast/firmware/console/api"
@@ -88,10 +89,13 @@ func (c *Console) decisionActs() []*Act {
 		return "decision:" + p["id"]
 	}
 	word := func(yes bool) func(context.Context, *Caller, Params) (any, error) {
-		return func(ctx context.Context, _ *Caller, p Params) (any, error) {
+		return func(ctx context.Context, x *Caller, p Params) (any, error) {
 			id, err := findDecision(c.cfg.Site.State(), p["id"])
 			if err != nil {
 				return nil, fmt.Errorf("%w: %w", ErrBad, err)
+			}
+			if err := c.mayApprove(x, id, yes); err != nil {
+				return nil, err
 			}
 			ctx, cancel := context.WithTimeout(ctx, wordTimeMax)
 			defer cancel()
@@ -112,7 +116,7 @@ func (c *Console) decisionActs() []*Act {
 				if err != nil {
 					return ""
 				}
-				return x.Kind + " " + x.Subject
+				return "decision:" + x.Kind + " " + x.Subject
 			},
 			Run: func(ctx context.Context, x *Caller, p Params) (any, error) {
 				proposal, err := api.ReadProposal(p["proposal"])
@@ -126,6 +130,26 @@ func (c *Console) decisionActs() []*Act {
 			},
 		},
 	}
+}
+
+// mayApprove says why an operator may not give this box's word: a yes is as good as asking for the decision, so who may not ask for one of its
+// kind may not approve it either. A token is not for what says who may do what. What is decided does not count here: the boxes judge that.
+func (c *Console) mayApprove(x *Caller, id coord.Digest, yes bool) error {
+	open, _ := c.cfg.Site.State().Decision(id)
+	if !yes || x.Local || c.cfg.Access == nil || open == nil {
+		return nil
+	}
+	kind := open.Decision.Kind
+	if x.Token != "" {
+		if a, ok := access.ParseAction(kind); ok && a.Class() < access.ClassGovern {
+			return nil
+		}
+		return fmt.Errorf("%w: a token does not approve %s", ErrBad, kind)
+	}
+	if ok, why := c.cfg.Access.May(x.Principal, kind, ""); !ok {
+		return fmt.Errorf("%w: who may not ask for %s may not approve it: %s", ErrBad, kind, why)
+	}
+	return nil
 }
 
 // decide has the site decide d, and gives its id and how it ended; ErrLater when it waits for words of other boxes.
