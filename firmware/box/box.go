@@ -13,6 +13,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net"
+	"slices"
 	"sync"
 	"time"
 
@@ -181,8 +182,10 @@ func runOnce(ctx context.Context, o Options) (err error) {
 	if err := power.attach(s); err != nil {
 		return fmt.Errorf("box: open the operators' desk: %w", err)
 	}
+	roles := power.rights()
 	pages, err := console.New(console.Config{
-		Site: s, Past: disk.base.Handovers, Audit: ledger.disk, Desk: power.desk, Access: power, Acts: power.acts(), Record: ledger.Record,
+		Site: s, Past: disk.base.Handovers, Audit: ledger.disk, Desk: power.desk, Access: power, Acts: slices.Concat(power.acts(), roles.Acts()), Record: ledger.Record,
+		Shows: map[string]func() (any, error){"/access": roles.Overview},
 		Hosts: o.Config.Console.Hosts, Logger: log,
 		ViewOpen: o.Config.Console.View == "open", MetricsOpen: o.Config.Console.Metrics == "open", Secure: o.Config.Console.Secure(),
 	})

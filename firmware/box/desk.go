@@ -24,6 +24,7 @@ import (
 	"github.com/holdfast-edge/holdfast/firmware/etcdapi"
 	"github.com/holdfast-edge/holdfast/firmware/native"
 	"github.com/holdfast-edge/holdfast/firmware/operators"
+	"github.com/holdfast-edge/holdfast/firmware/rights"
 )
 
 const (
@@ -115,6 +116,10 @@ func (a *authority) decide(ctx context.Context, d *coord.Decision, by operators.
 		if err := by.Sign(d); err != nil {
 			return fmt.Errorf("box: decide: %w", err)
 		}
+	}
+	// To propose is to give this box's word, which on a site of one box is enough: so it is judged as others' are.
+	if j := a.judge(a.site.State(), d); j.Word == site.No {
+		return fmt.Errorf("%w: %s", console.ErrBad, j.Why)
 	}
 	ctx, cancel := context.WithTimeout(ctx, decideWait)
 	defer cancel()
@@ -212,7 +217,7 @@ func (a *authority) password(ctx context.Context, name, password, source string)
 		_, _ = rand.Read(b.Nonce[:])
 		t, err := access.Issue(b, k, holder)
 		if err == nil {
-			token = t.String()
+			token = t.Text()
 		}
 		return err
 	})
@@ -223,6 +228,26 @@ func (a *authority) password(ctx context.Context, name, password, source string)
 		return "", etcdapi.ErrSlow
 	}
 	return token, err
+}
+
+// rights is where people change who may do what.
+func (a *authority) rights() *rights.Desk {
+	return rights.New(rights.Config{
+		State: a.state, Random: rand.Reader, Now: time.Now,
+		Decide: func(ctx context.Context, by *console.Caller, d *coord.Decision) error { return a.decide(ctx, d, by.By) },
+		Key: func(ctx context.Context, by *console.Caller, name, password string, fn func(string, *ecdsa.PrivateKey) error) error {
+			if by.Session != nil && name == "" {
+				return by.Session.WithKey(func(key *ecdsa.PrivateKey) error { return fn(by.Session.Operator, key) })
+			}
+			err := a.desk.Vouch(ctx, name, password, operators.Try{Source: by.Source, Local: by.Local}, func(o *operators.Document, key *ecdsa.PrivateKey) error {
+				return fn(o.Name, key)
+			})
+			if errors.Is(err, operators.ErrWrong) {
+				err = fmt.Errorf("%w: %w", console.ErrBad, err)
+			}
+			return err
+		},
+	})
 }
 
 // acts are what is done to settings of the site.
