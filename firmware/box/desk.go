@@ -176,13 +176,12 @@ func (a *authority) May(principal, action, resource string) (bool, string) {
 
 func (a *authority) judged(c *access.Credentials, action, resource string) access.Verdict {
 	x, known := access.ParseAction(action)
-	on := access.Site()
-	var err error
-	if resource != "" {
-		on, err = access.ParseResource(resource)
+	if !known {
+		return access.Verdict{Principal: c.Who(), Action: x, Note: "this release does not know the action " + action}
 	}
-	if !known || err != nil {
-		return access.Verdict{Principal: c.Who(), Action: x, Note: fmt.Sprintf("this release does not know %s on %q", action, resource)}
+	on, err := access.ParseResource(resource)
+	if err != nil { // of a kind that policies have no name for
+		on = access.Site()
 	}
 	return a.rules.Decide(c, x, on)
 }

@@ -90,7 +90,8 @@ func clientTLS(c *config.Client, who *identity) (*tls.Config, error) {
 	if err != nil {
 		return nil, err
 	}
-	t := &tls.Config{Certificates: []tls.Certificate{cert}}
+	// Whoever holds a token that is bound to a key may prove that with a certificate of the key; who signed it does not matter then.
+	t := &tls.Config{Certificates: []tls.Certificate{cert}, ClientAuth: tls.RequestClientCert}
 	if c.ClientCAFile != "" {
 		pem, err := os.ReadFile(c.ClientCAFile)
 		if err != nil {
