@@ -146,6 +146,35 @@ func TestOperatorsOnTheirBoxesDecide(t *testing.T) {
 	})
 }
 
+func TestBoxesThatProposeTheSameAtOnceLearnTheSame(t *testing.T) {
+	synctestSite(t, 4, func(*rig) {}, func(r *rig) {
+		type end struct {
+			site.Outcome
+			err error
+		}
+		ends := make(chan end, 4)
+		for i := range 4 {
+			go func() {
+				d := change("a", "x", 0)
+				d.Authority = []byte{byte(i)} // what convinces may differ
+				o, err := r.decide(i, d)
+				ends <- end{o, err}
+			}()
+		}
+		first := <-ends
+		for range 3 {
+			if e := <-ends; e.err != nil || e.ID != first.ID || e.Height != first.Height || e.Outcome.Outcome != state.TookEffect {
+				t.Errorf("%+v, another %+v", e, first)
+			}
+		}
+		for i := range 4 {
+			if v := r.boxes[i].site.State().DocsVersion(); v != 1 {
+				t.Errorf("box %d has %d changes of documents", i, v)
+			}
+		}
+	})
+}
+
 // A box that comes back judges what was opened while it was away, and what it judged before it went away.
 func TestADecisionSurvivesRestarts(t *testing.T) {
 	var may atomic.Bool

@@ -442,6 +442,29 @@ func TestWhatEachProposerSaysForADecisionIsKept(t *testing.T) {
 	}
 }
 
+// What every box can prove every box proposes, each with its own proof.
+func TestTheSameDecisionOfAllBoxesHasOneEffect(t *testing.T) {
+	c := newCouncil(t, 4)
+	var all []voice
+	for by := range 4 {
+		d := membersOf(0, memberIDs(1, 3)...)
+		d.Authority = []byte{byte(by)}
+		all = append(all, proposes(by+1, d))
+	}
+	res := c.say(all...)
+	for i, want := range []Refusal{NotRefused, NotRefused, NotRefused, RefuseAuthor} { // the fourth has just been removed
+		if got := RefusalOf(&res[i]); got != want {
+			t.Errorf("box %d: %v, want %v", i+1, got, want)
+		}
+	}
+	if _, why := c.propose(2, membersOf(0, memberIDs(1, 3)...)); why != RefuseDone {
+		t.Error(why)
+	}
+	if told := c.m.TakeDecided(); len(told) != 1 || told[0].Outcome != TookEffect || c.m.Members().Epoch != 2 || c.m.DocsVersion() != 1 {
+		t.Errorf("%+v", told)
+	}
+}
+
 func membersOf(was uint64, ids ...coord.BoxID) *coord.Decision {
 	b, err := json.Marshal(siteOf(ids...))
 	if err != nil {

@@ -249,8 +249,8 @@ For what has no command of its own. The box says yes to what it proposes; other 
 several times; a value is taken as it is.
 
 Examples:
-  holdfast decision propose --kind setting.change --on joins --reason "a new shop" --set setting/joins='{"approve":"token"}'
-  holdfast decision propose --kind role.remove --on cleaner --remove role/cleaner
+  holdfast decision propose --kind setting.put --on setting/joins --reason "a new shop" --set setting/joins='{"approve":"token"}'
+  holdfast decision propose --kind role.remove --on role/cleaner --remove role/cleaner
 `,
 		flags: func(f *flag.FlagSet) func(context.Context, *streams, []string) error {
 			addr, asJSON := asking(f)
