@@ -129,6 +129,11 @@ func (a *authority) decide(ctx context.Context, d *coord.Decision, by operators.
 		return fmt.Errorf("%w: decision %s; an operator on other boxes approves it with `holdfast decision approve %s`", console.ErrLater, id.Short(), id.Short())
 	}
 	a.update()
+	for _, no := range []error{site.ErrDecision, site.ErrStale, site.ErrRefused, site.ErrNoRoom, site.ErrExpired} {
+		if errors.Is(err, no) {
+			return fmt.Errorf("%w: %w", console.ErrBad, err)
+		}
+	}
 	return err
 }
 

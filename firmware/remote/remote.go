@@ -442,6 +442,11 @@ func (b *Box) Post(ctx context.Context, path string, fields map[string]string, a
 	return nil
 }
 
+// Operators are those who may log in.
+func (b *Box) Operators(ctx context.Context) (o api.Operators, err error) {
+	return o, b.get(ctx, "/api/v1/operators", &o)
+}
+
 // Site is the site's boxes, and what is open about them.
 func (b *Box) Site(ctx context.Context) (*membership.Overview, error) {
 	o := new(membership.Overview)
