@@ -60,7 +60,10 @@ type Access interface {
 }
 
 // Actions of the console's own pages; those that change something have the kind of the decision that they ask for.
-const actionView = "console.view"
+const (
+	actionView = "console.view"
+	actionGet  = "kv.get" // of the key that the path names: what programs keep is not for everybody who may look
+)
 
 const (
 	sessionCookie = "holdfast-"
@@ -154,17 +157,24 @@ const (
 )
 
 // let wraps a page or an answer that only shows.
-func (c *Console) let(n need, next http.HandlerFunc) http.HandlerFunc {
+func (c *Console) let(n need, action string, next http.HandlerFunc) http.HandlerFunc {
 	switch {
 	case n == anyone, n == viewing && c.cfg.ViewOpen, n == metrics && c.cfg.MetricsOpen:
 		return next
 	case n == boxOnly:
 		return socketOnly(next)
 	}
+	if action == "" {
+		action = actionView
+	}
 	return func(w http.ResponseWriter, r *http.Request) {
-		x, err := c.caller(r, actionView, "")
+		resource := ""
+		if action == actionGet {
+			resource = "key:" + r.PathValue("key")
+		}
+		x, err := c.caller(r, action, resource)
 		if err == nil {
-			err = c.may(r.Context(), x, actionView, "")
+			err = c.may(r.Context(), x, action, resource)
 		}
 		if err != nil {
 			c.turnAway(w, r, x, err)

@@ -110,41 +110,43 @@ func (c *Console) routes() http.Handler {
 	for _, r := range []struct {
 		pattern string
 		need    need
+		action  string // of who looks; empty: console.view
 		handle  http.HandlerFunc
 	}{
-		{"/{$}", viewing, c.home},
-		{"/login", anyone, c.loginPage},
-		{"/setup", anyone, c.setupPage},
-		{"/password", anyone, c.own(c.passwordPage)},
-		{"/operators", viewing, c.operatorsPage},
-		{"/healthz", anyone, c.healthz},
-		{"/readyz", anyone, c.readyz},
-		{"/metrics", metrics, c.metrics},
-		{"/api/v1/status", viewing, c.apiStatus},
-		{"/api/v1/members", viewing, c.apiMembers},
-		{"/api/v1/members/history", viewing, c.apiMembersHistory},
-		{"/api/v1/blocks", viewing, c.apiBlocks},
-		{"/api/v1/top", viewing, c.apiTop},
-		{"/api/v1/kv/{key...}", viewing, c.apiKV},
-		{"/api/v1/proof/{key...}", viewing, c.apiProof},
-		{"/api/v1/log", viewing, c.apiLog},
-		{"/api/v1/evidence", viewing, c.apiEvidence},
-		{"/api/v1/trust", viewing, c.apiTrust},
-		{"/api/v1/operators", viewing, c.apiOperators},
-		{"/api/v1/audit", boxOnly, c.apiAudit},
-		{"/api/v1/audit/log", boxOnly, c.apiAuditLog},
-		{"/api/v1/audit/heads", boxOnly, c.apiAuditHeads},
-		{"/api/v1/audit/proof/{index}", boxOnly, c.apiAuditProof},
-		{"/api/v1/decisions", viewing, c.apiDecisions},
-		{"/api/v1/decisions/{id}", boxOnly, c.apiDecision},
-		{"/api/v1/openapi.json", anyone, c.apiOpenAPI},
+		{"/{$}", viewing, "", c.home},
+		{"/login", anyone, "", c.loginPage},
+		{"/setup", anyone, "", c.setupPage},
+		{"/password", anyone, "", c.own(c.passwordPage)},
+		{"/operators", viewing, "", c.operatorsPage},
+		{"/decisions", viewing, "decision.list", c.decisionsPage},
+		{"/healthz", anyone, "", c.healthz},
+		{"/readyz", anyone, "", c.readyz},
+		{"/metrics", metrics, "", c.metrics},
+		{"/api/v1/status", viewing, "", c.apiStatus},
+		{"/api/v1/members", viewing, "", c.apiMembers},
+		{"/api/v1/members/history", viewing, "", c.apiMembersHistory},
+		{"/api/v1/blocks", viewing, "", c.apiBlocks},
+		{"/api/v1/top", viewing, "", c.apiTop},
+		{"/api/v1/kv/{key...}", viewing, actionGet, c.apiKV},
+		{"/api/v1/proof/{key...}", viewing, actionGet, c.apiProof},
+		{"/api/v1/log", viewing, "log.read", c.apiLog},
+		{"/api/v1/evidence", viewing, "", c.apiEvidence},
+		{"/api/v1/trust", viewing, "", c.apiTrust},
+		{"/api/v1/operators", viewing, "", c.apiOperators},
+		{"/api/v1/audit", boxOnly, "", c.apiAudit},
+		{"/api/v1/audit/log", boxOnly, "", c.apiAuditLog},
+		{"/api/v1/audit/heads", boxOnly, "", c.apiAuditHeads},
+		{"/api/v1/audit/proof/{index}", boxOnly, "", c.apiAuditProof},
+		{"/api/v1/decisions", viewing, "", c.apiDecisions},
+		{"/api/v1/decisions/{id}", boxOnly, "", c.apiDecision},
+		{"/api/v1/openapi.json", anyone, "", c.apiOpenAPI},
 	} {
-		mux.Handle("GET "+r.pattern, c.measured(r.pattern, c.let(r.need, r.handle)))
+		mux.Handle("GET "+r.pattern, c.measured(r.pattern, c.let(r.need, r.action, r.handle)))
 	}
 	for path, show := range c.cfg.Shows {
-		mux.Handle("GET /api/v1"+path, c.measured("/api/v1"+path, c.let(viewing, shown(show))))
+		mux.Handle("GET /api/v1"+path, c.measured("/api/v1"+path, c.let(viewing, "", shown(show))))
 	}
-	mux.HandleFunc("GET /events", c.let(viewing, c.events)) // lasts as long as its reader: not a duration to measure
+	mux.HandleFunc("GET /events", c.let(viewing, "", c.events)) // lasts as long as its reader: not a duration to measure
 	post := func(path string, handle http.HandlerFunc) {
 		for _, p := range []string{path, "/api/v1" + path} {
 			mux.Handle("POST "+p, c.measured(p, handle))

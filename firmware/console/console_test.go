@@ -271,7 +271,7 @@ func TestOpenAPIDescribesEveryRouteAndEveryRequiredField(t *testing.T) {
 	c := newConsole(t, servingSite())
 	var doc struct {
 		Paths map[string]struct {
-			Get struct {
+			Get *struct {
 				Responses map[string]struct {
 					Content map[string]struct {
 						Schema map[string]any `json:"schema"`
@@ -288,8 +288,8 @@ func TestOpenAPIDescribesEveryRouteAndEveryRequiredField(t *testing.T) {
 	}
 	getJSON(t, c, "/api/v1/openapi.json", 200, &doc)
 	for path, p := range doc.Paths {
-		if path == "/events" {
-			continue // does not end by itself
+		if path == "/events" || p.Get == nil {
+			continue // does not end by itself; is something to be done
 		}
 		ask := strings.Replace(path, "{key}", "%2Fconfig%2Fttl", 1)
 		ask = strings.Replace(ask, "{index}", "0", 1)

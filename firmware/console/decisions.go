@@ -107,8 +107,8 @@ func (c *Console) decisionActs() []*Act {
 		}
 	}
 	return []*Act{
-		{Path: "/decisions/{id}/approve", Action: "decision.approve", Resource: resource, Back: "/", Run: word(true)},
-		{Path: "/decisions/{id}/refuse", Action: "decision.refuse", Resource: resource, Back: "/", Run: word(false)},
+		{Path: "/decisions/{id}/approve", Action: "decision.approve", Resource: resource, Back: "/decisions", Run: word(true)},
+		{Path: "/decisions/{id}/refuse", Action: "decision.refuse", Resource: resource, Back: "/decisions", Run: word(false)},
 		{
 			Path: "/decisions/propose", Action: "decision.propose", Back: "/",
 			Resource: func(p Params) string {

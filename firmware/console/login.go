@@ -9,6 +9,7 @@ import (
 	"net/http"
 	"time"
 
+	"github.com/holdfast-edge/holdfast/coord/site"
 	"github.com/holdfast-edge/holdfast/firmware/console/api"
 	"github.com/holdfast-edge/holdfast/firmware/operators"
 )
@@ -29,6 +30,8 @@ type form struct {
 
 	Operators []operatorRow
 	Sessions  []sessionRow
+	Decisions []site.DecisionView
+	Ended     []site.Outcome
 }
 
 type operatorRow struct {
@@ -274,6 +277,21 @@ func (c *Console) operatorsPage(w http.ResponseWriter, r *http.Request) {
 		})
 	}
 	c.show(w, r, http.StatusOK, "operators", f)
+}
+
+// endedMax is how many decisions that ended the page lists.
+const endedMax = 20
+
+func (c *Console) decisionsPage(w http.ResponseWriter, r *http.Request) {
+	x, err := c.caller(r, actionView, "")
+	if err != nil {
+		c.turnAway(w, r, x, err)
+		return
+	}
+	f := c.form("Decisions", x)
+	f.Decisions, f.Ended = c.cfg.Site.Decisions()
+	f.Ended = f.Ended[:min(len(f.Ended), endedMax)]
+	c.show(w, r, http.StatusOK, "decisions", f)
 }
 
 // apiOperators lists the operators, without their sealed keys.

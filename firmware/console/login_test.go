@@ -349,6 +349,41 @@ func TestViewingAndChangingAreSeparateRights(t *testing.T) {
 	}
 }
 
+func TestWhoMayLookMaySeeNothingOfWhatProgramsKeep(t *testing.T) {
+	r := rights{map[string]bool{"operator:ann console.view": true}}
+	c := newGuarded(t, r)
+	b := c.browser()
+	b.setUp(t, "ann")
+	for _, path := range []string{"/api/v1/kv/%2Fconfig%2Fttl", "/api/v1/proof/%2Fconfig%2Fttl?nonce=00112233445566778899", "/api/v1/log", "/decisions"} {
+		if w := b.get(path); w.Code != http.StatusForbidden || !strings.Contains(w.Body.String(), "policy-7") {
+			t.Errorf("%s: %d %s", path, w.Code, textOf(w.Body.String()))
+		}
+	}
+	r.may["operator:ann kv.get"], r.may["operator:ann log.read"], r.may["operator:ann decision.list"] = true, true, true
+	for _, path := range []string{"/api/v1/kv/%2Fconfig%2Fttl", "/api/v1/log", "/decisions"} {
+		if w := b.get(path); w.Code != http.StatusOK {
+			t.Errorf("%s: %d %s", path, w.Code, textOf(w.Body.String()))
+		}
+	}
+}
+
+func TestOpenDecisionsAreApprovedOnThePage(t *testing.T) {
+	c := newGuarded(t, nil)
+	b := c.browser()
+	b.setUp(t, "ann")
+	page := b.get("/decisions").Body.String()
+	m := regexp.MustCompile(`action="(/decisions/[0-9a-f]{64}/approve)"`).FindStringSubmatch(page)
+	if m == nil || !strings.Contains(textOf(page), "1 of 3 words are there") || !strings.Contains(textOf(page), "role.grant") {
+		t.Fatalf("%s", textOf(page))
+	}
+	if w := b.post("/decisions", m[1]); w.Code != http.StatusSeeOther || w.Header().Get("Location") != "/decisions" {
+		t.Errorf("%d %s", w.Code, textOf(w.Body.String()))
+	}
+	if !c.desk.recorded("decision.approve", audit.Allowed, "operator:ann") {
+		t.Error("the audit log does not say who gave the box's word")
+	}
+}
+
 func TestProgramsShowATokenAndNoCookie(t *testing.T) {
 	c := newGuarded(t, rights{map[string]bool{"program:cache console.view": true}})
 	b := c.browser()

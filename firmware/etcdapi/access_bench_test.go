@@ -5,6 +5,7 @@ import (
 	"crypto/ecdsa"
 	"crypto/elliptic"
 	"crypto/rand"
+	"crypto/tls"
 	"crypto/x509"
 	"encoding/json"
 	"net"
@@ -19,6 +20,7 @@ import (
 
 	"github.com/holdfast-edge/holdfast/coord"
 	"github.com/holdfast-edge/holdfast/coord/access"
+	"github.com/holdfast-edge/holdfast/coord/trust"
 )
 
 // docs are a site's documents.
@@ -97,4 +99,45 @@ func BenchmarkAdmit(b *testing.B) {
 			}
 		})
 	}
+}
+
+// A new TLS connection at the client port, both ends on this machine.
+func BenchmarkHandshake(b *testing.B) {
+	id, err := trust.LoadOrCreate(b.TempDir())
+	if err != nil {
+		b.Fatal(err)
+	}
+	cert, err := id.ClientCertificate([]string{"127.0.0.1"})
+	if err != nil {
+		b.Fatal(err)
+	}
+	raw, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		b.Fatal(err)
+	}
+	l := tls.NewListener(raw, TLSConfig(&tls.Config{Certificates: []tls.Certificate{cert}, ClientAuth: tls.RequestClientCert}))
+	defer l.Close()
+	go func() {
+		for {
+			c, err := l.Accept()
+			if err != nil {
+				return
+			}
+			go func() {
+				_, _ = c.Write([]byte{1})
+				_ = c.Close()
+			}()
+		}
+	}()
+	b.RunParallel(func(p *testing.PB) {
+		for p.Next() {
+			c, err := tls.Dial("tcp", l.Addr().String(), &tls.Config{InsecureSkipVerify: true})
+			if err != nil {
+				b.Error(err)
+				return
+			}
+			_, _ = c.Read(make([]byte, 1))
+			_ = c.Close()
+		}
+	})
 }
