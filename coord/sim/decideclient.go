@@ -77,6 +77,9 @@ func (c *decideClient) act() {
 		}
 	case len(open) > 0:
 		o := &open[c.rng.IntN(len(open))]
+		if o.Decision.Kind == "member.change" {
+			return // change.go sees to it: one that is refused is not asked for again
+		}
 		c.word(m, o.ID, o.Decision.Kind != "evil.try" && c.rng.IntN(5) > 0 || m.liar != "")
 	}
 }

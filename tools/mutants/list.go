@@ -8,7 +8,9 @@ type Mutant struct {
 	Seed uint64
 	// Liar is who shows it, for faults that only matter against one kind of liar; empty: all kinds.
 	Liar string
-	Also []edit // more of the same fault, in the same file
+	// Epochs says that only sites whose members change show it.
+	Epochs bool
+	Also   []edit // more of the same fault, in the same file
 }
 
 type edit struct{ old, new string }
@@ -273,5 +275,13 @@ var mutants = []Mutant{
 	{
 		Name: "decision-word-again", What: "a box's yes counts each time that it says so", File: decide,
 		Old: "	case said || saidNo && !yes:\n", New: "	case saidNo && !yes:\n",
+	},
+	{
+		Name: "decision-word-of-strangers", What: "boxes that are no members have a word", Epochs: true, File: decide,
+		Old: "	if ms == nil || ms.Index(m.author) < 0 {\n", New: "	if ms == nil {\n",
+	},
+	{
+		Name: "decision-word-of-before", What: "words of boxes that are no members any more still count", Epochs: true, File: decide,
+		Old: "		o.yes, o.no = slices.DeleteFunc(o.yes, gone), slices.DeleteFunc(o.no, gone)\n", New: "		_ = gone\n",
 	},
 }

@@ -17,6 +17,7 @@ import (
 	"os/signal"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 	"syscall"
 	"time"
@@ -190,18 +191,18 @@ func try(ctx context.Context, o options, dir string, m *Mutant) (result, error) 
 		return r, err
 	}
 	if m.Seed > 0 && !o.fresh {
-		if err := r.sweep(ctx, program, m.Seed, 1, m.Liar); err != nil {
+		if err := r.sweep(ctx, program, m.Seed, 1); err != nil {
 			return r, err
 		}
 	}
 	if r.what == "" {
-		if err := r.sweep(ctx, program, 1, o.budget, m.Liar); err != nil {
+		if err := r.sweep(ctx, program, 1, o.budget); err != nil {
 			return r, err
 		}
 	}
 	if r.what != "" && r.seed > 0 { // what fails without the fault says nothing of it
 		clean := result{Mutant: m}
-		if err := clean.sweep(ctx, filepath.Join(dir, "clean"), r.seed, 1, m.Liar); err != nil {
+		if err := clean.sweep(ctx, filepath.Join(dir, "clean"), r.seed, 1); err != nil {
 			return r, err
 		}
 		if clean.what != "" {
@@ -212,9 +213,9 @@ func try(ctx context.Context, o options, dir string, m *Mutant) (result, error) 
 	return r, nil
 }
 
-func (r *result) sweep(ctx context.Context, program string, from, count uint64, liar string) error {
+func (r *result) sweep(ctx context.Context, program string, from, count uint64) error {
 	c := exec.CommandContext(ctx, program, "-json", "-shrink", "0", "-max-failures", "1",
-		"-seed0", fmt.Sprint(from), "-seeds", fmt.Sprint(count), "-liar", liar)
+		"-seed0", fmt.Sprint(from), "-seeds", fmt.Sprint(count), "-liar", r.Liar, "-epochs="+strconv.FormatBool(r.Epochs))
 	out, err := c.Output()
 	var exit *exec.ExitError
 	if errors.As(err, &exit) && exit.ExitCode() == 2 && !bytes.Contains(exit.Stderr, []byte("\ngoroutine ")) {

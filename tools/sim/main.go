@@ -37,6 +37,7 @@ type options struct {
 	asJSON       bool
 	coverage     string
 	liar         string
+	epochs       bool
 	uncovered    bool
 	replay       uint64
 	replays      bool // of any seed, 0 too
@@ -49,6 +50,7 @@ func main() {
 	flag.IntVar(&o.n, "n", 0, "`boxes` of each site; 0: by the seed")
 	flag.IntVar(&o.faulty, "faulty", -1, "`boxes` that lie or forget; -1: up to f by the seed; more than f breaks the promises")
 	flag.StringVar(&o.liar, "liar", "", "all boxes that lie do it this `way` ("+kinds()+")")
+	flag.BoolVar(&o.epochs, "epochs", false, "the members of each site change in the midst of everything else")
 	flag.IntVar(&o.failures, "max-failures", 3, "stop after this `many` failing seeds")
 	flag.BoolVar(&o.realKeys, "real-keys", false, "sign with ECDSA P-256 instead of keyed hashes; keys and signatures are new each time, so a run cannot be replayed")
 	flag.DurationVar(&o.shrink, "shrink", 20*time.Second, "`time` to look for a smaller scenario, for each failing seed; 0: do not")
@@ -65,6 +67,7 @@ Runs simulated sites from seeds and says whether every promise held (they are li
 coord/sim/invariants.go). Exit status 1: a seed failed.
 
   sim -seeds 5000            seeds 1 to 5000
+  sim -epochs -seeds 1000    the same of sites whose members change
   sim -replay 4711           what happened in seed 4711
 
 `)
@@ -124,6 +127,9 @@ func maker(o *options) (func(seed uint64) sim.Options, error) {
 	}
 	return func(seed uint64) sim.Options {
 		s := sim.OptionsFor(seed)
+		if o.epochs {
+			s = sim.EpochsFor(seed)
+		}
 		if o.n > 0 {
 			s.N = o.n
 		}
