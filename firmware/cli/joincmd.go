@@ -8,12 +8,9 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
-	"net"
 	"os"
 	"path/filepath"
-	"runtime"
 	"strings"
-	"syscall"
 	"time"
 
 	"github.com/holdfast-edge/holdfast/coord"
@@ -56,30 +53,11 @@ func (p *place) read() (*config.Config, *coord.Member, error) {
 	} else if !errors.Is(err, fs.ErrNotExist) {
 		return nil, nil, err
 	}
-	native, err := c.NativeListen()
-	if err != nil {
-		return nil, nil, err
+	m, err := joining.Entry(c, coord.Member{Name: *p.name, Peer: *p.peer, Client: *p.client, Native: *p.native, Console: *p.console})
+	if errors.Is(err, joining.ErrEntry) {
+		err = fmt.Errorf("%w: %w; --name and --peer are needed, or name and peer.listen in the configuration", errUsage, err)
 	}
-	first := func(a, b string) string {
-		if a != "" {
-			return a
-		}
-		return reachable(b)
-	}
-	m := &coord.Member{
-		Name: *p.name, Peer: first(*p.peer, c.Peer.Listen), Client: first(*p.client, c.Client.Listen), Native: first(*p.native, native),
-		Console: first(*p.console, c.Console.Listen),
-	}
-	if m.Name == "" {
-		m.Name = c.Name
-	}
-	switch {
-	case m.Name == "":
-		return nil, nil, fmt.Errorf("%w: --name is needed", errUsage)
-	case m.Peer == "":
-		return nil, nil, fmt.Errorf("%w: --peer is needed: where the other boxes reach this one", errUsage)
-	}
-	return c, m, nil
+	return c, m, err
 }
 
 // config is the configuration, or with --dir the default one for that directory, which is made.
@@ -99,18 +77,6 @@ func (p *place) config() (*config.Config, error) {
 		return nil, err
 	}
 	return c, os.MkdirAll(c.DataDir, 0o700)
-}
-
-// reachable is a listen address as others may use it: one without a host, or with all of the machine's, says nothing to them.
-func reachable(listen string) string {
-	host, _, err := net.SplitHostPort(listen)
-	if err != nil || host == "" {
-		return ""
-	}
-	if ip := net.ParseIP(host); ip != nil && ip.IsUnspecified() {
-		return ""
-	}
-	return listen
 }
 
 // founded is what site init and site join print for programs.
@@ -206,19 +172,15 @@ Examples:
 				if err != nil {
 					return err
 				}
-				l, err := whereReached(ctx, c, m)
+				a, err := joining.Ready(ctx, c, key, m)
 				if err != nil {
 					return err
 				}
-				members, err := joining.Join(ctx, joining.Ask{
-					Token: t, Servers: strings.Split(*server, ","), Key: key, Box: *m, Listener: l, Random: random(), Workers: runtime.GOMAXPROCS(0),
-					Wall: func() uint64 { return uint64(max(time.Now().UnixMilli(), 0)) },
-					Tell: func(p joining.Progress) {
-						if text := progressLine(&p); text != "" {
-							_, _ = fmt.Fprintln(s.err, text) // it is no part of what was asked for
-						}
-					},
-				})
+				a.Token, a.Servers = t, strings.Split(*server, ",")
+				a.Tell = func(p joining.Progress) {
+					_, _ = fmt.Fprintln(s.err, p.String()) // it is no part of what was asked for
+				}
+				members, err := joining.Join(ctx, a)
 				if err != nil {
 					return err
 				}
@@ -241,55 +203,4 @@ func readToken(in io.Reader, text string) (*join.Token, error) {
 		text = string(b)
 	}
 	return join.ParseToken(text)
-}
-
-// whereReached listens where the site will look for the box. Where the box itself waits already, it answers there, and nil is given.
-func whereReached(ctx context.Context, c *config.Config, m *coord.Member) (net.Listener, error) {
-	at := c.Peer.Listen
-	if at == "" {
-		at = m.Peer
-	}
-	var lc net.ListenConfig
-	l, err := lc.Listen(ctx, "tcp", at)
-	if errors.Is(err, syscall.EADDRINUSE) {
-		return nil, nil
-	}
-	if err != nil {
-		return nil, fmt.Errorf("listen where other boxes are to reach this one: %w; set peer.listen in its configuration if --peer is not an address of this machine", err)
-	}
-	return l, nil
-}
-
-// progressLine says to people how a join stands.
-func progressLine(p *joining.Progress) string {
-	switch {
-	case p.Again != nil:
-		return fmt.Sprintf("%v; again in %v", p.Again, p.In)
-	case p.Puzzle > 0:
-		return fmt.Sprintf("solving a puzzle of %d bits", p.Puzzle)
-	case p.Solved > 0:
-		return fmt.Sprintf("solved after %v", p.Solved.Round(time.Millisecond))
-	case p.Site != nil:
-		return fmt.Sprintf("the token's site is %v, epoch %d, %v", p.Site.Site, p.Site.Epoch, roster.SumsOf(p.Site.N()))
-	case p.Waits != nil:
-		w := p.Waits
-		line := fmt.Sprintf("waiting for approval: %d of %d words", len(w.Yes), w.Need)
-		if len(w.Missing) > 0 {
-			line += ", missing " + quoted(w.Missing)
-		}
-		if len(w.No) > 0 {
-			line += ", against it " + quoted(w.No)
-		}
-		return line
-	}
-	return ""
-}
-
-// quoted makes names from outside safe for a terminal.
-func quoted(names []string) string {
-	out := make([]string, 0, len(names))
-	for _, n := range names {
-		out = append(out, plain(n))
-	}
-	return strings.Join(out, ", ")
 }

@@ -97,24 +97,6 @@ func (d *Doc) encode() ([]byte, error) {
 	return json.Marshal(d)
 }
 
-// DocApproval is the key of the setting that says who lets in a box that has a token, Approval its value.
-const DocApproval = "setting/joins"
-
-// Approval says who must approve a join: "token" (nobody: a quorum approved the token), or "operator".
-type Approval struct {
-	Approve string `json:"approve"`
-}
-
-// TokenSuffices says whether a box gives its word for a request with a good token at once, or waits for its operator.
-func TokenSuffices(st State) bool {
-	doc, ok := st.Doc(DocApproval)
-	if !ok {
-		return true
-	}
-	var a Approval
-	return json.Unmarshal(doc.Value, &a) == nil && a.Approve == "token"
-}
-
 // State is what is read of a site.
 type State interface {
 	roster.State
