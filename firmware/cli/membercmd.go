@@ -31,7 +31,7 @@ Examples:
   holdfast site remove box-3
 `,
 		sub: []command{
-			siteInitCommand(), siteShowCommand(), siteTokenCommand(), siteWithdrawCommand(), siteJoinCommand(),
+			siteInitCommand(), siteShowCommand(), siteTokenCommand(), siteWithdrawCommand(), siteJoinCommand(), siteWordCommand("admit", "let a box in that waits for an operator's word on this box"), siteWordCommand("refuse", "turn away a box that waits for an operator's word on this box"),
 			siteAddCommand(), siteRemoveCommand(), siteReplaceCommand(), siteEditCommand(), siteRotateCommand(),
 		},
 	}
@@ -80,6 +80,13 @@ func printSite(w io.Writer, o *membership.Overview) error {
 	for i := range o.Tokens {
 		d := &o.Tokens[i]
 		fmt.Fprintf(t, "%v\t%s\t%s\n", d.ID, tokenState(d, o.Seconds), plain(tokenUse(d)))
+	}
+	if len(o.Guests) > 0 {
+		fmt.Fprintln(t, "\nWAITS FOR A WORD\tBOX\tPEER\tTOKEN\tFROM")
+	}
+	for i := range o.Guests {
+		g := &o.Guests[i]
+		fmt.Fprintf(t, "%s\t%v\t%s\t%v\t%s\n", plain(g.Name), g.ID, g.Peer, g.Token, g.From)
 	}
 	return t.Flush()
 }
@@ -319,18 +326,27 @@ Example:
 }
 
 func siteWithdrawCommand() command {
+	return oneField("withdraw", "TOKEN-ID", "id", "take a join token back", "name one token by its id")
+}
+
+// siteWordCommand is for sites whose setting/joins wants an operator to approve.
+func siteWordCommand(name, about string) command {
+	return oneField(name, "BOX-ID", "box", about, "name one box by its id; `holdfast site show` lists who waits")
+}
+
+// oneField is a command whose one argument is a field of the act of its name.
+func oneField(name, arg, field, about, usage string) command {
 	return command{
-		name: "withdraw", args: "TOKEN-ID", about: "take a join token back",
-		more: addrHelp + "\nExample:\n  holdfast site withdraw 64d1f0a2b3c4d5e6\n",
+		name: name, args: arg, about: about, more: addrHelp + "\nExample:\n  holdfast site " + name + " 64d1f0a2b3c4d5e6\n",
 		flags: func(f *flag.FlagSet) func(context.Context, *streams, []string) error {
 			c := new(changing)
 			c.addr, c.asJSON = asking(f)
 			return func(ctx context.Context, s *streams, args []string) error {
 				if len(args) != 1 {
-					return fmt.Errorf("%w: name one token by its id", errUsage)
+					return fmt.Errorf("%w: %s", errUsage, usage)
 				}
 				return ask(*c.addr, func(b *remote.Box) error {
-					r, err := b.ChangeSite(ctx, "/site/withdraw", map[string]string{"id": args[0]})
+					r, err := b.ChangeSite(ctx, "/site/"+name, map[string]string{field: args[0]})
 					if err != nil {
 						return err
 					}

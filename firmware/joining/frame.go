@@ -45,6 +45,8 @@ var (
 	ErrReach = errors.New("the new box is not reached")
 	// ErrLocked says that letting the box in would leave the site without a quorum.
 	ErrLocked = errors.New("the site would lock itself")
+	// ErrOvertaken says that another decision changed the list meanwhile.
+	ErrOvertaken = errors.New("the site's boxes have just changed")
 	// ErrNotGranted says that the site did not let the box in.
 	ErrNotGranted = errors.New("the site did not let the box in")
 )

@@ -108,6 +108,15 @@ func nobody(t *testing.T) string {
 	return l.Addr().String()
 }
 
+func TestADecisionThatIsOvertakenIsMadeAnew(t *testing.T) {
+	s := newSite(t, 1)
+	s.overtaken = 3
+	_, at := port(t, s, 0)
+	if m, err := joining.Join(within(t), ask(t, s.token(t), "new", at)); err != nil || m.N() != 2 || s.overtaken != 0 {
+		t.Fatalf("%v, %v", m, err)
+	}
+}
+
 func TestAJoinerIsToldWhoseWordIsMissing(t *testing.T) {
 	s := newSite(t, 4)
 	s.hold = make(chan struct{})

@@ -34,7 +34,9 @@ type fakeSite struct {
 	down     []coord.BoxID
 	words    joining.Words
 	refusal  error
-	records  []audit.Record
+	// overtaken is how many decisions are overtaken by others.
+	overtaken int
+	records   []audit.Record
 }
 
 func (s *fakeSite) Doc(key string) (coord.Doc, bool) {
@@ -98,6 +100,8 @@ func (s *fakeSite) recorded(outcome audit.Outcome, policy string) bool {
 	return slices.ContainsFunc(s.records, func(r audit.Record) bool { return r.Outcome == outcome && r.Policy == policy })
 }
 
+func (s *fakeSite) Approve(context.Context, *join.Request, string) error { return nil }
+
 func (s *fakeSite) Admit(ctx context.Context, d *coord.Decision, request []byte) error {
 	if s.hold != nil {
 		select {
@@ -108,6 +112,10 @@ func (s *fakeSite) Admit(ctx context.Context, d *coord.Decision, request []byte)
 	}
 	if s.refusal != nil {
 		return s.refusal
+	}
+	if s.overtaken > 0 {
+		s.overtaken--
+		return joining.ErrOvertaken
 	}
 	if err := join.CheckAdmission(s, d, request); err != nil {
 		return err

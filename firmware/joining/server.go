@@ -57,8 +57,11 @@ type Site interface {
 	join.State
 	// Past is the ends of the epochs that the box has kept, ascending.
 	Past() ([]join.Past, error)
+	// Approve waits until this box's operator has let a request in, where the site wants an operator to. from is where it came from.
+	// Errors: ErrNotGranted, of ctx.
+	Approve(ctx context.Context, r *join.Request, from string) error
 	// Admit proposes d, which lets the box in whose encoded request is given, with this box's word, and waits until it took effect (nil), or
-	// will not. Errors: ErrNotGranted, of ctx.
+	// will not. Errors: ErrOvertaken, ErrNotGranted, ErrBusy, of ctx.
 	Admit(ctx context.Context, d *coord.Decision, request []byte) error
 	// Words is who has given its word on d so far.
 	Words(d *coord.Decision) Words

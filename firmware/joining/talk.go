@@ -8,6 +8,7 @@ import (
 	"net"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/holdfast-edge/holdfast/coord"
@@ -95,12 +96,9 @@ func (s *Server) signed(ctx context.Context, hash coord.Digest, id coord.BoxID) 
 
 // admit judges a request, and has the site decide it while it tells the joiner how that stands.
 func (s *Server) admit(ctx context.Context, conn net.Conn, r *join.Request, raw []byte) error {
-	a, err := r.Admit(s.c.Site)
+	d, err := s.judge(r)
 	if err != nil {
 		return err
-	}
-	if w := roster.Weigh(s.c.Site.Members(), a.Next, s.c.Site.Up, true); w.Verdict == roster.Never {
-		return fmt.Errorf("%w: %s", ErrLocked, w.String())
 	}
 	if err := reach(ctx, &r.Box); err != nil {
 		return err
@@ -118,12 +116,15 @@ func (s *Server) admit(ctx context.Context, conn net.Conn, r *join.Request, raw 
 	})
 	defer func() { _ = conn.SetReadDeadline(time.Now()) }()
 
+	var asked atomic.Pointer[coord.Decision]
+	asked.Store(d)
 	decided := make(chan error, 1)
-	watch.Go(func() { decided <- s.c.Site.Admit(ctx, a.Decision, raw) })
+	from := conn.RemoteAddr().String()
+	watch.Go(func() { decided <- s.decide(ctx, r, raw, from, &asked) })
 	var told Waits
 	var at time.Time
 	for {
-		w := s.waits(a.Decision)
+		w := s.waits(asked.Load())
 		if !alike(&w, &told) || time.Since(at) > sayAgain {
 			told, at = w, time.Now()
 			_ = conn.SetWriteDeadline(at.Add(writeMax))
@@ -137,6 +138,39 @@ func (s *Server) admit(ctx context.Context, conn net.Conn, r *join.Request, raw 
 		case <-time.After(waitPoll):
 		}
 	}
+}
+
+// judge says whether a request may be granted by this box's state, and gives the decision that does it.
+func (s *Server) judge(r *join.Request) (*coord.Decision, error) {
+	a, err := r.Admit(s.c.Site)
+	if err != nil {
+		return nil, err
+	}
+	if w := roster.Weigh(s.c.Site.Members(), a.Next, s.c.Site.Up, true); w.Verdict == roster.Never {
+		return nil, fmt.Errorf("%w: %s", ErrLocked, w.String())
+	}
+	return a.Decision, nil
+}
+
+// overtakenMax is how often a decision is made anew because the list changed meanwhile: boxes that join at once overtake each other.
+const overtakenMax = 16
+
+// decide has a request approved and decided; asked is the decision that is open.
+func (s *Server) decide(ctx context.Context, r *join.Request, raw []byte, from string, asked *atomic.Pointer[coord.Decision]) error {
+	if err := s.c.Site.Approve(ctx, r, from); err != nil {
+		return err
+	}
+	for range overtakenMax {
+		d, err := s.judge(r)
+		if err != nil {
+			return err
+		}
+		asked.Store(d)
+		if err = s.c.Site.Admit(ctx, d, raw); !errors.Is(err, ErrOvertaken) {
+			return err
+		}
+	}
+	return fmt.Errorf("%w: %w", ErrBusy, ErrOvertaken)
 }
 
 // only makes this the one connection that waits for a request, until release: a joiner whose connection broke comes with a new one, and

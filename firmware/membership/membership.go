@@ -35,6 +35,8 @@ type Config struct {
 	// Self is this box, and NextKey makes the key that it is to have next, if it has none yet, and gives the public half.
 	Self    func() coord.BoxID
 	NextKey func() (public []byte, err error)
+	// Lobby is where boxes wait for an operator.
+	Lobby *Lobby
 	// Listen is the box's joining port, empty if it has none.
 	Listen string
 }
@@ -68,6 +70,8 @@ type Overview struct {
 	Up       int          `json:"up"`
 	Members  []Box        `json:"members"`
 	Tokens   []join.Doc   `json:"tokens"`
+	// Guests wait for an operator's word on this box.
+	Guests []Guest `json:"guests"`
 	// Seconds is the site's clock, by which tokens expire.
 	Seconds uint64 `json:"seconds"`
 	Listen  string `json:"listen,omitempty"`
@@ -84,7 +88,7 @@ func (d *Desk) Overview() (any, error) {
 	m := d.c.Site.Members()
 	o := &Overview{
 		Site: m.Site, Epoch: m.Epoch, SiteHash: join.SiteHash(m), Sums: roster.SumsOf(m.N()), Seconds: d.c.Site.Seconds(), Listen: d.c.Listen,
-		Tokens: []join.Doc{},
+		Tokens: []join.Doc{}, Guests: d.c.Lobby.Guests(),
 	}
 	for i := range m.List {
 		b := Box{m.List[i], d.c.Site.Up(m.List[i].ID)}
@@ -109,6 +113,8 @@ func (d *Desk) Acts() []*console.Act {
 	return []*console.Act{
 		{Path: "/site/join-token", Action: join.MakeToken, Resource: token, Back: "/", Run: d.token},
 		{Path: "/site/withdraw", Action: join.RevokeToken, Resource: token, Back: "/", Run: d.withdraw},
+		{Path: "/site/admit", Action: roster.Add, Resource: box, Back: "/", Run: d.say(true)},
+		{Path: "/site/refuse", Action: roster.Add, Resource: box, Back: "/", Run: d.say(false)},
 		{Path: "/site/add", Action: roster.Add, Resource: fresh, Back: "/", Run: d.add},
 		{Path: "/site/remove", Action: roster.Remove, Resource: box, Back: "/", Run: d.remove},
 		{Path: "/site/replace", Action: roster.Replace, Resource: box, Back: "/", Run: d.replace},
@@ -206,6 +212,20 @@ func (d *Desk) withdraw(ctx context.Context, by *console.Caller, p console.Param
 	}
 	err = d.c.Decide(ctx, by, dec)
 	return &Answer{Kind: dec.Kind, Subject: dec.Subject, ID: id.String(), Done: err == nil}, err
+}
+
+// say is the operator's word on a box that waits here; what the site decides then goes its own way.
+func (d *Desk) say(yes bool) func(context.Context, *console.Caller, console.Params) (any, error) {
+	return func(_ context.Context, _ *console.Caller, p console.Params) (any, error) {
+		var id coord.BoxID
+		if err := id.UnmarshalText([]byte(p["box"])); err != nil {
+			return nil, bad(err)
+		}
+		if err := d.c.Lobby.Say(id, yes); err != nil {
+			return nil, bad(err)
+		}
+		return &Answer{Kind: roster.Add, Subject: id.String(), Done: true}, nil
+	}
 }
 
 // member reads a new member's entry.

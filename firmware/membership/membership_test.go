@@ -6,6 +6,7 @@ import (
 	"encoding/base64"
 	"errors"
 	"fmt"
+	"runtime"
 	"slices"
 	"strings"
 	"testing"
@@ -26,6 +27,7 @@ type fakeSite struct {
 	down    []coord.BoxID
 	decided []*coord.Decision
 	waits   bool
+	lobby   *membership.Lobby
 }
 
 func (s *fakeSite) Doc(key string) (coord.Doc, bool) { d, ok := s.docs[key]; return d, ok }
@@ -78,7 +80,7 @@ func key(t *testing.T) []byte {
 
 func newDesk(t *testing.T, n int) (*fakeSite, func(path string, p console.Params) (*membership.Answer, error)) {
 	t.Helper()
-	s := &fakeSite{t: t, docs: map[string]coord.Doc{}, members: &coord.Members{Site: coord.SiteID{1}, Epoch: 1}}
+	s := &fakeSite{t: t, lobby: membership.NewLobby(), docs: map[string]coord.Doc{}, members: &coord.Members{Site: coord.SiteID{1}, Epoch: 1}}
 	for i := range n {
 		k := key(t)
 		s.members.List = append(s.members.List, coord.Member{ID: coord.BoxIDOf(k), Name: fmt.Sprint("box-", i), Key: k, Peer: "10.0.0.1:7400"})
@@ -86,7 +88,8 @@ func newDesk(t *testing.T, n int) (*fakeSite, func(path string, p console.Params
 	next := key(t)
 	d := membership.New(membership.Config{
 		Site: s, Decide: s.decide, Random: rand.Reader, Listen: "10.0.0.1:7500",
-		Self: func() coord.BoxID { return s.members.List[0].ID }, NextKey: func() ([]byte, error) { return next, nil },
+		Lobby: s.lobby,
+		Self:  func() coord.BoxID { return s.members.List[0].ID }, NextKey: func() ([]byte, error) { return next, nil },
 	})
 	return s, func(path string, p console.Params) (*membership.Answer, error) {
 		t.Helper()
@@ -223,5 +226,46 @@ func TestATokenMadeElsewhereKeepsItsSecretThere(t *testing.T) {
 		if _, err := do("/site/join-token", q); !errors.Is(err, console.ErrBad) {
 			t.Errorf("%s: %v", name, err)
 		}
+	}
+}
+
+func TestABoxWaitsForTheOperatorsWord(t *testing.T) {
+	s, do := newDesk(t, 4)
+	ask := func(ctx context.Context, id byte) chan error {
+		said := make(chan error, 1)
+		go func() {
+			said <- s.lobby.Wait(ctx, &join.Request{Token: join.TokenID{9}, Box: coord.Member{ID: coord.BoxID{id}, Name: "new"}}, "10.0.0.9:1")
+		}()
+		for !slices.ContainsFunc(s.lobby.Guests(), func(g membership.Guest) bool { return g.ID == coord.BoxID{id} }) {
+			runtime.Gosched()
+		}
+		return said
+	}
+	first := ask(t.Context(), 1)
+	second := ask(t.Context(), 2) // with the same token
+	if err := <-first; !errors.Is(err, membership.ErrTurnedAway) {
+		t.Fatalf("two with one token: %v", err)
+	}
+	if _, err := do("/site/admit", console.Params{"box": coord.BoxID{1}.String()}); !errors.Is(err, console.ErrBad) {
+		t.Fatalf("one that does not wait: %v", err)
+	}
+	if _, err := do("/site/admit", console.Params{"box": coord.BoxID{2}.String()}); err != nil {
+		t.Fatal(err)
+	}
+	if err := <-second; err != nil {
+		t.Fatal(err)
+	}
+	third := ask(t.Context(), 3)
+	if _, err := do("/site/refuse", console.Params{"box": coord.BoxID{3}.String()}); err != nil {
+		t.Fatal(err)
+	}
+	if err := <-third; !errors.Is(err, membership.ErrTurnedAway) {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	fourth := ask(ctx, 4)
+	cancel()
+	if err := <-fourth; !errors.Is(err, context.Canceled) || len(s.lobby.Guests()) > 0 {
+		t.Fatal(err)
 	}
 }
