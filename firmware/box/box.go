@@ -23,6 +23,7 @@ import (
 	"github.com/holdfast-edge/holdfast/firmware/config"
 	"github.com/holdfast-edge/holdfast/firmware/console"
 	"github.com/holdfast-edge/holdfast/firmware/etcdapi"
+	"github.com/holdfast-edge/holdfast/firmware/joining"
 	"github.com/holdfast-edge/holdfast/firmware/native"
 )
 
@@ -183,9 +184,16 @@ func runOnce(ctx context.Context, o Options) (err error) {
 		return fmt.Errorf("box: open the operators' desk: %w", err)
 	}
 	roles := power.rights()
+	door := newDoor(s, disk.base.Base)
+	members := door.desk(o.Config, who, power)
+	newcomers, err := door.port(o.Config, who, ledger, log)
+	if err != nil {
+		return fmt.Errorf("box: open joining port: %w", err)
+	}
 	pages, err := console.New(console.Config{
-		Site: s, Past: disk.base.Handovers, Audit: ledger.disk, Desk: power.desk, Access: power, Acts: slices.Concat(power.acts(), roles.Acts()), Record: ledger.Record,
-		Shows: map[string]func() (any, error){"/access": roles.Overview},
+		Site: s, Past: disk.base.Handovers, Audit: ledger.disk, Desk: power.desk, Access: power, Record: ledger.Record,
+		Acts:  slices.Concat(power.acts(), roles.Acts(), members.Acts()),
+		Shows: map[string]func() (any, error){"/access": roles.Overview, "/site": members.Overview},
 		Hosts: o.Config.Console.Hosts, Logger: log,
 		ViewOpen: o.Config.Console.View == "open", MetricsOpen: o.Config.Console.Metrics == "open", Secure: o.Config.Console.Secure(),
 	})
@@ -194,7 +202,7 @@ func runOnce(ctx context.Context, o Options) (err error) {
 	}
 	r := &running{
 		o: o, log: log, boxes: boxes, hardware: hw, ledger: ledger, bell: bell, clerk: clerk, power: power, site: s, streams: streams, pages: pages, api: api,
-		client:  ports.client,
+		client: ports.client, newcomers: newcomers, join: ports.join,
 		native:  present(ports.native, sockets.native),
 		console: present(ports.console, sockets.console),
 	}
@@ -219,6 +227,8 @@ type running struct {
 	native, console []net.Listener
 	api             *etcdapi.Server
 	client          net.Listener // nil: none
+	newcomers       *joining.Server
+	join            net.Listener // nil: none
 }
 
 // run runs the parts until ctx ends or one of them does, and stops them in order: programs
@@ -259,6 +269,9 @@ func (r *running) run(ctx context.Context) error {
 			}
 			return nil // the box was stopped before this began
 		}))
+	}
+	if r.join != nil {
+		streams = append(streams, start(never, stop, "joining port", func(ctx context.Context) error { return r.newcomers.Serve(ctx, r.join) }))
 	}
 	<-alive.Done()
 

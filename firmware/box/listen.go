@@ -19,7 +19,7 @@ import (
 )
 
 // ports are the box's TCP listeners; one that is not configured is nil.
-type ports struct{ peer, native, client, console net.Listener }
+type ports struct{ peer, native, client, console, join net.Listener }
 
 func openPorts(ctx context.Context, c *config.Config, who *identity, hw *hardware) (*ports, error) {
 	nativeAddress, err := c.NativeListen()
@@ -40,6 +40,7 @@ func openPorts(ctx context.Context, c *config.Config, who *identity, hw *hardwar
 		{"native.listen", nativeAddress, &p.native, hw.clients},
 		{"client.listen", c.Client.Listen, &p.client, hw.clients},
 		{"console.listen", c.Console.Listen, &p.console, linux.Sockets{}},
+		{"join.listen", c.Join.Listen, &p.join, linux.Sockets{}},
 	} {
 		if l.address == "" {
 			continue
@@ -160,7 +161,7 @@ func listenError(key, address string, err error) error {
 	return fmt.Errorf("box: %w: %s = %s: %w", ErrListen, key, address, err)
 }
 
-func (p *ports) close() error { return closeAll(p.peer, p.native, p.client, p.console) }
+func (p *ports) close() error { return closeAll(p.peer, p.native, p.client, p.console, p.join) }
 
 // sockets are the box's unix sockets.
 type sockets struct{ native, console net.Listener }

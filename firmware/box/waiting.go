@@ -10,11 +10,13 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"sync"
 	"time"
 
 	"github.com/holdfast-edge/holdfast/coord"
 	"github.com/holdfast-edge/holdfast/coord/trust"
 	"github.com/holdfast-edge/holdfast/firmware/config"
+	"github.com/holdfast-edge/holdfast/firmware/joining"
 )
 
 // errWaits says that the box has no site yet.
@@ -44,7 +46,16 @@ func wait(ctx context.Context, c *config.Config, key *trust.Identity, log *slog.
 		go func() { stop(s.Serve(l)) }()
 	}
 	log.Warn("this box waits for a site", "todo", todo(c), "id", key.ID(), "key", key.Place(), "dir", c.DataDir)
+	asking, enough := context.WithCancel(serving)
+	var joins sync.WaitGroup
+	joins.Go(func() {
+		if err := joining.FromConfig(asking, c, key, log); err != nil && asking.Err() == nil {
+			log.Error("this box did not join; it waits on", "err", err)
+		}
+	})
 	err = awaitSite(serving, c.DataDir)
+	enough()
+	joins.Wait()
 	limit, cancel := context.WithTimeout(context.WithoutCancel(ctx), waitingTime)
 	defer cancel()
 	if e := s.Shutdown(limit); err == nil && e != nil {

@@ -12,7 +12,7 @@ import (
 
 	"github.com/holdfast-edge/holdfast/coord/trust/join"
 	"github.com/holdfast-edge/holdfast/coord/trust/roster"
-	"github.com/holdfast-edge/holdfast/firmware/membership"
+	"github.com/holdfast-edge/holdfast/firmware/members"
 	"github.com/holdfast-edge/holdfast/firmware/remote"
 )
 
@@ -62,7 +62,7 @@ func siteShowCommand() command {
 	}
 }
 
-func printSite(w io.Writer, o *membership.Overview) error {
+func printSite(w io.Writer, o *members.Overview) error {
 	t := table(w)
 	fmt.Fprintf(t, "site %v, epoch %d, %v, %d reached\n", o.Site, o.Epoch, o.Sums, o.Up)
 	fmt.Fprintln(t, "\nNAME\tBOX\tREACHED\tPEER\tCLIENT\tCONSOLE")
@@ -417,7 +417,7 @@ Examples:
 }
 
 // joinLine is what is to be run on the new box.
-func joinLine(t *join.Token, o *membership.Overview, name string) string {
+func joinLine(t *join.Token, o *members.Overview, name string) string {
 	server := o.Listen
 	if server == "" {
 		server = "HOST:PORT"

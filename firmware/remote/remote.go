@@ -27,7 +27,7 @@ import (
 	"github.com/holdfast-edge/holdfast/coord/site"
 	"github.com/holdfast-edge/holdfast/coord/trust/join"
 	"github.com/holdfast-edge/holdfast/firmware/console/api"
-	"github.com/holdfast-edge/holdfast/firmware/membership"
+	"github.com/holdfast-edge/holdfast/firmware/members"
 	"github.com/holdfast-edge/holdfast/firmware/rights"
 	"github.com/holdfast-edge/holdfast/firmware/unixsock"
 )
@@ -448,22 +448,22 @@ func (b *Box) Operators(ctx context.Context) (o api.Operators, err error) {
 }
 
 // Site is the site's boxes, and what is open about them.
-func (b *Box) Site(ctx context.Context) (*membership.Overview, error) {
-	o := new(membership.Overview)
+func (b *Box) Site(ctx context.Context) (*members.Overview, error) {
+	o := new(members.Overview)
 	return o, b.get(ctx, "/api/v1/site", o)
 }
 
 // Changed is what became of a change of the site's boxes. Waits, if not empty, says that it waits for other boxes.
 type Changed struct {
-	membership.Answer
+	members.Answer
 	Waits string `json:"waits,omitempty"`
 }
 
-// ChangeSite asks for a change of the site's boxes: path is that of one of membership's acts.
+// ChangeSite asks for a change of the site's boxes: path is that of one of members' acts.
 func (b *Box) ChangeSite(ctx context.Context, path string, fields map[string]string) (*Changed, error) {
 	var got struct {
 		Changed
-		Answer *membership.Answer `json:"answer"` // where it waits
+		Answer *members.Answer `json:"answer"` // where it waits
 	}
 	if err := b.Post(ctx, "/api/v1"+path, fields, &got); err != nil {
 		return nil, err

@@ -1,4 +1,4 @@
-package membership_test
+package members_test
 
 import (
 	"context"
@@ -16,7 +16,7 @@ import (
 	"github.com/holdfast-edge/holdfast/coord/trust/join"
 	"github.com/holdfast-edge/holdfast/coord/trust/roster"
 	"github.com/holdfast-edge/holdfast/firmware/console"
-	"github.com/holdfast-edge/holdfast/firmware/membership"
+	"github.com/holdfast-edge/holdfast/firmware/members"
 )
 
 // fakeSite is a site in which every decision takes effect.
@@ -27,7 +27,7 @@ type fakeSite struct {
 	down    []coord.BoxID
 	decided []*coord.Decision
 	waits   bool
-	lobby   *membership.Lobby
+	lobby   *members.Lobby
 }
 
 func (s *fakeSite) Doc(key string) (coord.Doc, bool) { d, ok := s.docs[key]; return d, ok }
@@ -78,20 +78,20 @@ func key(t *testing.T) []byte {
 	return id.PublicKey()
 }
 
-func newDesk(t *testing.T, n int) (*fakeSite, func(path string, p console.Params) (*membership.Answer, error)) {
+func newDesk(t *testing.T, n int) (*fakeSite, func(path string, p console.Params) (*members.Answer, error)) {
 	t.Helper()
-	s := &fakeSite{t: t, lobby: membership.NewLobby(), docs: map[string]coord.Doc{}, members: &coord.Members{Site: coord.SiteID{1}, Epoch: 1}}
+	s := &fakeSite{t: t, lobby: members.NewLobby(), docs: map[string]coord.Doc{}, members: &coord.Members{Site: coord.SiteID{1}, Epoch: 1}}
 	for i := range n {
 		k := key(t)
 		s.members.List = append(s.members.List, coord.Member{ID: coord.BoxIDOf(k), Name: fmt.Sprint("box-", i), Key: k, Peer: "10.0.0.1:7400"})
 	}
 	next := key(t)
-	d := membership.New(membership.Config{
+	d := members.New(members.Config{
 		Site: s, Decide: s.decide, Random: rand.Reader, Listen: "10.0.0.1:7500",
 		Lobby: s.lobby,
 		Self:  func() coord.BoxID { return s.members.List[0].ID }, NextKey: func() ([]byte, error) { return next, nil },
 	})
-	return s, func(path string, p console.Params) (*membership.Answer, error) {
+	return s, func(path string, p console.Params) (*members.Answer, error) {
 		t.Helper()
 		for _, a := range d.Acts() {
 			if a.Path == path {
@@ -99,7 +99,7 @@ func newDesk(t *testing.T, n int) (*fakeSite, func(path string, p console.Params
 				if got == nil {
 					return nil, err
 				}
-				return got.(*membership.Answer), err
+				return got.(*members.Answer), err
 			}
 		}
 		t.Fatalf("there is no %s", path)
@@ -236,14 +236,14 @@ func TestABoxWaitsForTheOperatorsWord(t *testing.T) {
 		go func() {
 			said <- s.lobby.Wait(ctx, &join.Request{Token: join.TokenID{9}, Box: coord.Member{ID: coord.BoxID{id}, Name: "new"}}, "10.0.0.9:1")
 		}()
-		for !slices.ContainsFunc(s.lobby.Guests(), func(g membership.Guest) bool { return g.ID == coord.BoxID{id} }) {
+		for !slices.ContainsFunc(s.lobby.Guests(), func(g members.Guest) bool { return g.ID == coord.BoxID{id} }) {
 			runtime.Gosched()
 		}
 		return said
 	}
 	first := ask(t.Context(), 1)
 	second := ask(t.Context(), 2) // with the same token
-	if err := <-first; !errors.Is(err, membership.ErrTurnedAway) {
+	if err := <-first; !errors.Is(err, members.ErrTurnedAway) {
 		t.Fatalf("two with one token: %v", err)
 	}
 	if _, err := do("/site/admit", console.Params{"box": coord.BoxID{1}.String()}); !errors.Is(err, console.ErrBad) {
@@ -259,7 +259,7 @@ func TestABoxWaitsForTheOperatorsWord(t *testing.T) {
 	if _, err := do("/site/refuse", console.Params{"box": coord.BoxID{3}.String()}); err != nil {
 		t.Fatal(err)
 	}
-	if err := <-third; !errors.Is(err, membership.ErrTurnedAway) {
+	if err := <-third; !errors.Is(err, members.ErrTurnedAway) {
 		t.Fatal(err)
 	}
 	ctx, cancel := context.WithCancel(t.Context())

@@ -1,6 +1,6 @@
-// Package membership is how operators change who is in a site: it makes the decisions that coord/trust/roster and coord/trust/join
+// Package members is how operators change who is in a site: it makes the decisions that coord/trust/roster and coord/trust/join
 // describe, says beforehand what they do to the site's quorum, and hands them to the site. It serves the command line and the console, and keeps nothing.
-package membership
+package members
 
 import (
 	"context"
@@ -107,15 +107,19 @@ func (d *Desk) Overview() (any, error) {
 
 // Acts are what can be asked for. Fields are texts; force and check are "true" or not there. check asks what would be.
 func (d *Desk) Acts() []*console.Act {
-	box := func(p console.Params) string { return "box:" + p["box"] }
-	fresh := func(p console.Params) string { return "box:" + p["name"] }
-	token := func(p console.Params) string { return "join:" + p["id"] }
+	// What is about one box is asked of the policies by its id, whatever name is given; the rest is about the site.
+	box := func(p console.Params) string {
+		if _, b, err := d.place(p["box"]); err == nil {
+			return "box:" + b.ID.String()
+		}
+		return "box:" + p["box"] // nobody: whoever may, hears so
+	}
 	return []*console.Act{
-		{Path: "/site/join-token", Action: join.MakeToken, Resource: token, Back: "/", Run: d.token},
-		{Path: "/site/withdraw", Action: join.RevokeToken, Resource: token, Back: "/", Run: d.withdraw},
-		{Path: "/site/admit", Action: roster.Add, Resource: box, Back: "/", Run: d.say(true)},
-		{Path: "/site/refuse", Action: roster.Add, Resource: box, Back: "/", Run: d.say(false)},
-		{Path: "/site/add", Action: roster.Add, Resource: fresh, Back: "/", Run: d.add},
+		{Path: "/site/join-token", Action: join.MakeToken, Back: "/", Run: d.token},
+		{Path: "/site/withdraw", Action: join.RevokeToken, Back: "/", Run: d.withdraw},
+		{Path: "/site/admit", Action: roster.Add, Back: "/", Run: d.say(true)},
+		{Path: "/site/refuse", Action: roster.Add, Back: "/", Run: d.say(false)},
+		{Path: "/site/add", Action: roster.Add, Back: "/", Run: d.add},
 		{Path: "/site/remove", Action: roster.Remove, Resource: box, Back: "/", Run: d.remove},
 		{Path: "/site/replace", Action: roster.Replace, Resource: box, Back: "/", Run: d.replace},
 		{Path: "/site/rotate-key", Action: roster.Rotate, Resource: func(console.Params) string { return "box:" + d.c.Self().String() }, Back: "/", Run: d.rotate},
