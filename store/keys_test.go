@@ -44,7 +44,7 @@ type holdings struct {
 
 func (c *holdings) String() string {
 	return fmt.Sprintf("%d records, %d entries, %d audit records, %d heads, %x", len(c.records), len(c.entries), len(c.audit), c.heads,
-		sha256.Sum256([]byte(fmt.Sprint(c.records, c.entries, c.audit, c.root))))
+		sha256.Sum256(fmt.Append(nil, c.records, c.entries, c.audit, c.root)))
 }
 
 // fillDirectory makes a directory with some of everything.

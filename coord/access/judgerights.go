@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/json"
 	"fmt"
+	"maps"
 	"slices"
 	"strconv"
 	"strings"
@@ -316,9 +317,7 @@ func (c *judging) judgeRule(kind Action, w *coord.DocWrite) error {
 			return wrong("%v", err)
 		}
 		graph := roleGraph{}
-		for r, in := range c.rules.graph {
-			graph[r] = in
-		}
+		maps.Copy(graph, c.rules.graph)
 		graph[name] = role.In
 		if graph.circular(name) {
 			return wrong("role %s would be in itself", name)

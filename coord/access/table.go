@@ -124,7 +124,7 @@ func (c *compiler) tablesFor(principal string, roles []string) *[actions]*table 
 		return t
 	}
 	t := new([actions]*table)
-	for a := noAction; a < actions; a++ {
+	for a := range actions {
 		t[a] = c.tableFor(a, mine)
 	}
 	c.sets[string(id)] = t

@@ -6,6 +6,7 @@ import (
 	"encoding/base64"
 	"errors"
 	"fmt"
+	"maps"
 	"runtime"
 	"slices"
 	"strings"
@@ -111,9 +112,7 @@ func TestChangesAreWeighedBeforeTheyAreAskedFor(t *testing.T) {
 	k := base64.StdEncoding.EncodeToString(key(t))
 	entry := func(more console.Params) console.Params {
 		p := console.Params{"name": "new", "peer": "10.0.0.9:7400", "key": k}
-		for k, v := range more {
-			p[k] = v
-		}
+		maps.Copy(p, more)
 		return p
 	}
 	for _, tc := range []struct {
@@ -219,9 +218,7 @@ func TestATokenMadeElsewhereKeepsItsSecretThere(t *testing.T) {
 		"nobody's place":     func(p console.Params) { p["replaces"] = "nobody" },
 	} {
 		q := console.Params{}
-		for k, v := range p {
-			q[k] = v
-		}
+		maps.Copy(q, p)
 		edit(q)
 		if _, err := do("/site/join-token", q); !errors.Is(err, console.ErrBad) {
 			t.Errorf("%s: %v", name, err)
