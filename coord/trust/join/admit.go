@@ -22,7 +22,7 @@ const (
 // Limits of tokens.
 const (
 	// TTLSecondsMin and TTLSecondsMax bound how long a token is good: long enough to walk to a box, and not forgotten in a drawer.
-	TTLSecondsMin     = 60
+	TTLSecondsMin     = 10
 	TTLSecondsMax     = 30 * 86400
 	TTLSecondsDefault = 3600
 	// OpenMax bounds the tokens that are open at once: more than a site has boxes are somebody's mistake.
