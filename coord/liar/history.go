@@ -12,6 +12,8 @@ func (l *Liar) rewrite(o coord.Out) bool {
 	switch {
 	case o.Msg.CatchUp != nil && len(o.Msg.CatchUp.Blocks) > 0 && o.Msg.CatchUp.Cert != nil:
 		l.otherBlocks(o.To, o.Msg.CatchUp)
+	case o.Msg.Handover != nil:
+		l.send(o.To, &coord.PeerMsg{Handover: l.otherEnd(o.Msg.Handover)})
 	case o.Msg.SnapshotPart != nil:
 		l.send(o.To, &coord.PeerMsg{SnapshotPart: l.otherState(o.Msg.SnapshotPart)})
 	default:
@@ -77,7 +79,9 @@ func (l *Liar) forge(to int, st *coord.Status) {
 		Parent: st.FinalDigest, Root: coord.RefsRoot(nil),
 	}
 	d := b.Digest()
-	switch l.r.IntN(5) {
+	switch l.r.IntN(6) {
+	case 5:
+		l.send(to, &coord.PeerMsg{Handover: l.forgeEnd(st)})
 	case 0:
 		l.send(to, &coord.PeerMsg{CatchUp: &coord.CatchUp{Blocks: []*coord.Block{b}, Cert: l.forged(coord.VoteFinalize, b.Round, d)}})
 	case 1:

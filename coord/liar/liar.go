@@ -244,6 +244,9 @@ func (l *Liar) lie(kind Kind, o coord.Out, now int64) bool {
 	case Historian:
 		return l.rewrite(o)
 	case Double:
+		if h := o.Msg.Handover; h != nil {
+			l.send(l.any(), &coord.PeerMsg{Handover: l.otherEnd(h)})
+		}
 		if v := o.Msg.Vote; v != nil {
 			l.send(l.any(), l.other(v))
 		}

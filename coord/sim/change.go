@@ -52,7 +52,7 @@ type changing struct {
 	c      *Change
 	epoch  uint64 // that it ends
 	list   []coord.Member
-	target *coord.Members
+	refuse uint64 // how often somebody's operator would not have it
 }
 
 const (
@@ -186,7 +186,7 @@ func (s *Sim) propose() {
 	now := s.epochs[x.epoch]
 	var able []*machine
 	for _, m := range s.nodes {
-		if m.liar == "" && m.box != nil && s.place(m, now) >= 0 && m.box.Epoch().Members.Epoch == x.epoch {
+		if m.liar == "" && m.box != nil && s.place(m, now) >= 0 && m.box.State().Members().Epoch == x.epoch {
 			able = append(able, m)
 		}
 	}
@@ -195,8 +195,11 @@ func (s *Sim) propose() {
 		doc, _ := m.box.State().Doc(coord.DocMembers)
 		value, _ := json.Marshal(&coord.Members{Site: s.site(), List: x.list})
 		d := &coord.Decision{
-			Kind: "member.change", Principal: "operator:sim", Nonce: x.epoch,
+			Kind: "member.change", Principal: "operator:sim", Nonce: x.epoch<<16 | x.refuse,
 			Writes: []coord.DocWrite{{Key: coord.DocMembers, Was: doc.Version, Value: value}},
+		}
+		if _, ended := m.box.State().Decision(d.Digest(s.site())); ended != nil {
+			x.refuse++
 		}
 		if c := s.decide; c != nil {
 			c.ids[d.Digest(s.site())], c.said[wordKey{d.Digest(s.site()), m.box.Epoch().Me(), true}] = d, true

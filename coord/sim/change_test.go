@@ -10,3 +10,13 @@ func TestSitesWhoseMembersChangeHold(t *testing.T) {
 		t.Errorf("seed %d n=%d K=%d liars %v changes %v: %s", r.Options.Seed, r.Options.N, r.Options.Term, r.Options.Plan.Liars, r.Options.Plan.Changes, r.Fail)
 	}
 }
+
+// A run in which the members change depends on its options alone.
+func TestSameSeedSameChanges(t *testing.T) {
+	for seed := uint64(1); seed <= 4; seed++ {
+		a, b := Trial(EpochsFor(seed)), Trial(EpochsFor(seed))
+		if a.Digest != b.Digest || a.Events != b.Events {
+			t.Errorf("seed %d: %d events %x, then %d events %x", seed, a.Events, a.Digest, b.Events, b.Digest)
+		}
+	}
+}

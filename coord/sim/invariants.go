@@ -476,8 +476,8 @@ func (c *checker) onWire(m *machine, p *coord.PeerMsg) *coord.PeerMsg {
 func describe(p *coord.PeerMsg) string {
 	v := reflect.ValueOf(*p)
 	for i := range v.NumField() {
-		if !v.Field(i).IsZero() {
-			return fmt.Sprintf("%s %+v", v.Type().Field(i).Name, v.Field(i))
+		if name := v.Type().Field(i).Name; name != "Epoch" && !v.Field(i).IsZero() {
+			return fmt.Sprintf("%s %+v", name, v.Field(i))
 		}
 	}
 	return "empty"

@@ -100,6 +100,7 @@ type Sim struct {
 	cut      [][]bool // machine i cannot reach machine j
 	flapped  [][]bool // nor then
 	linked   [][]bool // what the boxes were told
+	linkedAs map[[2]int]coord.BoxID
 	cutBy    *Fault
 	loss     float64
 	dup      float64
@@ -121,7 +122,7 @@ type Sim struct {
 func newSim(o Options) *Sim {
 	s := &Sim{
 		o: o, rng: newRand(o.Seed, 0x486f6c6466617374), n: o.N, used: map[FaultKind]int{},
-		numbers: map[coord.BoxID]int{}, epochs: map[uint64]*coord.Members{}, top: 1,
+		numbers: map[coord.BoxID]int{}, linkedAs: map[[2]int]coord.BoxID{}, epochs: map[uint64]*coord.Members{}, top: 1,
 	}
 	if s.o.Term == 0 {
 		s.o.Term = []uint64{1, 3, 8, 64, 1000}[o.Seed%5]
@@ -316,9 +317,14 @@ func (s *Sim) relink(a, b *machine) {
 	}
 	s.callFor(a, s.now+s.rng.Int64N(20*ms)+ms, func() {
 		up := s.reach(a, b) && s.reach(b, a)
+		at, name := [2]int{a.idx, b.idx}, s.name(b)
+		if was := s.linkedAs[at]; was != name && s.linked[a.idx][b.idx] { // it has another key now: the link to the old one is gone
+			s.linked[a.idx][b.idx] = false
+			s.step(a, site.Input{Link: &site.Link{Peer: was}})
+		}
 		if s.linked[a.idx][b.idx] != up {
-			s.linked[a.idx][b.idx] = up
-			s.step(a, site.Input{Link: &site.Link{Peer: s.name(b), Up: up}})
+			s.linked[a.idx][b.idx], s.linkedAs[at] = up, name
+			s.step(a, site.Input{Link: &site.Link{Peer: name, Up: up}})
 		}
 	})
 }

@@ -227,6 +227,7 @@ func (b *Box) learn(box coord.BoxID, h *coord.Handover) bool {
 			return holds
 		}
 	}
+	h = proven(h, from.Keys.VerifyVote)
 	next, err := b.cfg.KeysOf.epoch(h.Next)
 	switch {
 	case err != nil:
@@ -249,6 +250,20 @@ func (b *Box) learn(box coord.BoxID, h *coord.Handover) bool {
 		}
 	}
 	return true
+}
+
+// proven is a handover with nothing in it but what holds.
+func proven(h *coord.Handover, verify func(v *coord.Vote) bool) *coord.Handover {
+	x := *h
+	epoch, n, d := h.Members.Epoch, h.Members.N(), h.Digest()
+	x.Sigs, _ = newSigs(nil, h.Sigs, n, func(s *coord.VoteSig) bool {
+		return verify(&coord.Vote{Kind: coord.VoteEpoch, Epoch: epoch, Round: h.Header.Height, Digest: d, Voter: s.Voter, Sig: s.Sig})
+	})
+	slices.SortFunc(x.Sigs, func(a, b coord.VoteSig) int { return int(a.Voter) - int(b.Voter) })
+	if p := h.Checkpoint; p != nil && (p.Header == nil || p.Header.Digest() != h.Header.Digest() || !p.Holds(epoch, n, verify)) {
+		x.Checkpoint = nil
+	}
+	return &x
 }
 
 // gather collects what members of our epoch sign one by one, until f+1 of them say the same. nil: not yet. holds: what came is good.
