@@ -93,12 +93,27 @@ func (c *Console) act(a *Act) http.HandlerFunc {
 			_ = json.NewEncoder(w).Encode(map[string]any{"waits": err.Error(), "answer": answer})
 		case isAPI(r):
 			writeJSON(w, answer)
+		case note(answer) != "":
+			f := c.form("Done", x)
+			f.Note = note(answer)
+			if err != nil {
+				f.Note += ". " + err.Error()
+			}
+			c.show(w, r, http.StatusOK, "message", f)
 		case err != nil:
 			c.sorry(w, r, http.StatusAccepted, err)
 		default:
 			http.Redirect(w, r, a.Back, http.StatusSeeOther)
 		}
 	}
+}
+
+// note is what an answer has a page say, such as a secret that is shown once.
+func note(answer any) string {
+	if n, ok := answer.(interface{ Note() string }); ok {
+		return n.Note()
+	}
+	return ""
 }
 
 func first(list ...string) string {

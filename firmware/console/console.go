@@ -119,6 +119,7 @@ func (c *Console) routes() http.Handler {
 		{"/password", anyone, "", c.own(c.passwordPage)},
 		{"/operators", viewing, "", c.operatorsPage},
 		{"/decisions", viewing, "decision.list", c.decisionsPage},
+		{"/boxes", viewing, "member.list", c.boxesPage},
 		{"/healthz", anyone, "", c.healthz},
 		{"/readyz", anyone, "", c.readyz},
 		{"/metrics", metrics, "", c.metrics},

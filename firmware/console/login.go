@@ -32,6 +32,7 @@ type form struct {
 	Sessions  []sessionRow
 	Decisions []site.DecisionView
 	Ended     []site.Outcome
+	Members   []site.MemberView
 }
 
 type operatorRow struct {
@@ -292,6 +293,17 @@ func (c *Console) decisionsPage(w http.ResponseWriter, r *http.Request) {
 	f.Decisions, f.Ended = c.cfg.Site.Decisions()
 	f.Ended = f.Ended[:min(len(f.Ended), endedMax)]
 	c.show(w, r, http.StatusOK, "decisions", f)
+}
+
+func (c *Console) boxesPage(w http.ResponseWriter, r *http.Request) {
+	x, err := c.caller(r, actionView, "")
+	if err != nil {
+		c.turnAway(w, r, x, err)
+		return
+	}
+	f := c.form("Boxes", x)
+	f.Members = c.cfg.Site.View().Members
+	c.show(w, r, http.StatusOK, "boxes", f)
 }
 
 // apiOperators lists the operators, without their sealed keys.

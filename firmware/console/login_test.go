@@ -384,6 +384,44 @@ func TestOpenDecisionsAreApprovedOnThePage(t *testing.T) {
 	}
 }
 
+// secretAnswer has something to be shown once.
+type secretAnswer struct{}
+
+func (secretAnswer) Note() string { return "the token is HF1xyz" }
+
+func TestBoxesAreRemovedAndTokensMadeOnThePage(t *testing.T) {
+	var asked []string
+	run := func(answer any) func(context.Context, *Caller, Params) (any, error) {
+		return func(_ context.Context, x *Caller, p Params) (any, error) {
+			asked = append(asked, x.By.Principal+" "+p["box"]+p["ttl"])
+			return answer, nil
+		}
+	}
+	d := newDesk(t)
+	cn, err := New(Config{
+		Site: servingSite(), Audit: auditLog(t), Desk: d.Desk, Record: d.record, Logger: slog.New(slog.DiscardHandler),
+		Access: rights{map[string]bool{"operator:ann console.view": true, "operator:ann member.list": true, "operator:ann member.remove": true, "operator:ann join.token": true}},
+		Acts:   []*Act{{Path: "/site/remove", Action: "member.remove", Back: "/boxes", Run: run(nil)}, {Path: "/site/join-token", Action: "join.token", Back: "/boxes", Run: run(secretAnswer{})}},
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	b := (&guarded{cn, d}).browser()
+	b.setUp(t, "ann")
+	if page := b.get("/boxes").Body.String(); !strings.Contains(page, `value="0202020202020202"`) || strings.Contains(page, `value="0101010101010101"`) {
+		t.Errorf("%s", textOf(page))
+	}
+	if w := b.post("/boxes", "/site/remove", "box", "0202020202020202"); w.Code != http.StatusSeeOther {
+		t.Errorf("%d %s", w.Code, textOf(w.Body.String()))
+	}
+	if w := b.post("/boxes", "/site/join-token", "ttl", "3600"); w.Code != http.StatusOK || !strings.Contains(w.Body.String(), "HF1xyz") {
+		t.Errorf("%d %s", w.Code, textOf(w.Body.String()))
+	}
+	if len(asked) != 2 || asked[0] != "operator:ann 0202020202020202" || asked[1] != "operator:ann 3600" {
+		t.Errorf("%q", asked)
+	}
+}
+
 func TestProgramsShowATokenAndNoCookie(t *testing.T) {
 	c := newGuarded(t, rights{map[string]bool{"program:cache console.view": true}})
 	b := c.browser()

@@ -61,6 +61,14 @@ type Answer struct {
 	Listen   string `json:"listen,omitempty"`
 }
 
+// Note is what the console's page says once: the token is nowhere else.
+func (a *Answer) Note() string {
+	if a.Token == "" {
+		return ""
+	}
+	return "Join token, shown this once: " + a.Token
+}
+
 // Overview is the site's list, and what is open about it.
 type Overview struct {
 	Site     coord.SiteID `json:"site"`
