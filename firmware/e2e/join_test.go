@@ -312,3 +312,103 @@ func flood(t *testing.T, at string) (stop func() uint64) {
 	t.Cleanup(func() { end() })
 	return end
 }
+
+// approve gives the words of boxes on the one decision of this kind that is open.
+func (g *grown) approve(kind string, boxes ...int) {
+	g.t.Helper()
+	for _, i := range boxes {
+		g.await(fmt.Sprintf("box %d approves a %s", i, kind), func() error {
+			b, err := remote.New(g.socket(i))
+			if err != nil {
+				return err
+			}
+			defer b.Close()
+			all, err := b.Decisions(g.t.Context())
+			if err != nil {
+				return err
+			}
+			for _, d := range all.Open {
+				if d.Kind == kind {
+					_, err := g.run("decision", "approve", d.ID.String(), "--addr", g.socket(i))
+					return err
+				}
+			}
+			return fmt.Errorf("none is open")
+		})
+	}
+}
+
+func (g *grown) site(i int) *members.Overview {
+	g.t.Helper()
+	b, err := remote.New(g.socket(i))
+	if err != nil {
+		g.t.Fatal(err)
+	}
+	defer b.Close()
+	o, err := b.Site(g.t.Context())
+	if err != nil {
+		g.t.Fatal(err)
+	}
+	return o
+}
+
+// A box gets a new key by itself, a lost box is replaced by one with a token that operators approved, and a box is removed: each with
+// its arithmetic.
+func TestTheBoxesOfASiteAreChangedFromTheCommandLine(t *testing.T) {
+	g := newGrown(t, 5)
+	if _, err := g.run("site", "init", "--config", g.config(0)); err != nil {
+		t.Fatal(err)
+	}
+	g.startBox(0)
+	g.awaitBoxes(0, 1)
+	tokens := []string{g.token(), g.token(), g.token()}
+	for i, token := range tokens {
+		g.startBox(i + 1)
+		if _, err := g.join(i+1, token); err != nil {
+			t.Fatal(err)
+		}
+		g.awaitBoxes(0, i+2)
+	}
+	was := g.site(0).Members[1].ID
+	if out, err := g.run("site", "rotate-key", "--yes", "--addr", g.socket(1)); err != nil || !strings.Contains(string(out), "done: member.rotate") {
+		t.Fatalf("%s, %v", out, err)
+	}
+	g.awaitBoxes(0, 4)
+	if is := g.site(0).Members[1]; is.ID == was || is.Name != "box-1" {
+		t.Fatalf("box-1 is %v still", is.ID)
+	}
+	g.awaitBoxes(1, 4)
+
+	// Box 3 is lost. The token for its place takes more words than this box's.
+	g.kill(3)
+	out, err := g.run("site", "join-token", "--replace", "box-3", "--json", "--addr", g.socket(0))
+	var o struct{ Token, Waits string }
+	if err == nil {
+		err = json.Unmarshal(out, &o)
+	}
+	if err != nil || o.Waits == "" {
+		t.Fatalf("%s, %v", out, err)
+	}
+	g.approve("join.token", 1, 2)
+	g.startBox(4)
+	if out, err := g.join(4, o.Token, "--name", "box-3"); err != nil {
+		t.Fatalf("%s, %v", out, err)
+	}
+	for _, i := range []int{0, 1, 2, 4} {
+		g.awaitBoxes(i, 4)
+	}
+
+	if out, err := g.run("site", "remove", "box-2", "--yes", "--addr", g.socket(0)); err == nil || !strings.Contains(err.Error(), "refused unless --force: now 4 boxes: f = 1, quorum 3; after: 3 boxes: f = 0, quorum 3: a single box that lies") {
+		t.Fatalf("%s, %v", out, err)
+	}
+	if out, err := g.run("site", "remove", "box-2", "--yes", "--force", "--addr", g.socket(0)); err != nil || !strings.Contains(string(out), "waits") {
+		t.Fatalf("%s, %v", out, err)
+	}
+	g.approve("member.remove", 1, 4)
+	for _, i := range []int{0, 1, 4} {
+		g.awaitBoxes(i, 3)
+	}
+	if _, err := g.run("kv", "put", "/after", "all", "--addr", g.socket(4)); err != nil {
+		t.Fatal(err)
+	}
+}

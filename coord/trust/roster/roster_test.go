@@ -310,6 +310,13 @@ func TestWeighing(t *testing.T) {
 			}
 		})
 	}
+	for _, v := range []roster.Verdict{roster.Fine, roster.Forced, roster.Never} {
+		text, _ := json.Marshal(roster.Advice{Verdict: v})
+		var got roster.Advice
+		if err := json.Unmarshal(text, &got); err != nil || got.Verdict != v {
+			t.Errorf("%s is read as %v: %v", text, got.Verdict, err)
+		}
+	}
 	if got, want := roster.SumsOf(7), (roster.Sums{Boxes: 7, Faulty: 2, Quorum: 5}); !reflect.DeepEqual(got, want) {
 		t.Error(got)
 	}

@@ -36,9 +36,20 @@ const (
 	Never          // nobody could want it, or it cannot be
 )
 
+var verdicts = [...]string{Fine: "fine", Forced: "needs-force", Never: "refused"}
+
 // MarshalText makes JSON show a verdict as a word.
-func (v Verdict) MarshalText() ([]byte, error) {
-	return []byte([...]string{"fine", "needs-force", "refused"}[min(v, Never)]), nil
+func (v Verdict) MarshalText() ([]byte, error) { return []byte(verdicts[min(v, Never)]), nil }
+
+// UnmarshalText reads what MarshalText wrote.
+func (v *Verdict) UnmarshalText(t []byte) error {
+	for i, word := range verdicts {
+		if word == string(t) {
+			*v = Verdict(i)
+			return nil
+		}
+	}
+	return fmt.Errorf("roster: %q is no verdict", t)
 }
 
 // Advice is the arithmetic of a change, and what follows from it.
