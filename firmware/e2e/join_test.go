@@ -355,7 +355,13 @@ func (g *grown) site(i int) *members.Overview {
 // A box gets a new key by itself, a lost box is replaced by one with a token that operators approved, and a box is removed: each with
 // its arithmetic.
 func TestTheBoxesOfASiteAreChangedFromTheCommandLine(t *testing.T) {
+	began := time.Now()
+	step := func(what string) {
+		t.Logf("%s: %v", what, time.Since(began).Round(time.Millisecond))
+		began = time.Now()
+	}
 	g := newGrown(t, 5)
+	step("built")
 	if _, err := g.run("site", "init", "--config", g.config(0)); err != nil {
 		t.Fatal(err)
 	}
@@ -369,6 +375,7 @@ func TestTheBoxesOfASiteAreChangedFromTheCommandLine(t *testing.T) {
 		}
 		g.awaitBoxes(0, i+2)
 	}
+	step("grown to four")
 	was := g.site(0).Members[1].ID
 	if out, err := g.run("site", "rotate-key", "--yes", "--addr", g.socket(1)); err != nil || !strings.Contains(string(out), "done: member.rotate") {
 		t.Fatalf("%s, %v", out, err)
@@ -379,6 +386,7 @@ func TestTheBoxesOfASiteAreChangedFromTheCommandLine(t *testing.T) {
 	}
 	g.awaitBoxes(1, 4)
 
+	step("a key is changed")
 	// Box 3 is lost. The token for its place takes more words than this box's.
 	g.kill(3)
 	out, err := g.run("site", "join-token", "--replace", "box-3", "--json", "--addr", g.socket(0))
@@ -398,6 +406,7 @@ func TestTheBoxesOfASiteAreChangedFromTheCommandLine(t *testing.T) {
 		g.awaitBoxes(i, 4)
 	}
 
+	step("a box is replaced")
 	if out, err := g.run("site", "remove", "box-2", "--yes", "--addr", g.socket(0)); err == nil || !strings.Contains(err.Error(), "refused unless --force: now 4 boxes: f = 1, quorum 3; after: 3 boxes: f = 0, quorum 3: a single box that lies") {
 		t.Fatalf("%s, %v", out, err)
 	}
@@ -408,6 +417,7 @@ func TestTheBoxesOfASiteAreChangedFromTheCommandLine(t *testing.T) {
 	for _, i := range []int{0, 1, 4} {
 		g.awaitBoxes(i, 3)
 	}
+	step("a box is removed")
 	if _, err := g.run("kv", "put", "/after", "all", "--addr", g.socket(4)); err != nil {
 		t.Fatal(err)
 	}

@@ -7,6 +7,7 @@ import (
 	"io"
 	"net"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -394,5 +395,66 @@ func TestServingEndsWithItsContextWhoeverIsConnected(t *testing.T) {
 		}
 	case <-within(t).Done():
 		t.Fatal("still serving")
+	}
+}
+
+// After the proof it is TLS 1.3 or nothing, and this port's protocol.
+func TestAfterTheProofItIsTLS13(t *testing.T) {
+	s := newSite(t, 1)
+	_, at := port(t, s, 0)
+	for name, tc := range map[string]struct {
+		config *tls.Config
+		good   bool
+	}{
+		"TLS 1.3":          {&tls.Config{NextProtos: []string{"holdfast-join/1"}}, true},
+		"TLS 1.2":          {&tls.Config{NextProtos: []string{"holdfast-join/1"}, MaxVersion: tls.VersionTLS12}, false},
+		"another protocol": {&tls.Config{NextProtos: []string{"h2"}}, false},
+	} {
+		conn, err := net.Dial("tcp", at)
+		if err != nil {
+			t.Fatal(err)
+		}
+		var c [join.ChallengeBytes]byte
+		_, _ = io.WriteString(conn, "HFJOIN1?")
+		if _, err := io.ReadFull(conn, c[:]); err != nil {
+			t.Fatal(err)
+		}
+		_ = conn.Close()
+		if conn, err = net.Dial("tcp", at); err != nil {
+			t.Fatal(err)
+		}
+		challenge, err := join.ParseChallenge(c[:])
+		if err != nil {
+			t.Fatal(err)
+		}
+		solution, _, _ := challenge.Search(0, 1, 1)
+		_, _ = conn.Write(append([]byte("HFJOIN1!"), solution[:]...))
+		var is [1]byte
+		if _, err := io.ReadFull(conn, is[:]); err != nil || is[0] != 0 {
+			t.Fatalf("%v, %v", is, err)
+		}
+		tc.config.InsecureSkipVerify = true
+		if err := tls.Client(conn, tc.config).Handshake(); (err == nil) != tc.good {
+			t.Errorf("%s: %v", name, err)
+		}
+		_ = conn.Close()
+	}
+}
+
+// A whole join, of a site of four in this process: what is left of it is the puzzle.
+func BenchmarkJoin(b *testing.B) {
+	for _, bits := range []int{0, 20} {
+		b.Run(strconv.Itoa(bits)+" bits", func(b *testing.B) {
+			for b.Loop() {
+				b.StopTimer()
+				s := newSite(b, 4)
+				_, at := port(b, s, bits)
+				a := ask(b, s.token(b), "new", at)
+				b.StartTimer()
+				if _, err := joining.Join(within(b), a); err != nil {
+					b.Fatal(err)
+				}
+			}
+		})
 	}
 }
