@@ -28,7 +28,7 @@ type decideClient struct {
 	members  *coord.Members
 	docs     map[string]uint64 // versions
 	version  uint64
-	took     map[coord.Digest]bool
+	took     map[coord.Digest]uint64 // and which version that made
 
 	last *coord.Decision // what all honest boxes want after the faults
 }
@@ -42,7 +42,7 @@ type wordKey struct {
 func newDecideClient(s *Sim) *decideClient {
 	return &decideClient{
 		s: s, rng: rand.New(rand.NewPCG(s.o.Seed, 0x646563)), ids: map[coord.Digest]*coord.Decision{}, said: map[wordKey]bool{},
-		outcomes: map[uint64]*state.Decided{}, members: s.founders, docs: map[string]uint64{}, took: map[coord.Digest]bool{},
+		outcomes: map[uint64]*state.Decided{}, members: s.founders, docs: map[string]uint64{}, took: map[coord.Digest]uint64{},
 	}
 }
 
@@ -266,11 +266,12 @@ func (c *decideClient) judge(o *state.Decided) {
 			c.s.bad("EVIL: decision %v took effect, which no honest box wants", o.ID.Short())
 		case len(o.Yes) < coord.Quorum(n) || yes < n-f-c.s.check.faulty(c.members, false):
 			c.s.bad("QUORUM: decision %v took effect with %d words of %d members, %d of them honest", o.ID.Short(), len(o.Yes), n, yes)
-		case c.took[o.ID]:
+		case c.took[o.ID] > 0 && (d.Seen > 0 || d.Made > 0 || c.version-c.took[o.ID] < coord.DecisionSeenMax):
+			// One that says nothing of when it was made is a new one when so many others have taken effect since.
 			c.s.bad("TWICE: decision %v took effect again at height %d", o.ID.Short(), o.Height)
 		default:
-			c.took[o.ID] = true
 			c.effect(o, d)
+			c.took[o.ID] = c.version
 		}
 	case state.Refused:
 		if len(o.No) <= f || no == 0 && c.s.check.faulty(c.members, false) <= f {
