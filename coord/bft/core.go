@@ -324,6 +324,9 @@ func (c *Core) Height() uint64 { return c.final.Height }
 // Final is the header of the last delivered block and its digest.
 func (c *Core) Final() (*coord.Block, coord.Digest) { return c.final, c.finalDigest }
 
+// Root is the round before the epoch's first, when the last delivered block is the one that the epoch builds on; 0 while that is not known.
+func (c *Core) Root() uint64 { return c.rootRound }
+
 // Stable is the newest checkpoint that a quorum signed, or nil.
 func (c *Core) Stable() *coord.Checkpoint { return c.ckpt.stable }
 

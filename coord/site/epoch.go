@@ -331,7 +331,11 @@ func (b *Box) places() (applied, claim uint64) {
 	if b.ends != nil {
 		return placeOf(epoch+1, 0), claim
 	}
-	return placeOf(epoch, b.lastFinal.Header.Round), claim
+	round := b.lastFinal.Header.Round
+	if b.lastFinal.Header.Epoch < epoch { // the block that the epoch builds on stands for the rounds before its first
+		round = b.core.Root()
+	}
+	return placeOf(epoch, round), claim
 }
 
 // Removed says that the box is no member of the site any more: it has come to the end of its last epoch, or f+1 members told it so.

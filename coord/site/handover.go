@@ -255,15 +255,29 @@ func (b *Box) learn(box coord.BoxID, h *coord.Handover) bool {
 // proven is a handover with nothing in it but what holds.
 func proven(h *coord.Handover, verify func(v *coord.Vote) bool) *coord.Handover {
 	x := *h
-	epoch, n, d := h.Members.Epoch, h.Members.N(), h.Digest()
-	x.Sigs, _ = newSigs(nil, h.Sigs, n, func(s *coord.VoteSig) bool {
-		return verify(&coord.Vote{Kind: coord.VoteEpoch, Epoch: epoch, Round: h.Header.Height, Digest: d, Voter: s.Voter, Sig: s.Sig})
-	})
-	slices.SortFunc(x.Sigs, func(a, b coord.VoteSig) int { return int(a.Voter) - int(b.Voter) })
-	if p := h.Checkpoint; p != nil && (p.Header == nil || p.Header.Digest() != h.Header.Digest() || !p.Holds(epoch, n, verify)) {
-		x.Checkpoint = nil
-	}
+	n := h.Members.N()
+	x.Sigs = goodSigs(&coord.Cert{Kind: coord.VoteEpoch, Epoch: h.Members.Epoch, Round: h.Header.Height, Digest: h.Digest(), Sigs: h.Sigs}, n, verify)
+	x.Checkpoint = provenState(h, h.Checkpoint, verify)
 	return &x
+}
+
+// provenState is a state p at the end of an epoch with nothing in it but what holds; nil when that is not enough.
+func provenState(h *coord.Handover, p *coord.Checkpoint, verify func(v *coord.Vote) bool) *coord.Checkpoint {
+	epoch, n := h.Members.Epoch, h.Members.N()
+	if p == nil || p.Header == nil || p.Header.Digest() != h.Header.Digest() || !p.Holds(epoch, n, verify) {
+		return nil
+	}
+	c := *p.Cert
+	c.Sigs = goodSigs(p.Cert, n, verify)
+	return &coord.Checkpoint{Header: p.Header.Header(), State: p.State, Cert: &c}
+}
+
+// goodSigs is the signatures of a certificate that are good, ascending by voter, as merge wants them.
+func goodSigs(x *coord.Cert, n int, verify func(v *coord.Vote) bool) []coord.VoteSig {
+	sigs, _ := newSigs(nil, x.Sigs, n, func(s *coord.VoteSig) bool {
+		return verify(&coord.Vote{Kind: x.Kind, Epoch: x.Epoch, Round: x.Round, Digest: x.Digest, Voter: s.Voter, Sig: s.Sig})
+	})
+	return mergeSigs(nil, sigs)
 }
 
 // gather collects what members of our epoch sign one by one, until f+1 of them say the same. nil: not yet. holds: what came is good.
@@ -342,9 +356,9 @@ func (b *Box) complete(p, h *coord.Handover) bool {
 	})
 	if c := h.Checkpoint; c != nil && c.Header != nil && c.Header.Digest() == p.Header.Digest() && c.Cert != nil {
 		switch o := p.Checkpoint; {
-		case o == nil && c.Holds(p.Members.Epoch, p.Members.N(), verify):
-			add.Checkpoint = c
-		case o != nil && o.State == c.State:
+		case o == nil:
+			add.Checkpoint = provenState(p, c, verify)
+		case o.State == c.State:
 			sigs, good := newSigs(o.Cert.Sigs, c.Cert.Sigs, p.Members.N(), func(s *coord.VoteSig) bool {
 				x := o.Cert
 				return verify(&coord.Vote{Kind: x.Kind, Epoch: x.Epoch, Round: x.Round, Digest: x.Digest, Voter: s.Voter, Sig: s.Sig})

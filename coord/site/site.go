@@ -13,7 +13,6 @@ import (
 
 	"github.com/holdfast-edge/holdfast/coord"
 	"github.com/holdfast-edge/holdfast/coord/audit"
-	"github.com/holdfast-edge/holdfast/coord/bft"
 	"github.com/holdfast-edge/holdfast/coord/state"
 )
 
@@ -87,7 +86,7 @@ type Site struct {
 	effects  *mailbox[Effects]         // to the writer: bounded by effectsMax
 	commits  *mailbox[*coord.Commit]   // one is under way at a time
 	installs *mailbox[*InstallStep]    // bounded by the pieces asked for, one at a time
-	verifies *mailbox[*bft.Held]       // bounded by the pending batches
+	verifies *mailbox[unverified]      // bounded by the pending batches
 	serves   *mailbox[Serve]           // bounded by serveMax
 	pieces   *mailbox[SnapAsk]         // bounded by serveMax
 	findings *mailbox[*coord.Finding]  // bounded by findingsMax
@@ -166,7 +165,7 @@ func Open(o Options) (*Site, error) {
 		o: o, log: o.Logger, box: box, start: time.Now(),
 		peers: make(chan fromPeer, peerQueue), requests: make(chan *Request, requestQueue),
 		inner: newMailbox[Input](), calls: newMailbox[func(*Box)](), effects: newMailbox[Effects](),
-		commits: newMailbox[*coord.Commit](), installs: newMailbox[*InstallStep](), verifies: newMailbox[*bft.Held](),
+		commits: newMailbox[*coord.Commit](), installs: newMailbox[*InstallStep](), verifies: newMailbox[unverified](),
 		serves: newMailbox[Serve](), pieces: newMailbox[SnapAsk](), findings: newMailbox[*coord.Finding](), learned: newMailbox[*coord.Handover](),
 		written: make(chan struct{}, 1), stopped: make(chan struct{}), decisions: newDeciding(),
 		prover: prover{
@@ -415,7 +414,7 @@ func (s *Site) dispatch(e *Effects) {
 		s.failed(e.Fault)
 	}
 	for _, h := range e.Verify {
-		s.verifies.put(h)
+		s.verifies.put(unverified{h, s.box.ep.Keys})
 	}
 	for _, v := range e.Serve {
 		if s.serves.len() < serveMax {

@@ -208,11 +208,18 @@ func (s *Site) install(in Install, st *InstallStep) Install {
 	return nil
 }
 
+// unverified is a batch whose signature is to be checked with the keys of the epoch that the box is in: what is released may be of the one
+// before, which has no key of a new member.
+type unverified struct {
+	*bft.Held
+	keys Keys
+}
+
 // verify checks batches' signatures beside the owner.
 func (s *Site) verify(ctx context.Context) {
 	for {
 		for _, h := range s.verifies.take() {
-			ok := s.ep.Load().Keys.VerifyBatch(h.Batch)
+			ok := h.keys.VerifyBatch(h.Batch)
 			s.inner.put(Input{Checked: &bft.Checked{Digest: h.Digest, OK: ok}})
 		}
 		select {
