@@ -161,7 +161,9 @@ type Box struct {
 	me    coord.BoxID
 	name  string // of the member that we are, or were
 	out   bool   // we are none any more
-	empty bool   // there was no state when the box was made
+	// older: the state that the box began with does not say all epochs that it has been in, so if the log is lost nobody does. Any other state is
+	// of the box's last epoch, which begins with a commit.
+	older bool
 
 	past      []*coord.Handover               // of epochs before ours, ascending
 	ahead     []step                          // of ours and those after it, as others know them
@@ -231,7 +233,7 @@ func NewBox(cfg BoxConfig, backend state.Backend, final *coord.Final) (*Box, err
 	}
 	b := &Box{
 		cfg: cfg, own: map[uint64]*ownBatch{}, cut: map[coord.BoxID]bool{}, heard: map[coord.BoxID]*coord.Handover{},
-		strangers: map[coord.BoxID]*told{}, bat: batch.New(cfg.Tuning.Batch), codec: cfg.Codec, empty: final == nil,
+		strangers: map[coord.BoxID]*told{}, bat: batch.New(cfg.Tuning.Batch), codec: cfg.Codec, older: final == nil,
 	}
 	if members, err = b.resume(members, final); err != nil {
 		return nil, err

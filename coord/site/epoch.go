@@ -156,12 +156,12 @@ func (b *Box) replayHandover(h *coord.Handover) {
 		b.fault = err.Error()
 		return
 	}
-	hs := b.core.Held()
+	hs, silent := b.core.Held(), b.forgot()
 	b.ends = nil
 	b.placeHandover(h)
 	b.replaced(ep)
 	b.nextSeq = max(b.nextSeq, b.st.LastSeq(b.me))
-	if b.core, err = b.newCore(b.lastFinal.Header, b.lastFinal.Cert, false, false); err != nil {
+	if b.core, err = b.newCore(b.lastFinal.Header, b.lastFinal.Cert, false, silent); err != nil {
 		b.fault = err.Error()
 		return
 	}
@@ -181,12 +181,15 @@ func (b *Box) replaced(ep *Epoch) {
 	clear(b.heard)
 }
 
+// forgot says whether the box may have been in the next epoch before it lost its log.
+func (b *Box) forgot() bool {
+	until, _ := b.core.Silent()
+	return until != 0 && b.older
+}
+
 // enter makes ep the box's epoch, on the state as it is, with what waits to be ordered. blank: the state is not that of ep.
 func (b *Box) enter(ep *Epoch, hs []*bft.Held, blank bool) bool {
-	was, silent := b.me, false
-	if until, _ := b.core.Silent(); until != 0 && b.empty {
-		silent = true // it may have been in this epoch before it lost everything
-	}
+	was, silent := b.me, b.forgot()
 	b.replaced(ep)
 	core, err := b.newCore(b.lastFinal.Header, b.lastFinal.Cert, blank, silent)
 	if err != nil {
@@ -360,7 +363,8 @@ func (b *Box) resume(members *coord.Members, final *coord.Final) (*coord.Members
 				return nil, err
 			}
 			if !h.Signed(old.Keys.VerifyVote) {
-				b.ends, b.wantPoint = &ending{next: members, final: final}, true
+				// Only the log says whether it went on nevertheless.
+				b.ends, b.wantPoint, b.older = &ending{next: members, final: final}, true, true
 				return h.Members, nil
 			}
 		}

@@ -201,10 +201,10 @@ func (b *Box) onInstalled(in *Installed) {
 	b.wantPoint, b.dirty = false, 0
 	b.lastFinal = &coord.Final{Header: in.Checkpoint.Header}
 	b.count.Snapshots++
-	b.empty = false
 	if !b.arrive(in.Checkpoint) {
 		return
 	}
+	b.older = false
 	b.nextSeq = max(b.nextSeq, st.LastSeq(b.me)+1)
 	b.drainBacklog()
 	b.rollNow = true
