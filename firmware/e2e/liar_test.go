@@ -21,8 +21,10 @@ import (
 // withLiar is a site whose box 3 is a liar's (tools/chaos/liarbox), honest until it is told otherwise.
 type withLiar struct {
 	*liveSite
-	dirs  []string
-	boxes []*exec.Cmd
+	dirs     []string
+	boxes    []*exec.Cmd
+	liar     string // its id
+	password string // of the first operator
 }
 
 func newSiteWithLiar(t *testing.T, kinds string) *withLiar {
@@ -36,6 +38,7 @@ func newSiteWithLiar(t *testing.T, kinds string) *withLiar {
 	for _, b := range s.ready().Boxes {
 		s.dirs = append(s.dirs, b.Dir)
 	}
+	s.liar, s.password = s.ready().Boxes[3].ID, s.ready().Password
 	s.stop()
 	for i, dir := range s.dirs {
 		cmd := exec.Command(s.program, "run", "--config", "holdfast.toml")
@@ -87,8 +90,8 @@ func (s *withLiar) evidence(i int) (x coord.Exhibit, err error) {
 	return x, err
 }
 
-// Two votes that exclude each other convict: a file of them is checked without any box, and the removal is proposed.
-func TestABoxThatVotesTwiceIsProvedAndItsRemovalProposed(t *testing.T) {
+// Two votes that exclude each other convict: a file of them is checked without any box, the removal is proposed, and operators approve it.
+func TestABoxThatVotesTwiceIsProvedAndExpelledWhenOperatorsApprove(t *testing.T) {
 	s := newSiteWithLiar(t, "double")
 	s.puts(3)
 	if err := s.boxes[3].Process.Signal(syscall.SIGUSR1); err != nil {
@@ -152,6 +155,32 @@ func TestABoxThatVotesTwiceIsProvedAndItsRemovalProposed(t *testing.T) {
 		}
 		return err
 	})
+
+	// Proof alone expels nobody here: operators do, on as many boxes as a quorum needs beside the one that proposed.
+	var id string
+	for i := range 3 {
+		s.await("the decision is open", func() error {
+			d, err := s.decisions(i)
+			if err == nil && len(d.Open) != 1 {
+				err = fmt.Errorf("%+v", d)
+			}
+			if err != nil {
+				return err
+			}
+			if o := d.Open[0]; o.Kind != "member.remove" || len(o.Yes) != 1 || o.Needed != 3 {
+				t.Fatalf("box %d: %+v", i, o)
+			}
+			id = d.Open[0].ID.String()
+			return nil
+		})
+	}
+	for i := range 3 {
+		// That of the box that proposed is no new word.
+		if out, err := s.run("decision", "approve", id, "--addr", s.socket(i)); err != nil {
+			t.Logf("box %d: %s %v", i, out, err)
+		}
+	}
+	s.expelled(s.liar)
 }
 
 // Bad signatures are no proof of a lie, for nobody can show who made them: they are a suspicion.
