@@ -309,6 +309,67 @@ func TestJSONTakesATokenAsBearer(t *testing.T) {
 	}
 }
 
+// Where no token is needed a policy forbids all the same, also what would be deleted with a lease.
+func TestAForbiddenKeyDoesNotGoWithALease(t *testing.T) {
+	c := start(t, nil)
+	root, err := remote.New("unix://" + c.Console.Socket)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer root.Close()
+	conn := dial(t, c.Client.Listen)
+	leases := pb.NewLeaseClient(conn)
+	for _, k := range []string{"kept/a", "other"} {
+		l, err := leases.LeaseGrant(within(t), &pb.LeaseGrantRequest{TTL: 600})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := pb.NewKVClient(conn).Put(within(t), &pb.PutRequest{Key: []byte(k), Lease: l.ID}); err != nil {
+			t.Fatal(err)
+		}
+		if k == "other" {
+			if _, err := leases.LeaseRevoke(within(t), &pb.LeaseRevokeRequest{ID: l.ID}); err != nil {
+				t.Errorf("a lease of keys that nothing forbids: %v", err)
+			}
+			continue
+		}
+		if _, err := root.ChangeAccess(t.Context(), "/access/policy", map[string]string{
+			"name": "kept", "text": `forbid (principal, action in [Action::"kv.get", Action::"kv.delete"], resource in Prefix::"kept/");`,
+		}); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := leases.LeaseRevoke(within(t), &pb.LeaseRevokeRequest{ID: l.ID}); why(err)["policy"] != "policy/kept" {
+			t.Errorf("revoke: %v", err)
+		}
+		if a, err := leases.LeaseTimeToLive(within(t), &pb.LeaseTimeToLiveRequest{ID: l.ID, Keys: true}); why(err)["policy"] != "policy/kept" {
+			t.Errorf("its keys: %v, %v", a, err)
+		}
+	}
+}
+
+func TestWebPagesDoNotUseTheJSON(t *testing.T) {
+	c := start(t, nil)
+	for header, code := range map[string]int{"": http.StatusOK, "Origin: http://evil.example": http.StatusForbidden, "Sec-Fetch-Site: cross-site": http.StatusForbidden} {
+		// What a page may send without being asked, as text of no kind that JSON has.
+		req, err := http.NewRequestWithContext(within(t), http.MethodPost, "http://"+c.Client.Listen+"/v3/kv/put", strings.NewReader(`{"key":"aw==","value":"dg=="}`))
+		if err != nil {
+			t.Fatal(err)
+		}
+		req.Header.Set("Content-Type", "text/plain")
+		if name, value, ok := strings.Cut(header, ": "); ok {
+			req.Header.Set(name, value)
+		}
+		resp, err := http.DefaultClient.Do(req)
+		if err != nil {
+			t.Fatal(err)
+		}
+		_ = resp.Body.Close()
+		if resp.StatusCode != code {
+			t.Errorf("%q: %d", header, resp.StatusCode)
+		}
+	}
+}
+
 // certified is a client's certificate that nobody but itself signed.
 func certified(t *testing.T) (tls.Certificate, *ecdsa.PrivateKey) {
 	t.Helper()

@@ -56,7 +56,7 @@ func newGateway(s *Server) (*gateway, error) {
 		}
 	}
 	h := http.NewServeMux()
-	h.Handle("/v3/", http.MaxBytesHandler(promptly(mux), recvBytesMax*4/3+1024)) // in base64
+	h.Handle("/v3/", programsOnly(http.MaxBytesHandler(promptly(mux), recvBytesMax*4/3+1024))) // in base64
 	h.HandleFunc("GET /version", func(w http.ResponseWriter, _ *http.Request) {
 		reply(w, http.StatusOK, map[string]string{"etcdserver": Version, "etcdcluster": Version, "storage": Version})
 	})
@@ -68,6 +68,18 @@ func newGateway(s *Server) (*gateway, error) {
 		BaseContext: func(net.Listener) context.Context { return s.ctx },
 	}
 	return g, nil
+}
+
+// programsOnly turns away what a web page asks for: browsers name its origin with each POST. The port shows no pages, so there are none of its
+// own; those of others must not use it because it listens on loopback, or has a name that they can point at it.
+func programsOnly(next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.Header.Get("Origin") != "" || r.Header.Get("Sec-Fetch-Site") != "" {
+			reply(w, http.StatusForbidden, map[string]any{"error": "etcdserver: permission denied", "message": "this is for programs; web pages may not use it", "code": 7})
+			return
+		}
+		next.ServeHTTP(w, r)
+	})
 }
 
 // bodyTime is how long a request's body may take: 2.7 MiB at 100 KB/s.
