@@ -68,11 +68,16 @@ func (c *conn) Close() error {
 	return c.Conn.Close()
 }
 
-// Source is what addresses (host:port) are told apart by: an IPv4 address, the /64 of an IPv6 one, for who has one address of it has all, or the
-// text itself.
+// Source is what addresses (host:port, or an IP address alone) are told apart by: an IPv4 address, the /64 of an IPv6 one, for who has one
+// address of it has all, or the text itself.
 func Source(remote string) string {
-	if ap, err := netip.ParseAddrPort(remote); err == nil {
-		a := ap.Addr().Unmap().WithZone("")
+	ap, err := netip.ParseAddrPort(remote)
+	a := ap.Addr()
+	if err != nil {
+		a, err = netip.ParseAddr(remote)
+	}
+	if err == nil {
+		a = a.Unmap().WithZone("")
 		if a.Is4() {
 			return a.String()
 		}

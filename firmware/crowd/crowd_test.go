@@ -69,7 +69,7 @@ func TestOneSourceCannotTakeAllConnections(t *testing.T) {
 func TestSourcesAreToldApartByWhatOnePersonHas(t *testing.T) {
 	for in, want := range map[string]string{
 		"192.0.2.1:80": "192.0.2.1", "[::ffff:192.0.2.1]:80": "192.0.2.1", "[2001:db8:1:2:3:4:5:6]:80": "2001:db8:1:2::/64",
-		"[fe80::1%eth0]:80": "fe80::/64", "@": "@", "box:7": "box",
+		"[fe80::1%eth0]:80": "fe80::/64", "192.0.2.1": "192.0.2.1", "2001:db8:1:2:3:4:5:6": "2001:db8:1:2::/64", "@": "@", "box:7": "box",
 	} {
 		if got := Source(in); got != want {
 			t.Errorf("%s: %s, want %s", in, got, want)

@@ -32,6 +32,8 @@ type By struct {
 	Principal string
 	// Sign adds what convinces other boxes; nil: nothing does, and operators on them must be asked.
 	Sign func(d *coord.Decision) error
+	// Check, where Sign is nil, says whether who asks may, of whom this box alone knows; nil: who stands at the box.
+	Check func(d *coord.Decision) error
 }
 
 // Config of a Desk; all but Code and Params are required.
@@ -156,7 +158,8 @@ func (d *Desk) check(ctx context.Context, action, name, password string, t Try, 
 	o, _, found := d.Get(name)
 	a := attempt{source: crowd.Source(t.Source), device: d.deviceOf(t.Device, name)}
 	if !found {
-		o = &d.nobody
+		sum := sha256.Sum256([]byte(name))
+		o, a.strange = &d.nobody, string(sum[:])
 	} else {
 		a.known = name
 	}

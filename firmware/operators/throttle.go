@@ -60,15 +60,16 @@ type bucket struct {
 type throttle struct {
 	mu                     sync.Mutex
 	sources, names, device map[string]*bucket
+	strange                map[string]*bucket // of names that nobody has, by their hash: apart, so that they take no place of the others
 }
 
 func newThrottle() *throttle {
-	return &throttle{sources: map[string]*bucket{}, names: map[string]*bucket{}, device: map[string]*bucket{}}
+	return &throttle{sources: map[string]*bucket{}, names: map[string]*bucket{}, device: map[string]*bucket{}, strange: map[string]*bucket{}}
 }
 
-// attempt is one try to log in. known is the operator's name if there is such an operator, device what a valid device cookie
-// says, source where it comes from, as crowd.Source has it.
-type attempt struct{ source, known, device string }
+// attempt is one try to log in. known is the operator's name if there is such an operator, strange the hash of what was given where there is
+// none, device what a valid device cookie says, source where it comes from, as crowd.Source has it.
+type attempt struct{ source, known, strange, device string }
 
 // begin says whether a try may be made now, and counts it as failed; forgive takes that back. Tries that are made at the same
 // moment are counted so.
@@ -112,8 +113,11 @@ func (t *throttle) buckets(a attempt, now time.Time) []ruled {
 		return []ruled{{get(t.device, a.device, now), deviceRule, false}}
 	}
 	list := []ruled{{get(t.sources, a.source, now), sourceRule, false}}
-	if a.known != "" { // at a name that nobody has there is nothing to guess
+	switch {
+	case a.known != "":
 		list = append(list, ruled{get(t.names, a.known, now), nameRule, true})
+	case a.strange != "": // there is nothing to guess but whether there is such a name
+		list = append(list, ruled{get(t.strange, a.strange, now), nameRule, true})
 	}
 	return list
 }

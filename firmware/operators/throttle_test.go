@@ -46,6 +46,29 @@ func TestAFloodOfWrongNamesLocksNobodyOut(t *testing.T) {
 	}
 }
 
+func TestWhoMustWaitDoesNotLearnWhetherThereIsSuchAName(t *testing.T) {
+	r := newRig(t)
+	setUp(t, r)
+	said := map[string]string{}
+	for _, name := range []string{"ann", "bob", string(make([]byte, 60<<10))} {
+		for i := range nameRule.free + 8 {
+			_, err := r.Login(t.Context(), name, other, source(i))
+			said[name] += err.Error() + "; "
+		}
+		for k := range r.throttle.strange {
+			if len(k) > 32 {
+				t.Errorf("a name of %d bytes is remembered", len(k))
+			}
+		}
+		r.pass(2 * forgetAfter)
+	}
+	for name, text := range said {
+		if text != said["ann"] {
+			t.Errorf("%.10q: %s, and of a name that there is: %s", name, text, said["ann"])
+		}
+	}
+}
+
 func TestAFloodAtTheRightNameLeavesItsOwnBrowserAndTheBoxIn(t *testing.T) {
 	r := newRig(t)
 	mine := setUp(t, r)
