@@ -191,6 +191,19 @@ func (r *Rules) actor(a *Authority, d *coord.Decision, site coord.SiteID, now ui
 	return nil, errNobody
 }
 
+// actorOf is who c says.
+func (r *Rules) actorOf(c *Credentials, d *coord.Decision, now uint64) (*actor, error) {
+	who := c.Who()
+	if c.Grant == nil {
+		return &actor{who, r.RolesOf(who), func(x Action, on Resource) Verdict { return r.Decide(who, x, on) }}, nil
+	}
+	if err := r.Still(c.Grant, now); err != nil {
+		return nil, fmt.Errorf("%w: %w", ErrDenied, err)
+	}
+	digest := d.Digest(r.site)
+	return &actor{who, r.RolesOf(c.Grant.Issuer()), func(x Action, on Resource) Verdict { return r.decideToken(c.Grant, x, on, &digest) }}, nil
+}
+
 func (r *Rules) holder(a *TokenAuthority, d *coord.Decision, digest coord.Digest, now uint64) (*actor, error) {
 	t, err := ParseToken(a.Token)
 	if err != nil {

@@ -60,6 +60,10 @@ func (j *Judge) Judge(st State, d *coord.Decision, now uint64) Judgement {
 	if err == nil {
 		err = c.judge()
 	}
+	return judgement(c, err)
+}
+
+func judgement(c *judging, err error) Judgement {
 	switch {
 	case err == nil:
 		return Judgement{Yes, c.why}
@@ -67,6 +71,19 @@ func (j *Judge) Judge(st State, d *coord.Decision, now uint64) Judgement {
 		return Judgement{No, err.Error()}
 	}
 	return Judgement{Wait, err.Error()}
+}
+
+// As is Judge for a decision that nothing proves yet, as if c asked for it, of whom the box has made sure itself: because c asks at this
+// box, or is about to give this box's word. No says that c may not, or that it is wrong in itself.
+func (j *Judge) As(st State, d *coord.Decision, now uint64, c *Credentials) Judgement {
+	x, err := j.newCase(st, d, now)
+	if err == nil {
+		x.as, err = x.rules.actorOf(c, d, now)
+	}
+	if err == nil {
+		err = x.judge()
+	}
+	return judgement(x, err)
 }
 
 func isNo(err error) bool {
@@ -85,6 +102,7 @@ type judging struct {
 	a     *Authority
 	now   uint64
 	rules *Rules
+	as    *actor // who asks, where that is known without a proof
 	why   string // of a yes
 }
 
@@ -143,6 +161,9 @@ func (c *judging) may(who *actor, kind Action, on ...Resource) error {
 
 // who is the actor; a signature without a time would be good for ever, where nothing that it writes exists before.
 func (c *judging) who() (*actor, error) {
+	if c.as != nil {
+		return c.as, nil
+	}
 	who, err := c.rules.actor(c.a, c.d, c.st.Members().Site, c.now)
 	if err != nil {
 		return nil, err

@@ -462,6 +462,13 @@ func TestTokensAndSettingsAreDecidedOnAsTheirKindSays(t *testing.T) {
 	r.want("give back", by("operator:ann", "token.revoke", "token:"+id, DocRevoked+id, ""), No, "it writes")
 	short := by("operator:olaf", "token.revoke", "token:"+id, DocRevoked+id, "{}")
 	short.Writes[0].Seconds = 60
+	r.want("revoke for a minute", r.signed(short), No, "is revoked already")
+	short.Writes[0].Seconds = 7200
+	r.want("forget sooner", r.signed(short), No, "is revoked already")
+	r.want("revoke for good", by("operator:olaf", "token.revoke", "token:"+id, DocRevoked+id, "{}"), Yes, "")
+	another := issue(t, func(b *Block) { b.Nonce[0]++ }).ID().String()
+	short = by("operator:olaf", "token.revoke", "token:"+another, DocRevoked+another, "{}")
+	short.Writes[0].Seconds = 60
 	r.want("revoke for a minute", r.signed(short), No, "forgotten after 60 s")
 	r.want("epoch", by("operator:ann", "token.epoch", "site", DocEpoch, "1"), Yes, "")
 	r.want("epoch by an operator", by("operator:olaf", "token.epoch", "site", DocEpoch, "1"), No, "no policy permits")
@@ -476,6 +483,53 @@ func TestTokensAndSettingsAreDecidedOnAsTheirKindSays(t *testing.T) {
 	r.want("by an operator", by("operator:olaf", "setting.put", SettingJoins, SettingJoins, `{"approve":"operator"}`), No, "no policy permits")
 	r.set(SettingJoins, `{"approve":"operator"}`)
 	r.want("back to what ships", by("operator:ann", "setting.remove", SettingJoins, SettingJoins, ""), Yes, "")
+}
+
+// Who asks is known to the box and proved to nobody: what is judged is the same.
+func TestWhomTheBoxKnowsIsJudgedLikeWhoSigns(t *testing.T) {
+	r := newRig(t)
+	r.set(DocPolicy+"desk", `permit (principal == Operator::"olaf", action in [Action::"role.grant", Action::"operator.add"], resource);`)
+	decision := func(kind, subject, key, value string) *coord.Decision {
+		return r.decision(kind, subject, "operator:root", key, []byte(value))
+	}
+	tok := func(actions ...string) *Grant {
+		g, err := RulesOf(r.fakeState).Verify(issue(t, func(b *Block) {
+			b.Issuer, b.Actions, b.Resources = "operator:olaf", actions, []string{"*"}
+		}), testNow)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return g
+	}
+	admin := decision("role.grant", "operator:eve", DocGrant+"operator:eve", adminGrant)
+	program := decision("role.grant", "operator:eve", DocGrant+"operator:eve", `{"roles":["viewer"]}`)
+	for _, x := range []struct {
+		name string
+		d    *coord.Decision
+		c    *Credentials
+		want Word
+		says string
+	}{
+		{"an admin", admin, &Credentials{Principal: "operator:ann"}, Yes, ""},
+		{"one with less", admin, &Credentials{Principal: "operator:olaf"}, No, "nobody gives or takes more than they have"},
+		{"what one has", program, &Credentials{Principal: "operator:olaf"}, Yes, ""},
+		{"one who may not", program, &Credentials{Principal: "operator:vera"}, No, "no policy permits"},
+		{"nobody", program, &Credentials{}, No, "no policy permits"},
+		{"a token", program, &Credentials{Grant: tok("role.grant")}, Yes, ""},
+		{"a token for more than its issuer has", admin, &Credentials{Grant: tok("role.grant")}, No, "nobody gives or takes more than they have"},
+		{"a token for something else", program, &Credentials{Grant: tok("decision.approve")}, No, "does not cover"},
+		{"another kind's writes", decision("role.grant", "operator:eve", DocPolicy+"x", "permit (principal, action, resource);"), &Credentials{Principal: "operator:ann"}, No, "it writes"},
+	} {
+		if j := r.judge.As(r.fakeState, x.d, testNow, x.c); j.Word != x.want || !strings.Contains(j.Why, x.says) {
+			t.Errorf("%s: %v (%s), want %v (%s)", x.name, j.Word, j.Why, x.want, x.says)
+		}
+		r.want(x.name+", without a proof", x.d, map[bool]Word{true: No, false: Wait}[x.says == "it writes"], "")
+	}
+	g := tok("role.grant")
+	r.set(DocRevoked+g.Token().ID().String(), "{}")
+	if j := r.judge.As(r.fakeState, program, testNow, &Credentials{Grant: g}); j.Word != No {
+		t.Errorf("a token that was revoked since: %+v", j)
+	}
 }
 
 func TestATokenDecidesWhatItCovers(t *testing.T) {

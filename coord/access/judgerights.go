@@ -372,6 +372,9 @@ func (c *judging) judgeRevoke(w *coord.DocWrite) error {
 	if !ok || err != nil || id.String() != text || c.d.Subject != TokenOf+":"+text || w.Value == nil || len(w.Value) > revokedBytesMax {
 		return wrong("it writes %s and is about %q", w.Key, c.d.Subject)
 	}
+	if w.Seconds != 0 && w.Was != 0 { // it could make a token good again that was revoked for longer
+		return wrong("%s is revoked already", c.d.Subject)
+	}
 	if w.Seconds != 0 && w.Seconds < revokedSecondsMin {
 		return wrong("the token would be forgotten after %d s", w.Seconds)
 	}

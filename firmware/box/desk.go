@@ -121,6 +121,11 @@ func (a *authority) decide(ctx context.Context, d *coord.Decision, by operators.
 	if j := a.judge(a.site.State(), d); j.Word == site.No {
 		return fmt.Errorf("%w: %s", console.ErrBad, j.Why)
 	}
+	if by.Sign == nil && by.Check != nil { // where nothing proves who asks, the judge has not asked whether they may
+		if err := by.Check(d); err != nil {
+			return fmt.Errorf("%w: %w", console.ErrBad, err)
+		}
+	}
 	ctx, cancel := context.WithTimeout(ctx, decideWait)
 	defer cancel()
 	_, err := a.site.Decide(ctx, d)
@@ -153,7 +158,7 @@ func (s boxSigner) SignDigest(d coord.Digest) (coord.Signature, error) {
 
 // Signer implements console.Access.
 func (a *authority) Signer(principal, token string, s *operators.Session) operators.By {
-	by := operators.By{Principal: principal}
+	by := operators.By{Principal: principal, Check: func(d *coord.Decision) error { return a.MayAsk(principal, token, d) }}
 	switch {
 	case s != nil:
 		by.Sign = func(d *coord.Decision) error {
@@ -199,6 +204,37 @@ func (a *authority) Token(token, proof, action, resource string) (string, error)
 	}
 	v := a.judged(&access.Credentials{Grant: g}, action, resource)
 	return g.Principal(), v.Err()
+}
+
+// again verifies a token whose holder was verified before.
+func (a *authority) again(token string) (*access.Grant, error) {
+	t, err := access.ParseToken(token)
+	if err != nil {
+		return nil, err
+	}
+	return a.rules.Rules().Verify(t, uint64(time.Now().Unix()))
+}
+
+// Still implements console.Access.
+func (a *authority) Still(token, action string) bool {
+	g, err := a.again(token)
+	return err == nil && a.judged(&access.Credentials{Grant: g}, action, "site").Allowed
+}
+
+// MayAsk implements console.Access. The proof that a token may need was checked when the request came.
+func (a *authority) MayAsk(principal, token string, d *coord.Decision) error {
+	c := &access.Credentials{Principal: principal}
+	if token != "" {
+		var err error
+		if c.Grant, err = a.again(token); err != nil {
+			return err
+		}
+	}
+	j := access.Judge{TermRounds: a.termRounds, Founding: a.founding}
+	if v := j.As(a.site.State(), d, uint64(time.Now().Unix()), c); v.Word == access.No {
+		return errors.New(v.Why)
+	}
+	return nil
 }
 
 // password lets an operator in at the client API: the answer is a token of the operator's, by the operator's own key, that any box takes.

@@ -194,7 +194,7 @@ func roleGrantCommand(name, about, take string) command {
 				if err := access.CheckPrincipal(args[0]); err != nil {
 					return fmt.Errorf("%w: %w", errUsage, err)
 				}
-				fields := map[string]string{"principal": args[0], "take": take}
+				fields := map[string]string{"principal": args[0]}
 				if len(args) == 2 {
 					fields["role"] = args[1]
 				}

@@ -9,6 +9,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/holdfast-edge/holdfast/coord"
 	"github.com/holdfast-edge/holdfast/coord/access"
 	"github.com/holdfast-edge/holdfast/coord/audit"
 	"github.com/holdfast-edge/holdfast/firmware/operators"
@@ -55,6 +56,10 @@ type Access interface {
 	// Token verifies a token that a program shows as bearer, and the proof that it has the token's key if that does not travel with it, for
 	// an action on a resource, and gives whose it is.
 	Token(token, proof, action, resource string) (principal string, err error)
+	// Still says whether a token that was verified is good yet, for an action on the site.
+	Still(token, action string) bool
+	// MayAsk says why a principal, or the holder of a token that was verified, may not ask for a decision; nil: may.
+	MayAsk(principal, token string, d *coord.Decision) error
 	// Signer gives what signs decisions as the holder of a token, or, without one, as the operator of a session.
 	Signer(principal, token string, s *operators.Session) operators.By
 }
@@ -180,8 +185,26 @@ func (c *Console) let(n need, action string, next http.HandlerFunc) http.Handler
 			c.turnAway(w, r, x, err)
 			return
 		}
-		next(w, r)
+		next(w, r.WithContext(context.WithValue(r.Context(), callerKey{}, x)))
 	}
+}
+
+// callerKey is the context key of the *Caller whom let has let in.
+type callerKey struct{}
+
+// still says whether who was let in would be yet: it does not count as use of the session, and is not recorded.
+func (c *Console) still(r *http.Request, action string) bool {
+	x, ok := r.Context().Value(callerKey{}).(*Caller)
+	switch {
+	case !ok || x.Session != nil && !c.cfg.Desk.Alive(x.Session):
+		return false
+	case x.Local || c.cfg.Access == nil:
+		return true
+	case x.Token != "":
+		return c.cfg.Access.Still(x.Token, action)
+	}
+	ok, _ = c.cfg.Access.May(x.Principal, action, "")
+	return ok
 }
 
 // errLogin says that somebody has to say who they are.

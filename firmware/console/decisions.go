@@ -133,7 +133,7 @@ func (c *Console) decisionActs() []*Act {
 }
 
 // mayApprove says why an operator may not give this box's word: a yes is as good as asking for the decision, so who may not ask for one of its
-// kind may not approve it either. A token is not for what says who may do what. What is decided does not count here: the boxes judge that.
+// kind may not approve it either, nor who may not ask for this one. A token is not for what says who may do what.
 func (c *Console) mayApprove(x *Caller, id coord.Digest, yes bool) error {
 	open, _ := c.cfg.Site.State().Decision(id)
 	if !yes || x.Local || c.cfg.Access == nil || open == nil {
@@ -141,13 +141,14 @@ func (c *Console) mayApprove(x *Caller, id coord.Digest, yes bool) error {
 	}
 	kind := open.Decision.Kind
 	if x.Token != "" {
-		if a, ok := access.ParseAction(kind); ok && a.Class() < access.ClassGovern {
-			return nil
+		if a, ok := access.ParseAction(kind); !ok || a.Class() >= access.ClassGovern {
+			return fmt.Errorf("%w: a token does not approve %s", ErrBad, kind)
 		}
-		return fmt.Errorf("%w: a token does not approve %s", ErrBad, kind)
-	}
-	if ok, why := c.cfg.Access.May(x.Principal, kind, ""); !ok {
+	} else if ok, why := c.cfg.Access.May(x.Principal, kind, ""); !ok {
 		return fmt.Errorf("%w: who may not ask for %s may not approve it: %s", ErrBad, kind, why)
+	}
+	if err := c.cfg.Access.MayAsk(x.Principal, x.Token, open.Decision); err != nil {
+		return fmt.Errorf("%w: who may not ask for it may not approve it: %w", ErrBad, err)
 	}
 	return nil
 }

@@ -38,10 +38,7 @@ func (c *Console) events(w http.ResponseWriter, r *http.Request) {
 	if r.Method == http.MethodHead {
 		return
 	}
-	x, _ := c.caller(r, actionView, "")
-	err := c.stream(r.Context(), w, func() bool {
-		return c.cfg.ViewOpen || x != nil && (x.Session == nil || c.cfg.Desk.Alive(x.Session))
-	})
+	err := c.stream(r.Context(), w, func() bool { return c.cfg.ViewOpen || c.still(r, actionView) })
 	if err != nil && !errors.Is(err, context.Canceled) && !errors.Is(err, os.ErrDeadlineExceeded) {
 		c.cfg.Logger.Debug("event stream ended", "err", err)
 	}

@@ -112,6 +112,15 @@ func (r rights) Token(token, _, action, _ string) (string, error) {
 	return "", errors.New("this token is not for that (policy-8)")
 }
 
+func (r rights) Still(_, action string) bool { return r.may["program:cache "+action] }
+
+func (r rights) MayAsk(principal, _ string, d *coord.Decision) error {
+	if r.may[principal+" not "+d.Subject] {
+		return errors.New("not this one (policy-9)")
+	}
+	return nil
+}
+
 func (r rights) Signer(principal, _ string, _ *operators.Session) operators.By {
 	return operators.By{Principal: principal}
 }
@@ -381,6 +390,29 @@ func TestOpenDecisionsAreApprovedOnThePage(t *testing.T) {
 	}
 	if !c.desk.recorded("decision.approve", audit.Allowed, "operator:ann") {
 		t.Error("the audit log does not say who gave the box's word")
+	}
+}
+
+func TestWhoMayNotAskForADecisionMayNotApproveIt(t *testing.T) {
+	r := rights{map[string]bool{"operator:ann console.view": true, "operator:ann decision.list": true, "operator:ann decision.approve": true}}
+	c := newGuarded(t, r)
+	b := c.browser()
+	b.setUp(t, "ann")
+	d := openDecision()
+	path := "/decisions/" + d.Digest(coord.SiteID{9}).String() + "/approve"
+	for _, x := range []struct {
+		may  string
+		code int
+		says string
+	}{
+		{"", http.StatusBadRequest, "who may not ask for " + d.Kind},
+		{"operator:ann " + d.Kind, http.StatusSeeOther, ""},
+		{"operator:ann not " + d.Subject, http.StatusBadRequest, "policy-9"},
+	} {
+		r.may[x.may] = true
+		if w := b.post("/decisions", path); w.Code != x.code || !strings.Contains(textOf(w.Body.String()), x.says) {
+			t.Errorf("%q: %d %s", x.may, w.Code, textOf(w.Body.String()))
+		}
 	}
 }
 

@@ -8,6 +8,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"net/http/httptest"
 	"strings"
 	"testing"
 	"time"
@@ -80,6 +81,48 @@ func TestEventsSendAllSectionsFirstAndEndWithTheServer(t *testing.T) {
 	}
 	for lines.Scan() {
 	}
+}
+
+func TestEventsEndForWhoMayNotLookAnyMore(t *testing.T) {
+	for name, header := range map[string]string{"a session": "", "a token": "Bearer hf1good"} {
+		t.Run(name, func(t *testing.T) {
+			who := map[bool]string{true: "program:cache", false: "operator:ann"}[header != ""]
+			may := map[string]bool{who + " console.view": true}
+			c := newGuarded(t, rights{may})
+			b := c.browser()
+			if header == "" {
+				b.setUp(t, "ann")
+			}
+			ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+			defer cancel()
+			r := httptest.NewRequestWithContext(ctx, "GET", "http://127.0.0.1:8080/events", nil)
+			if header != "" {
+				r.Header.Set("Authorization", header)
+			}
+			for k, v := range b.cookies {
+				r.AddCookie(&http.Cookie{Name: k, Value: v})
+			}
+			w := &firstWrite{ResponseRecorder: httptest.NewRecorder(), then: func() { may[who+" console.view"] = false }}
+			c.Handler().ServeHTTP(w, r)
+			if ctx.Err() != nil {
+				t.Error("the stream goes on")
+			}
+			if !strings.Contains(w.Body.String(), "event: sections") {
+				t.Errorf("it was never told anything: %d %s", w.Code, w.Body)
+			}
+		})
+	}
+}
+
+// firstWrite calls then when something is written.
+type firstWrite struct {
+	*httptest.ResponseRecorder
+	then func()
+}
+
+func (w *firstWrite) Write(b []byte) (int, error) {
+	w.then()
+	return w.ResponseRecorder.Write(b)
 }
 
 func TestOnlyWhatChangedIsSentAgain(t *testing.T) {

@@ -136,8 +136,8 @@ func (d *Desk) Acts() []*console.Act {
 	policy := func(p console.Params) string { return "doc:" + access.DocPolicy + p["name"] }
 	site := func(console.Params) string { return "site" }
 	return []*console.Act{
-		{Path: "/access/grant", Action: access.RoleGrant.String(), Resource: role, Back: "/", Run: d.grant},
-		{Path: "/access/revoke", Action: access.RoleRevoke.String(), Resource: role, Back: "/", Run: d.grant},
+		{Path: "/access/grant", Action: access.RoleGrant.String(), Resource: role, Back: "/", Run: d.grant(false)},
+		{Path: "/access/revoke", Action: access.RoleRevoke.String(), Resource: role, Back: "/", Run: d.grant(true)},
 		{Path: "/access/role", Action: access.RolePut.String(), Resource: role, Back: "/", Run: d.putRole},
 		{Path: "/access/role/remove", Action: access.RoleRemove.String(), Resource: role, Back: "/", Run: d.removeRole},
 		{Path: "/access/policy", Action: access.PolicyPut.String(), Resource: policy, Back: "/", Run: d.putPolicy},
@@ -170,45 +170,47 @@ func (d *Desk) write(ctx context.Context, by *console.Caller, kind access.Action
 	return a, err
 }
 
-// grant gives a role, or takes it: remove is "true" then.
-func (d *Desk) grant(ctx context.Context, by *console.Caller, p console.Params) (any, error) {
-	who, role, takes := p["principal"], p["role"], p["take"] == "true"
-	if err := access.CheckPrincipal(who); err != nil {
-		return nil, bad(err)
+// grant gives a role, or takes it; without one it takes all. The path says which, for the path is what the caller was asked about.
+func (d *Desk) grant(takes bool) func(context.Context, *console.Caller, console.Params) (any, error) {
+	return func(ctx context.Context, by *console.Caller, p console.Params) (any, error) {
+		who, role := p["principal"], p["role"]
+		if err := access.CheckPrincipal(who); err != nil {
+			return nil, bad(err)
+		}
+		key := access.DocGrant + who
+		var roles []string
+		if old, ok := d.c.State().Doc(key); ok {
+			g, err := access.ReadGrant(who, old.Value)
+			if err != nil && !takes {
+				return nil, bad(fmt.Errorf("%w; take all roles first", err))
+			}
+			if err == nil {
+				roles = g.Roles
+			}
+		}
+		kind := access.RoleGrant
+		if takes {
+			kind = access.RoleRevoke
+			if role != "" && !slices.Contains(roles, role) {
+				return nil, bad(fmt.Errorf("%s has no role %s", who, role))
+			}
+			roles = slices.DeleteFunc(slices.Clone(roles), func(r string) bool { return r == role || role == "" })
+		} else {
+			if slices.Contains(roles, role) {
+				return nil, bad(fmt.Errorf("%s has the role %s already", who, role))
+			}
+			roles = append(slices.Clone(roles), role)
+			slices.Sort(roles)
+		}
+		var value []byte
+		if len(roles) > 0 {
+			var err error
+			if value, err = json.Marshal(access.GrantDoc{Roles: roles}); err != nil {
+				return nil, err
+			}
+		}
+		return d.write(ctx, by, kind, who, key, value, 0, p["reason"])
 	}
-	key := access.DocGrant + who
-	var roles []string
-	if old, ok := d.c.State().Doc(key); ok {
-		g, err := access.ReadGrant(who, old.Value)
-		if err != nil && !takes {
-			return nil, bad(fmt.Errorf("%w; take all roles first", err))
-		}
-		if err == nil {
-			roles = g.Roles
-		}
-	}
-	kind := access.RoleGrant
-	if takes {
-		kind = access.RoleRevoke
-		if role != "" && !slices.Contains(roles, role) {
-			return nil, bad(fmt.Errorf("%s has no role %s", who, role))
-		}
-		roles = slices.DeleteFunc(slices.Clone(roles), func(r string) bool { return r == role || role == "" })
-	} else {
-		if slices.Contains(roles, role) {
-			return nil, bad(fmt.Errorf("%s has the role %s already", who, role))
-		}
-		roles = append(slices.Clone(roles), role)
-		slices.Sort(roles)
-	}
-	var value []byte
-	if len(roles) > 0 {
-		var err error
-		if value, err = json.Marshal(access.GrantDoc{Roles: roles}); err != nil {
-			return nil, err
-		}
-	}
-	return d.write(ctx, by, kind, who, key, value, 0, p["reason"])
 }
 
 func (d *Desk) putRole(ctx context.Context, by *console.Caller, p console.Params) (any, error) {

@@ -147,10 +147,10 @@ func TestEveryChangeThatTheDeskMakesIsOneThatBoxesAgreeTo(t *testing.T) {
 	do("/access/grant", "", "principal", "operator:bob", "role", "night")
 	has("operator:bob", access.ConsoleView, access.Site(), true)
 	do("/access/role/remove", "operator:bob has the role night", "role", "night")
-	do("/access/revoke", "", "principal", "operator:bob", "role", "night", "take", "true")
+	do("/access/revoke", "", "principal", "operator:bob", "role", "night")
 	do("/access/role/remove", "", "role", "night")
-	do("/access/revoke", "has no role", "principal", "operator:bob", "role", "night", "take", "true")
-	do("/access/revoke", "nobody would be left", "principal", "operator:ann", "take", "true")
+	do("/access/revoke", "has no role", "principal", "operator:bob", "role", "night")
+	do("/access/revoke", "nobody would be left", "principal", "operator:ann")
 
 	do("/access/token", "wrong name or password", "operator", "ann", "password", "wrong", "actions", "kv.get", "resources", "key:*")
 	do("/access/token", "no action", "operator", "ann", "password", "right", "actions", "kv.gte", "resources", "key:*")
