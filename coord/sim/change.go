@@ -61,6 +61,44 @@ const (
 	proposeAgain = 1500 * time.Millisecond
 )
 
+// TrapPoint is a moment at the end of an epoch at which the power goes.
+type TrapPoint string
+
+// The moments. At each the log has what the one before it was about.
+const (
+	TrapCommit TrapPoint = "end applied"   // the state there is not written yet
+	TrapSigned TrapPoint = "end durable"   // nobody was told
+	TrapRecord TrapPoint = "epoch entered" // the proof is in the log, and nothing was said in the new epoch
+)
+
+// Trap takes the power from a box, or, with Site, from all of them, when an honest box comes to a point. Box -1: whichever comes first.
+type Trap struct {
+	At    TrapPoint
+	Box   int
+	Site  bool
+	For   time.Duration
+	Times int
+}
+
+// springs says whether a trap goes off under a machine, which is down then.
+func (s *Sim) springs(m *machine, at TrapPoint) bool {
+	for i := range s.plan.Traps {
+		t := &s.plan.Traps[i]
+		if t.At != at || s.trapped[i] >= t.Times || m.liar != "" || t.Box >= 0 && m.id() != t.Box || s.healed {
+			continue
+		}
+		s.trapped[i]++
+		s.log(m.idx, "trap", "%v", at)
+		for _, x := range s.nodes {
+			if (x == m || t.Site) && s.powerCut(x) {
+				s.bootAt(x, s.now+int64(t.For)+1)
+			}
+		}
+		return true
+	}
+	return false
+}
+
 // known is a member set that an honest box works with.
 func (s *Sim) known(m *machine, ep *site.Epoch) {
 	set := ep.Members

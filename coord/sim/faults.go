@@ -24,17 +24,18 @@ const (
 	faultFlap      FaultKind = "flap"      // a link goes up and down every Amount
 	faultSlowDisk  FaultKind = "slow disk" // each sync takes Amount longer
 	faultStuckDisk FaultKind = "stuck disk"
-	faultFull      FaultKind = "disk full" // neither log nor state take anything until it ends
-	faultEIO       FaultKind = "fsync EIO" // the sync fails; the box is silent until it is restarted
-	faultDrift     FaultKind = "drift"     // the box's clock runs at Rate
-	faultJump      FaultKind = "jump"      // the box's clock jumps ahead by Amount
-	faultPause     FaultKind = "pause"     // SIGSTOP
-	faultSlowCPU   FaultKind = "slow cpu"  // each step takes Amount
-	faultTail      FaultKind = "torn tail" // synced records at the end of the log are lost without a trace
-	faultDamage    FaultKind = "bit flip"  // damage is found when the log is opened: it is set aside
-	faultWipe      FaultKind = "wiped"     // log and state are gone, the key is not
-	faultOldDisk   FaultKind = "old disk"  // an image that was taken Amount before is restored
-	faultReplace   FaultKind = "replace"   // on the stopped site, the box's place is given to a new one
+	faultSlowState FaultKind = "slow state" // each commit of the state takes Amount longer
+	faultFull      FaultKind = "disk full"  // neither log nor state take anything until it ends
+	faultEIO       FaultKind = "fsync EIO"  // the sync fails; the box is silent until it is restarted
+	faultDrift     FaultKind = "drift"      // the box's clock runs at Rate
+	faultJump      FaultKind = "jump"       // the box's clock jumps ahead by Amount
+	faultPause     FaultKind = "pause"      // SIGSTOP
+	faultSlowCPU   FaultKind = "slow cpu"   // each step takes Amount
+	faultTail      FaultKind = "torn tail"  // synced records at the end of the log are lost without a trace
+	faultDamage    FaultKind = "bit flip"   // damage is found when the log is opened: it is set aside
+	faultWipe      FaultKind = "wiped"      // log and state are gone, the key is not
+	faultOldDisk   FaultKind = "old disk"   // an image that was taken Amount before is restored
+	faultReplace   FaultKind = "replace"    // on the stopped site, the box's place is given to a new one
 )
 
 // generator draws faults into a plan.
@@ -281,6 +282,9 @@ func (s *Sim) injectBox(m *machine, f *Fault, until int64) {
 	case faultSlowDisk:
 		m.slow = int64(f.Amount)
 		after(func() { m.slow = 0 })
+	case faultSlowState:
+		m.slowState = int64(f.Amount)
+		after(func() { m.slowState = 0 })
 	case faultStuckDisk, faultFull:
 		m.stuck, m.full = true, f.Kind == faultFull
 		after(func() {

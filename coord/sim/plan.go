@@ -71,6 +71,7 @@ type Plan struct {
 	Faults  []Fault
 	Clients []Client
 	Changes []Change
+	Traps   []Trap
 	// Fresh is how the machines lie that are not there at first: those with the numbers after the first ones.
 	Fresh []liar.Kind
 }
@@ -158,6 +159,9 @@ func (p *Plan) String() string {
 	}
 	for _, f := range p.Faults {
 		fmt.Fprintf(&s, "fault  %v\n", f)
+	}
+	for _, t := range p.Traps {
+		fmt.Fprintf(&s, "trap      box %d loses power for %v, site %v, %d times, when %v\n", t.Box, t.For, t.Site, t.Times, t.At)
 	}
 	for _, c := range p.Changes {
 		fmt.Fprintf(&s, "change %v\n", c)

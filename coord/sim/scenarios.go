@@ -43,11 +43,20 @@ func (p *Plan) away(n, box int, when, length time.Duration) {
 	p.Faults = append(p.Faults, Fault{Kind: faultPartition, At: when, For: length, Box: -1, Split: split})
 }
 
+// grow adds new boxes.
+func (p *Plan) grow(when time.Duration, count int) {
+	p.Changes = append(p.Changes, Change{At: when, Kind: ChangeGrow, Count: count})
+	for range count {
+		p.Fresh = append(p.Fresh, "")
+	}
+}
+
 func (p *Plan) lies(box int, k liar.Kind) { p.Liars = append(p.Liars, Liar{box, k}) }
 
 // Scenarios are all of them.
 func Scenarios() []Scenario {
 	const smart, simplex, trial = "SmartBFT v1.0.1", "ava-labs/simplex v0.0.0-20250919", "a trial core"
+	const issue = "changes of members, as they were thought through"
 	return []Scenario{
 		{Name: "leader crashes again and again", From: smart, What: "a failed view change forgot votes: FORK", Options: scene(4, 1, func(p *Plan) {
 			for i := range 16 {
@@ -193,6 +202,78 @@ func Scenarios() []Scenario {
 		{Name: "slower than the time-out", From: trial, What: "no back-off: STALL", Options: scene(4, 3, func(p *Plan) {
 			p.End = 8 * sec
 			p.Net = Net{DelayLo: 500 * at, DelayHi: 100 * at}
+		})},
+		{Name: "from 1 to 4 to 7 to 4", From: issue, What: "members change under load: STALL, LOST", Options: scene(1, 8, func(p *Plan) {
+			p.End = 6 * sec
+			p.grow(500*at, 3)
+			p.grow(1800*at, 3)
+			p.Changes = append(p.Changes, Change{At: 3500 * at, Kind: ChangeShrink, Count: 3})
+		})},
+		{Name: "the power goes between the log and the state of an epoch's end", From: issue, What: "blocks above the end are applied after the restart: FORK", Options: scene(4, 8, func(p *Plan) {
+			p.Clients = []Client{{Gap: 8 * at}, {Gap: 8 * at}}
+			p.Traps = []Trap{{At: TrapCommit, Box: -1, For: 200 * at, Times: 7}}
+			p.grow(600*at, 1)
+			p.Changes = append(p.Changes, Change{At: 1500 * at, Kind: ChangeRotate, Box: 0})
+		})},
+		{Name: "the state at an epoch's end is durable and nobody was told", From: issue, What: "a box that starts in an epoch that it cannot prove leaves the others alone: STALL", Options: scene(4, 8, func(p *Plan) {
+			p.lies(3, liar.Silent)
+			p.Traps = []Trap{{At: TrapSigned, Box: -1, For: 300 * at, Times: 5}}
+			p.grow(600*at, 1)
+			p.Changes = append(p.Changes, Change{At: 1500 * at, Kind: ChangeRotate, Box: 1})
+		})},
+		{Name: "an epoch is entered and nothing was said", From: issue, What: "a box goes back to the epoch that it left: LEFT", Options: scene(4, 3, func(p *Plan) {
+			p.Traps = []Trap{{At: TrapRecord, Box: -1, For: 300 * at, Times: 6}}
+			p.grow(600*at, 1)
+			p.Changes = append(p.Changes, Change{At: 1500 * at, Kind: ChangeRemove, Box: 2})
+		})},
+		{Name: "the site loses power at each point of a change", From: issue, What: "STALL, LEFT", Options: scene(4, 8, func(p *Plan) {
+			p.End = 6 * sec
+			for i, t := range []TrapPoint{TrapCommit, TrapSigned, TrapRecord} {
+				p.Traps = append(p.Traps, Trap{At: t, Box: -1, Site: true, For: 200 * at, Times: 2})
+				p.Changes = append(p.Changes, Change{At: time.Duration(500+1300*i) * at, Kind: ChangeRotate, Box: i})
+			}
+		})},
+		{Name: "only one box knows the end, and restarts", From: issue, What: "nobody else can come to the end: STALL", Options: scene(4, 8, func(p *Plan) {
+			p.lies(0, liar.Silent)
+			p.Traps = []Trap{{At: TrapCommit, Box: -1, For: 700 * at, Times: 1}, {At: TrapSigned, Box: -1, For: 700 * at, Times: 1}}
+			p.Changes = append(p.Changes, Change{At: 600 * at, Kind: ChangeRemove, Box: 0})
+			p.add(faultLoss, 600*at, 1*sec, -1).Rate = 0.4
+		})},
+		{Name: "void blocks with the only good certificate", From: issue, What: "blocks above the end are applied: FORK", Options: scene(4, 1000, func(p *Plan) {
+			p.Clients = []Client{{Gap: 6 * at}, {Gap: 6 * at}, {Gap: 6 * at}}
+			p.lies(1, liar.BadSig)
+			for _, b := range []int{2, 3} {
+				p.add(faultSlowState, 0, 3*sec, b).Amount = 400 * at
+			}
+			p.grow(500*at, 1)
+			p.Changes = append(p.Changes, Change{At: 1500 * at, Kind: ChangeRotate, Box: 3})
+		})},
+		{Name: "away over three epochs, with logs that were cut", From: issue, What: "a box that cannot judge the state of a later epoch: STALL", Options: scene(4, 8, func(p *Plan) {
+			p.End = 6 * sec
+			p.Clients = []Client{{Gap: 8 * at}, {Gap: 8 * at}, {Gap: 12 * at}}
+			p.Fresh = append(p.Fresh, "")
+			p.away(4, 3, 300*at, 4700*at)
+			for i, c := range []Change{{Kind: ChangeRotate, Box: 0}, {Kind: ChangeRotate, Box: 1}, {Kind: ChangeAdd}} {
+				c.At = time.Duration(600+1200*i) * at
+				p.Changes = append(p.Changes, c)
+			}
+		})},
+		{Name: "a box joins while the site loses power", From: issue, What: "a member without a state for ever: STALL", Options: scene(1, 8, func(p *Plan) {
+			p.grow(600*at, 3)
+			for i := range 6 {
+				p.add(faultCrash, time.Duration(650+250*i)*at, 60*at, -1)
+			}
+		})},
+		{Name: "every box is another one in the end", From: issue, What: "a box that was away finds nobody whom it knows: STALL", Options: scene(4, 8, func(p *Plan) {
+			p.End = 7 * sec
+			for i := range 4 {
+				p.Fresh = append(p.Fresh, "")
+				p.Changes = append(p.Changes, Change{At: time.Duration(500+1300*i) * at, Kind: ChangeReplace, Box: i})
+			}
+		})},
+		{Name: "removed while it is cut off", From: issue, What: "a box that goes on as if it were a member: STALL", Options: scene(4, 8, func(p *Plan) {
+			p.away(4, 2, 300*at, 2500*at)
+			p.Changes = append(p.Changes, Change{At: 700 * at, Kind: ChangeRemove, Box: 2})
 		})},
 		{Name: "the only proof was in the log that is gone", From: "this simulator, seed 108626", What: "STALL", Options: scene(4, 3, func(p *Plan) {
 			p.Weak = []int{2}

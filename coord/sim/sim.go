@@ -36,6 +36,7 @@ type machine struct {
 
 	// What is wrong with it now.
 	slow, cost int64 // added to every sync, taken by every step
+	slowState  int64 // added to every commit
 	busyUntil  int64 // it does nothing before
 	stuck      bool  // no sync ends
 	full       bool  // and no commit
@@ -90,6 +91,7 @@ type Sim struct {
 	top      uint64                    // the last of them
 	founders *coord.Members
 	change   *changing
+	trapped  map[int]int // how often a trap of the plan went off
 	todo     []*Change
 	etcd     *kvClient     // in a third of the trials
 	decide   *decideClient // in a quarter
@@ -122,7 +124,7 @@ type Sim struct {
 func newSim(o Options) *Sim {
 	s := &Sim{
 		o: o, rng: newRand(o.Seed, 0x486f6c6466617374), n: o.N, used: map[FaultKind]int{},
-		numbers: map[coord.BoxID]int{}, linkedAs: map[[2]int]coord.BoxID{}, epochs: map[uint64]*coord.Members{}, top: 1,
+		numbers: map[coord.BoxID]int{}, trapped: map[int]int{}, linkedAs: map[[2]int]coord.BoxID{}, epochs: map[uint64]*coord.Members{}, top: 1,
 	}
 	if s.o.Term == 0 {
 		s.o.Term = []uint64{1, 3, 8, 64, 1000}[o.Seed%5]
@@ -403,7 +405,12 @@ func (s *Sim) synced(m *machine) {
 		m.disk.prune(s.site(), min(f.Header.Height, p.Header.Height))
 	}
 	for i := range es {
-		s.release(m, &es[i])
+		if es[i].Epoch != nil && s.springs(m, TrapRecord) {
+			return
+		}
+		if s.release(m, &es[i]); m.box == nil { // a trap
+			return
+		}
 	}
 	s.kick(m)
 }
@@ -440,14 +447,14 @@ func (s *Sim) release(m *machine, e *pending) {
 		s.check.answers(m, a.Reply)
 		a.Request.Done(a.Reply)
 	}
-	if c := e.Commit; c != nil && m.inc == inc {
+	if c := e.Commit; c != nil && m.inc == inc && (c.Handover == nil || !s.springs(m, TrapCommit)) {
 		s.commit(m, c)
 	}
 }
 
 // commit is the background write of state.
 func (s *Sim) commit(m *machine, c *coord.Commit) {
-	s.callFor(m, s.now+s.rng.Int64N(20*ms)+1, func() {
+	s.callFor(m, s.now+s.rng.Int64N(20*ms)+1+m.slowState, func() {
 		if m.full {
 			s.commit(m, c)
 			return
@@ -458,6 +465,9 @@ func (s *Sim) commit(m *machine, c *coord.Commit) {
 		}
 		if c.Handover != nil {
 			m.disk.handovers[c.Handover.Members.Epoch] = c.Handover
+			if s.springs(m, TrapSigned) {
+				return
+			}
 		}
 		if c.Checkpoint {
 			m.disk.takeSnapshot(c.Header)

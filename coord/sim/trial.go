@@ -122,7 +122,7 @@ func (s *Sim) heal() {
 	s.mend()
 	s.loss, s.dup, s.jitter, s.spike = s.plan.Net.Loss*0.1, 0, 0, 0
 	for _, m := range s.nodes {
-		m.slow, m.cost, m.stuck, m.full, m.eio, m.busyUntil = 0, 0, false, false, false, 0
+		m.slow, m.slowState, m.cost, m.stuck, m.full, m.eio, m.busyUntil = 0, 0, 0, false, false, false, 0
 		m.clock.set(s.now, 1)
 		if m.failed {
 			s.powerCut(m)
