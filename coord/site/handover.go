@@ -299,6 +299,7 @@ func (b *Box) gather(box coord.BoxID, h *coord.Handover) (whole *coord.Handover,
 	if len(sigs) == 0 {
 		return nil, holds
 	}
+	b.expose(h, sigs)
 	m := merge(have, &coord.Handover{Sigs: sigs})
 	who := box
 	for id, o := range b.heard { // one a box: a liar may sign many ends
@@ -314,6 +315,28 @@ func (b *Box) gather(box coord.BoxID, h *coord.Handover) (whole *coord.Handover,
 		return m, holds
 	}
 	return nil, holds
+}
+
+// expose finds members among those whose signatures are new that signed another end of the epoch before.
+func (b *Box) expose(h *coord.Handover, sigs []coord.VoteSig) {
+	ms := b.ep.Members
+	vote := func(o *coord.Handover, s *coord.VoteSig) coord.Vote {
+		return coord.Vote{Kind: coord.VoteEpoch, Epoch: ms.Epoch, Round: o.Header.Height, Digest: o.Digest(), Voter: s.Voter, Sig: s.Sig}
+	}
+	for i := range ms.List {
+		o := b.heard[ms.List[i].ID]
+		if o == nil || o.Digest() == h.Digest() {
+			continue
+		}
+		for j := range o.Sigs {
+			for k := range sigs {
+				if sigs[k].Voter == o.Sigs[j].Voter {
+					b.count.Evidence++
+					b.fx.Evidence = append(b.fx.Evidence, coord.Evidence{A: vote(o, &o.Sigs[j]), B: vote(h, &sigs[k])})
+				}
+			}
+		}
+	}
 }
 
 // follow takes a box that is no member to the next epoch; if it is one there again it comes without the state of it.

@@ -39,6 +39,26 @@ func TestABoxThatWaitsForWhatAQuorumClaimsHasAllThatWasAcknowledged(t *testing.T
 	})
 }
 
+func TestAClaimOfAnotherEpochDoesNotCount(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newRig(t, 4, site.Tuning{})
+		defer r.end()
+		r.hub.lie = func(_ int, m *coord.PeerMsg) *coord.PeerMsg {
+			if m.Index == nil {
+				return m
+			}
+			return &coord.PeerMsg{Epoch: m.Epoch + 1, Index: m.Index}
+		}
+		for i := range r.boxes {
+			r.start(i)
+		}
+		r.session(0, 1)
+		if err := r.index(1); !errors.Is(err, context.DeadlineExceeded) {
+			t.Fatalf("a box reads by what members of another epoch claim: %v", err)
+		}
+	})
+}
+
 func TestABoxThatIsCutOffFindsNoQuorum(t *testing.T) {
 	inSite(t, 4, site.Tuning{}, func(r *rig) {
 		r.session(0, 1)

@@ -29,6 +29,8 @@ const (
 	live       = "coord/bft/live.go"
 	box        = "coord/site/box.go"
 	handover   = "coord/handover.go"
+	epoch      = "coord/site/epoch.go"
+	ends       = "coord/site/handover.go"
 	snapshot   = "coord/site/snapshot.go"
 	apply      = "coord/state/apply.go"
 	boxes      = "coord/state/boxes.go"
@@ -283,5 +285,64 @@ var mutants = []Mutant{
 	{
 		Name: "decision-word-of-before", What: "words of boxes that are no members any more still count", Epochs: true, File: decide,
 		Old: "		o.yes, o.no = slices.DeleteFunc(o.yes, gone), slices.DeleteFunc(o.no, gone)\n", New: "		_ = gone\n",
+	},
+
+	// How one epoch follows another.
+	{
+		Name: "void-applied", What: "blocks above the end of an epoch are applied", Epochs: true, File: box,
+		Old: "	if b.ends != nil {\n		b.void(d)\n		return\n	}\n", New: "",
+	},
+	{
+		Name: "epoch-before-durable", What: "a box signs the end of an epoch before its state there is durable", Epochs: true, File: box,
+		Old: "b.fx.Commit.Handover, b.ends.durable = b.handover(), committing", New: "b.ends.h = b.handover()\n		b.fx.Commit.Handover, b.ends.durable = b.ends.h, committed",
+	},
+	{
+		Name: "epoch-not-written", What: "a box goes on to the next epoch and does not write it down", Epochs: true, File: epoch,
+		Old: "	b.fx.Persist, b.fx.Sync = append(b.fx.Persist, coord.Record{Handover: e.h}), true\n", New: "",
+		Also: []edit{{"	b.rollNow = !b.out\n", ""}},
+	},
+	{
+		Name: "epoch-left-alone", What: "a box goes on to the next epoch by itself, so that others may be left without a quorum", Epochs: true, File: epoch,
+		Old: "if len(e.h.Sigs) <= coord.MaxFaulty(b.ep.Members.N()) {", New: "if len(e.h.Sigs) == 0 {",
+	},
+	{
+		Name: "handover-of-one", What: "one member's word for the end of an epoch is enough", Epochs: true, Liar: "forger", File: handover,
+		Old: "x.Distinct(h.Members.N(), verify) > MaxFaulty(h.Members.N())", New: "x.Distinct(h.Members.N(), verify) > 0",
+	},
+	{
+		Name: "handover-without-members", What: "what is signed at the end of an epoch does not name the next members", Epochs: true, Liar: "historian", File: handover,
+		Old: "	copy(a[48:], next[:])\n", New: "",
+	},
+	{
+		Name: "handover-by-anybody", What: "a handover says itself who may sign it", Epochs: true, Liar: "historian", File: ends,
+		Old: "	if h.Members.Digest() != from.Members.Digest() {\n		return false\n	}\n", New: "	if epoch, err := b.cfg.KeysOf.epoch(h.Members); err == nil {\n		from = epoch\n	}\n",
+	},
+	{
+		Name: "handover-unseen", What: "what comes with a handover that holds is kept unseen", Epochs: true, Liar: "historian", File: ends,
+		Old: "	h = proven(h, from.Keys.VerifyVote)\n", New: "",
+	},
+	{
+		Name: "silent-at-the-end", What: "a box that has come to the end of an epoch helps nobody else there", Epochs: true, Liar: "favourite", File: epoch,
+		Old: "	b.ends, b.wantPoint = &ending{next: next, final: final}, true\n}", New: "	b.ends, b.wantPoint = &ending{next: next, final: final}, true\n	b.core.Mute()\n}",
+	},
+	{
+		Name: "laggard-not-told", What: "a box in an epoch that is over is not told", Epochs: true, File: ends,
+		Old: "	b.tellHandover(box, m.Epoch)\n	v :=", New: "	v :=",
+	},
+	{
+		Name: "root-not-known", What: "a new epoch's first block needs a certificate, which nobody has", Epochs: true, File: rounds,
+		Old: "	case b.Parent == c.root:\n", New: "	case b.Parent == c.root && c.cfg.Epoch == 1:\n",
+	},
+	{
+		Name: "rounds-begin-again", What: "an epoch's rounds begin in the middle of a term", Epochs: true, File: core,
+		Old: "		c.finalCert, c.finalRound = nil, c.first(c.term(b.Round)+1)-1\n", New: "		c.finalCert = nil\n",
+	},
+	{
+		Name: "joiner-blind", What: "a box that joins takes part before it has a state", Epochs: true, File: epoch,
+		Old: "Keys: ep.Keys, Blank: blank,", New: "Keys: ep.Keys, Blank: false,",
+	},
+	{
+		Name: "reached-by-old-members", What: "a box on its way to a later epoch is linked to the old members only", Epochs: true, File: ends,
+		Old: "		if next.Self >= 0 {\n			b.fx.Reach = next\n		}\n", New: "",
 	},
 }
