@@ -32,6 +32,8 @@ deps: ## what a bare Debian 12 machine with Go lacks; safe to repeat
 run: build ## four boxes on this machine, with a real request trace being counted
 	./bin/holdfast dev --boxes 4 --dir $(RUN_DIR) --feed $(TRACE) --feed-rate 500
 
+# More than fifty decoders; with more time each, all of this would not fit.
+test: FUZZTIME = 5s
 test: deps check unit race sim model mutants chaos-short etcd-diff etcd-clients-short etcd-hist fuzz arm64-smoke e2e-hal-short bench-short bench-peers-short ## everything that fits in an hour on two cores
 	@./tools/summary.sh
 
