@@ -244,9 +244,14 @@ func (c *Console) may(ctx context.Context, x *Caller, action, resource string) e
 // turnAway answers a request that may not be; x may be nil.
 func (c *Console) turnAway(w http.ResponseWriter, r *http.Request, x *Caller, err error) {
 	var no *refused
+	var denial *access.Denial
 	page := !isAPI(r) && r.Header.Get("Authorization") == "" && strings.Contains(r.Header.Get("Accept"), "text/html")
 	switch {
 	case errors.As(err, &no):
+		c.sorry(w, r, http.StatusForbidden, err)
+	case errors.As(err, &denial): // a token that is good, and not for this
+		v := &denial.Verdict
+		c.record(r.Context(), &Caller{Principal: v.Principal, Source: r.RemoteAddr}, v.Action.String(), v.Resource.String(), audit.Denied, v.Policy, v.Reason())
 		c.sorry(w, r, http.StatusForbidden, err)
 	case page && errors.Is(err, errLogin):
 		to := "/login"

@@ -18,6 +18,7 @@ import (
 	"time"
 
 	"github.com/holdfast-edge/holdfast/coord"
+	"github.com/holdfast-edge/holdfast/coord/access"
 	"github.com/holdfast-edge/holdfast/coord/audit"
 	"github.com/holdfast-edge/holdfast/firmware/operators"
 )
@@ -109,7 +110,12 @@ func (r rights) Token(token, _, action, _ string) (string, error) {
 	if token == "hf1good" && r.may["program:cache "+action] {
 		return "program:cache", nil
 	}
-	return "", errors.New("this token is not for that (policy-8)")
+	if token == "hf1good" {
+		a, _ := access.ParseAction(action)
+		v := access.Verdict{Principal: "token:17", Action: a, Policy: "policy-8", Note: "token does not cover it"}
+		return "token:17", v.Err()
+	}
+	return "", errors.New("this is no token")
 }
 
 func (r rights) Still(_, action string) bool { return r.may["program:cache "+action] }
@@ -464,7 +470,7 @@ func TestProgramsShowATokenAndNoCookie(t *testing.T) {
 		"view":           {"GET", "/api/v1/status", "Bearer hf1good", 200},
 		"metrics":        {"GET", "/metrics", "Bearer hf1good", 200},
 		"page":           {"GET", "/", "Bearer hf1good", 200},
-		"act":            {"POST", "/api/v1/operators/add", "Bearer hf1good", 401},
+		"act":            {"POST", "/api/v1/operators/add", "Bearer hf1good", 403},
 		"bad token":      {"GET", "/api/v1/status", "Bearer hf1bad", 401},
 		"basic":          {"GET", "/api/v1/status", "Basic YTpi", 401},
 		"endless":        {"GET", "/api/v1/status", "Bearer " + strings.Repeat("x", tokenTextMax+1), 401},
@@ -476,6 +482,9 @@ func TestProgramsShowATokenAndNoCookie(t *testing.T) {
 	}
 	if !c.desk.recorded("auth.token", audit.Denied, "") {
 		t.Error("a bad token is in no record")
+	}
+	if !c.desk.recorded("operator.add", audit.Denied, "token:17") {
+		t.Error("whose token does not cover what it was shown for is in no record")
 	}
 }
 
