@@ -117,6 +117,9 @@ Examples:
 							plain(cmp.Or(e.Principal, "-")), plain(e.Action), plain(e.Resource), e.Outcome, plain(because(&e.Record)), plain(e.Source))
 						return err
 					})
+					if errors.Is(err, remote.ErrRefused) || errors.Is(err, remote.ErrUnreachable) {
+						return err // and no head of a table
+					}
 					return errors.Join(err, t.Flush())
 				})
 			}
@@ -126,6 +129,9 @@ Examples:
 
 // because is why an action had its outcome.
 func because(r *audit.Record) string {
+	if r.Policy != "" && strings.HasPrefix(r.Reason, r.Policy) {
+		return r.Reason // which names it already
+	}
 	return strings.Join(strings.Fields(r.Policy+" "+r.Reason), " ")
 }
 

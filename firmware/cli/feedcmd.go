@@ -90,13 +90,13 @@ func feedSite(ctx context.Context, t *feed.Trace, addr string, o feed.Options, b
 		}
 		dial, cancel := context.WithTimeout(ctx, o.GiveUp)
 		defer cancel()
-		c, err := client.Dial(dial, client.Config{Endpoints: list, Name: "holdfast feed"})
+		c, err := client.Dial(dial, client.Config{Endpoints: list, Name: "holdfast feed", Token: token()})
 		if err != nil {
 			return waited(err, o.GiveUp)
 		}
 		o.Progress = bar.show
 		sum, err = feed.Run(ctx, t, feed.NewSink(c, len(list)), o)
-		return errors.Join(err, closeClient(ctx, c))
+		return errors.Join(denied(err), closeClient(ctx, c))
 	})
 	return sum, err
 }

@@ -122,7 +122,11 @@ Examples:
 				if err := trust.SaveMembers(c.DataDir, members); err != nil {
 					return err
 				}
-				return printFounded(s, *asJSON, members, m, c.DataDir, "founded")
+				if err := printFounded(s, *asJSON, members, m, c.DataDir, "founded"); err != nil || *asJSON {
+					return err
+				}
+				_, err = fmt.Fprintln(s.out, "Before other boxes join, name the first operator: `holdfast operator add NAME --role admin` on this box while it runs.")
+				return err
 			}
 		},
 	}

@@ -190,7 +190,7 @@ func (c *changing) told(s *streams, r *remote.Changed) error {
 		return printJSON(s.out, r)
 	}
 	if r.Waits != "" {
-		_, err := fmt.Fprintf(s.out, "%s waits: %s; see `holdfast decision list`\n", r.Kind, r.Waits)
+		_, err := fmt.Fprintf(s.out, "%s: %s; see `holdfast decision list`\n", r.Kind, r.Waits)
 		return err
 	}
 	_, err := fmt.Fprintf(s.out, "done: %s %s\n", r.Kind, r.Subject)

@@ -141,14 +141,17 @@ Examples:
   holdfast setting put client '{"access":"token"}'
   holdfast setting remove client
 `,
-		sub: []command{settingChange("put", "NAME VALUE", "set a setting", 2), settingChange("remove", "NAME", "put a setting back to what ships", 1)},
+		sub: []command{
+			settingChange("put", "NAME VALUE", "set a setting", `client '{"access":"token"}'`, 2),
+			settingChange("remove", "NAME", "put a setting back to what ships", "client", 1),
+		},
 	}
 }
 
-func settingChange(name, args, about string, n int) command {
+func settingChange(name, args, about, example string, n int) command {
 	return command{
 		name: name, args: args, about: about,
-		more: "\nExample:\n  holdfast setting " + name + " client\n",
+		more: "\nExample:\n  holdfast setting " + name + " " + example + "\n",
 		flags: func(f *flag.FlagSet) func(context.Context, *streams, []string) error {
 			addr, asJSON := asking(f)
 			return func(ctx context.Context, s *streams, args []string) error {

@@ -172,7 +172,7 @@ func rightsAct(f *flag.FlagSet) func(ctx context.Context, s *streams, path strin
 			case *asJSON:
 				return printJSON(s.out, r)
 			case r.Waits != "":
-				_, err = fmt.Fprintf(s.out, "%s %s waits: %s; see `holdfast decision list`\n", r.Kind, plain(r.Subject), r.Waits)
+				_, err = fmt.Fprintf(s.out, "%s %s: %s; see `holdfast decision list`\n", r.Kind, plain(r.Subject), r.Waits)
 			default:
 				_, err = fmt.Fprintf(s.out, "done: %s %s\n", r.Kind, plain(r.Subject))
 			}

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"os"
 	"time"
 
 	"github.com/holdfast-edge/holdfast/coord"
@@ -124,14 +125,25 @@ func kvVerb(n int, run kvRun) func(f *flag.FlagSet) func(context.Context, *strea
 				if err != nil {
 					return err
 				}
-				c, err := client.Dial(ctx, client.Config{Endpoints: list, Name: "holdfast kv"})
+				c, err := client.Dial(ctx, client.Config{Endpoints: list, Name: "holdfast kv", Token: token()})
 				if err != nil {
 					return waited(err, *timeout)
 				}
-				return errors.Join(waited(run(ctx, c, s, *asJSON, args), *timeout), closeClient(ctx, c))
+				return errors.Join(waited(denied(run(ctx, c, s, *asJSON, args)), *timeout), closeClient(ctx, c))
 			})
 		}
 	}
+}
+
+// token is what programs of this machine show the client ports, as they show it consoles over the network.
+func token() []byte { return []byte(os.Getenv(remote.TokenEnv)) }
+
+// denied says more than a refusal does.
+func denied(err error) error {
+	if errors.Is(err, client.ErrDenied) {
+		return fmt.Errorf("%w; put a token that allows it into %s; `holdfast audit list --outcome denied` on the box says why", err, remote.TokenEnv)
+	}
+	return err
 }
 
 // waited says more than a deadline does.

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"strings"
 
 	"github.com/holdfast-edge/holdfast/coord/trust/join"
 )
@@ -71,13 +72,21 @@ func codeOf(err error) string {
 func errorOf(a *Answer) error {
 	for _, c := range codes {
 		if c.word == a.Code {
-			return fmt.Errorf("joining: %w: %.500q", c.err, a.Why)
+			return fmt.Errorf("joining: %w", because(c.err, a.Why))
 		}
 	}
 	if err := join.Refusal(a.Code); err != nil {
-		return fmt.Errorf("joining: refused: %w: %.500q", err, a.Why)
+		return fmt.Errorf("joining: refused: %w", because(err, a.Why))
 	}
 	return fmt.Errorf("joining: %w: %.40q: %.500q", ErrNotGranted, a.Code, a.Why)
+}
+
+// because is err with what the box says of it, which begins with err's own words as a rule.
+func because(err error, why string) error {
+	if rest := strings.TrimPrefix(strings.TrimPrefix(why, err.Error()), ": "); rest != "" {
+		return fmt.Errorf("%w: %.500q", err, rest)
+	}
+	return err
 }
 
 // Answer is what the box says. One of Code, Chain and Waits is set.
