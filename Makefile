@@ -75,7 +75,7 @@ model-long: ## the same with larger bounds, and more orders of events through re
 	HOLDFAST_EXPLORE=5 go test -count=1 -v -timeout 60m -run TestEveryOrderOfEvents ./coord/bft
 
 mutants: ## faults put into the core, each with a seed that is known to notice it first
-	go run ./tools/mutants -seeds 4000
+	go run ./tools/mutants -seeds 15000
 
 mutants-long: ## up to 20,000 seeds each, and the table of docs/mutants.md: an hour
 	go run ./tools/mutants -seeds 20000 -fresh -out docs/mutants.md
