@@ -103,6 +103,9 @@ func (c *Core) onStatus(from int, s *coord.Status) {
 		if old.Height != s.Height || old.FinalRound != s.FinalRound {
 			c.sendStatus(from) // so that it knows whom to ask
 		}
+		if s.Round < c.cur { // what makes that final may convince nobody but us: then it needs our votes of its round
+			c.helpRound(from, s.Round)
+		}
 	case s.Round < c.cur && s.FinalRound <= c.finalRound:
 		c.helpRound(from, s.Round)
 	}

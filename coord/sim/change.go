@@ -177,6 +177,11 @@ func (s *Sim) nextChange() {
 			}
 		}
 	case ChangeReplace:
+		if at >= 0 && !s.spares(now, s.nodes[c.Box]) {
+			s.todo = append([]*Change{c}, s.todo...)
+			s.call(s.now+int64(proposeAgain), s.nextChange)
+			return
+		}
 		if at >= 0 {
 			old := s.nodes[c.Box]
 			s.powerCut(old)
@@ -197,6 +202,17 @@ func (s *Sim) nextChange() {
 	s.log(-1, "change", "%v", *c)
 	s.change = &changing{c: c, epoch: s.top, list: list}
 	s.propose()
+}
+
+// spares says whether a member can be lost now: with it, at most f of the others lie or do not have the state yet.
+func (s *Sim) spares(ms *coord.Members, lost *machine) bool {
+	good := 0
+	for _, m := range s.nodes {
+		if m != lost && m.liar == "" && !m.forgot && s.place(m, ms) >= 0 && m.box != nil && m.box.Epoch().Members.Epoch == ms.Epoch && !m.box.Core().Blank() {
+			good++
+		}
+	}
+	return good >= coord.Quorum(ms.N())
 }
 
 // fresh is the next machine that the plan has in store.

@@ -54,9 +54,11 @@ func (b *Box) onOffer(box coord.BoxID, p *coord.Checkpoint) {
 		return
 	}
 	s := &snapFetch{cp: p, next: -1, at: b.now}
-	for i := range ep.Members.List {
-		if id := ep.Members.List[i].ID; id != b.me {
-			s.peers = append(s.peers, id)
+	for _, ms := range [...]*coord.Members{ep.Members, b.top().Members} {
+		for i := range ms.List {
+			if id := ms.List[i].ID; id != b.me && !slices.Contains(s.peers, id) {
+				s.peers = append(s.peers, id)
+			}
 		}
 	}
 	if len(s.peers) > 0 {

@@ -322,20 +322,12 @@ var mutants = []Mutant{
 		Old: "	h = proven(h, from.Keys.VerifyVote)\n", New: "",
 	},
 	{
-		Name: "silent-at-the-end", What: "a box that has come to the end of an epoch helps nobody else there", Epochs: true, Liar: "favourite", File: epoch,
-		Old: "	b.ends, b.wantPoint = &ending{next: next, final: final}, true\n}", New: "	b.ends, b.wantPoint = &ending{next: next, final: final}, true\n	b.core.Mute()\n}",
-	},
-	{
 		Name: "laggard-not-told", What: "a box in an epoch that is over is not told", Epochs: true, File: ends,
 		Old: "	b.tellHandover(box, m.Epoch)\n	v :=", New: "	v :=",
 	},
 	{
 		Name: "root-not-known", What: "a new epoch's first block needs a certificate, which nobody has", Epochs: true, File: rounds,
 		Old: "	case b.Parent == c.root:\n", New: "	case b.Parent == c.root && c.cfg.Epoch == 1:\n",
-	},
-	{
-		Name: "rounds-begin-again", What: "an epoch's rounds begin in the middle of a term", Epochs: true, File: core,
-		Old: "		c.finalCert, c.finalRound = nil, c.first(c.term(b.Round)+1)-1\n", New: "		c.finalCert = nil\n",
 	},
 	{
 		Name: "joiner-blind", What: "a box that joins takes part before it has a state", Epochs: true, File: epoch,
