@@ -2,7 +2,6 @@ package box
 
 import (
 	"context"
-	"encoding/json"
 	"fmt"
 	"log/slog"
 	"os"
@@ -14,7 +13,9 @@ import (
 
 	"github.com/holdfast-edge/holdfast/coord"
 	"github.com/holdfast-edge/holdfast/coord/site"
+	"github.com/holdfast-edge/holdfast/coord/state"
 	"github.com/holdfast-edge/holdfast/coord/trust"
+	"github.com/holdfast-edge/holdfast/coord/trust/roster"
 	"github.com/holdfast-edge/holdfast/firmware/config"
 )
 
@@ -116,22 +117,18 @@ func founding(t *testing.T, n int, edit ...func(i int, b *living)) []*living {
 }
 
 // change has the site decide on another member set: the first box proposes it, the others' operators say yes.
-func change(t *testing.T, kind string, boxes []*living, edit func(m *coord.Members)) *coord.Members {
+func change(t *testing.T, kind string, boxes []*living, next func(st *state.Machine) (*coord.Members, error)) *coord.Members {
 	t.Helper()
 	st := boxes[0].site.State()
-	m := *st.Members()
-	m.List = append([]coord.Member(nil), m.List...)
-	edit(&m)
-	m.Epoch++
-	value, err := json.Marshal(&m)
+	m, err := next(st)
 	if err != nil {
 		t.Fatal(err)
 	}
-	w := coord.DocWrite{Key: coord.DocMembers, Value: value}
-	if d, ok := st.Doc(coord.DocMembers); ok {
-		w.Was = d.Version
+	writes, err := roster.Writes(st, m)
+	if err != nil {
+		t.Fatal(err)
 	}
-	d := &coord.Decision{Kind: kind, Subject: "a test", Principal: "operator:test", Nonce: m.Epoch, Writes: []coord.DocWrite{w}}
+	d := &coord.Decision{Kind: kind, Subject: "a test", Principal: "operator:test", Nonce: m.Epoch, Writes: writes}
 	ctx, cancel := context.WithTimeout(t.Context(), 40*time.Second)
 	defer cancel()
 	id := d.Digest(m.Site)
@@ -149,7 +146,7 @@ func change(t *testing.T, kind string, boxes []*living, edit func(m *coord.Membe
 		t.Fatalf("%s: %v", kind, err)
 	}
 	words.Wait()
-	return &m
+	return m
 }
 
 // writer puts numbered keys, one after the other.
@@ -186,7 +183,10 @@ func writing(t *testing.T, b *living) *writer {
 	done.Go(func() {
 		for i := 0; ctx.Err() == nil; i++ {
 			began := time.Now()
-			if _, err := cl.Put(context.WithoutCancel(ctx), fmt.Appendf(nil, "n/%d", i), []byte("x")); err != nil {
+			putting, end := context.WithTimeout(context.Background(), 40*time.Second) // what is begun is ended, also when it stops
+			_, err := cl.Put(putting, fmt.Appendf(nil, "n/%d", i), []byte("x"))
+			end()
+			if err != nil {
 				t.Errorf("write %d: %v", i, err)
 				return
 			}
@@ -198,7 +198,9 @@ func writing(t *testing.T, b *living) *writer {
 	w.stop = sync.OnceFunc(func() {
 		cancel()
 		done.Wait()
-		_ = cl.Close(context.WithoutCancel(ctx))
+		closing, end := context.WithTimeout(context.Background(), 5*time.Second)
+		defer end()
+		_ = cl.Close(closing)
 	})
 	t.Cleanup(w.stop)
 	return w
@@ -214,7 +216,7 @@ func TestASitesBoxesChangeWhileItWrites(t *testing.T) {
 
 	// One is added.
 	fifth := newBoxDir(t, "box-4")
-	m := change(t, "member.add", boxes, func(m *coord.Members) { m.List = append(m.List, fifth.who) })
+	m := change(t, roster.Add, boxes, func(st *state.Machine) (*coord.Members, error) { return roster.Adding(st, &fifth.who) })
 	if err := trust.SaveMembers(fifth.c.DataDir, m); err != nil {
 		t.Fatal(err)
 	}
@@ -235,9 +237,8 @@ func TestASitesBoxesChangeWhileItWrites(t *testing.T) {
 	w.interrupted("a box stops")
 	here := []*living{boxes[0], boxes[2], boxes[3], fifth}
 	removed := boxes[3]
-	change(t, "member.remove", here, func(m *coord.Members) {
-		i := m.Index(removed.who.ID)
-		m.List = append(m.List[:i:i], m.List[i+1:]...)
+	change(t, roster.Remove, here, func(st *state.Machine) (*coord.Members, error) {
+		return roster.Removing(st, st.Members().Index(removed.who.ID))
 	})
 	here = []*living{boxes[0], boxes[2], fifth}
 	for _, b := range here {
@@ -263,9 +264,8 @@ func TestASitesBoxesChangeWhileItWrites(t *testing.T) {
 		t.Fatal(err)
 	}
 	old := rotating.who.ID
-	change(t, "member.rotate", here, func(m *coord.Members) {
-		i := m.Index(old)
-		m.List[i].ID, m.List[i].Key = coord.BoxIDOf(public), public
+	change(t, roster.Rotate, here, func(st *state.Machine) (*coord.Members, error) {
+		return roster.Rotating(st, st.Members().Index(old), public)
 	})
 	rotating.reopened()
 	rotating.awaitEpoch(4)
