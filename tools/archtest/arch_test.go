@@ -36,6 +36,7 @@ var allowed = map[string][]string{
 	"coord/tune":    {"coord", "coord/state"},
 	"coord/content": {"coord", "coord/state"},
 	"coord/observe": {"coord", "coord/state"},
+	"coord/anomaly": {},
 	"coord/trace":   {"coord", "coord/state"},
 	"coord/replay":  {"coord", "coord/state"},
 	"coord/client":  {"coord", "coord/wire"},
@@ -132,6 +133,7 @@ func TestWhatDecidesDoesNoIO(t *testing.T) {
 	pure := []string{
 		"hal", "coord", "coord/wire", "coord/batch", "coord/bft", "coord/state", "coord/audit", "coord/trust/suspicion",
 		"coord/trust/join", "coord/trust/limit", "coord/trust/roster", "coord/access",
+		"coord/anomaly", "coord/anomaly/nab",
 	}
 	for _, p := range packages(t) {
 		folder := strings.TrimPrefix(p.ImportPath, module)
