@@ -15,10 +15,13 @@ BENCH_CHECK := -rounds 3 -time 3s -loads put-1,put-16,put-64,put-256,batches
 TRACE      := testdata/traces/web07.trace.xz
 RUN_DIR    ?= .holdfast
 
-.PHONY: bench-matrix bench-baseline bench-check bench-short bench-targets bench-peers bench-peers-short e2e-hal e2e-hal-short bench-layout bench-detect etcd-diff etcd-clients etcd-clients-short etcd-hist etcd-bench mutants mutants-long chaos chaos-short model model-long build arm64 deps run test check unit race sim fuzz bench e2e arm64-smoke image clean help
+.PHONY: web bench-matrix bench-baseline bench-check bench-short bench-targets bench-peers bench-peers-short e2e-hal e2e-hal-short bench-layout bench-detect etcd-diff etcd-clients etcd-clients-short etcd-hist etcd-bench mutants mutants-long chaos chaos-short model model-long build arm64 deps run test check unit race sim fuzz bench e2e arm64-smoke image clean help
 
 help: ## list the targets
 	@grep -hE '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/ -/'
+
+web: ## the console's script and style, from firmware/console/web into firmware/console/dist (committed)
+	go run -C tools/web . -console ../../firmware/console
 
 build: ## bin/holdfast for this machine
 	go build $(GOFLAGS) -ldflags '$(LDFLAGS)' -o bin/holdfast ./firmware
@@ -45,6 +48,7 @@ check: ## format, vet, staticcheck, dead code, tidy, layers: under a minute when
 	$(CHECK) staticcheck ./...
 	@dead="$$($(CHECK) deadcode -test ./...)"; test -z "$$dead" || { echo "$$dead"; exit 1; }
 	go mod tidy -diff
+	go run -C tools/web . -console ../../firmware/console -check
 	$(MAKE) --no-print-directory arm64
 	go test -count=1 ./tools/archtest
 

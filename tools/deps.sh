@@ -33,3 +33,4 @@ if [ ${#want[@]} -gt 0 ]; then
 fi
 go mod download
 go mod download -modfile=tools/checks.mod
+go -C tools/web mod download

@@ -9,6 +9,7 @@ import (
 	"mime"
 	"net/http"
 	"net/url"
+	"strings"
 
 	"github.com/holdfast-edge/holdfast/coord/access"
 	"github.com/holdfast-edge/holdfast/coord/audit"
@@ -74,11 +75,14 @@ func (c *Console) act(a *Act) http.HandlerFunc {
 			c.turnAway(w, r, x, err)
 			return
 		}
+		back := localPath(first(p["back"], a.Back))
 		x.By = c.by(x)
 		answer, err := a.Run(r.Context(), x, p)
 		if err != nil && !errors.Is(err, ErrLater) {
 			c.record(r.Context(), x, a.Action, resource, audit.Failed, "", err.Error())
-			c.sorry(w, r, codeOf(err), err)
+			if !c.comeBack(w, r, back, &returned{path: r.URL.Path, typed: p, code: codeOf(err), err: err}) {
+				c.sorry(w, r, codeOf(err), err)
+			}
 			return
 		}
 		reason := ""
@@ -86,6 +90,10 @@ func (c *Console) act(a *Act) http.HandlerFunc {
 			reason = err.Error()
 		}
 		c.record(r.Context(), x, a.Action, resource, audit.Allowed, "", reason)
+		text, code := note(answer), http.StatusOK
+		if err != nil {
+			text, code = strings.TrimPrefix(text+". "+err.Error(), ". "), http.StatusAccepted
+		}
 		switch {
 		case isAPI(r) && err != nil:
 			w.Header().Set("Content-Type", "application/json")
@@ -93,17 +101,14 @@ func (c *Console) act(a *Act) http.HandlerFunc {
 			_ = json.NewEncoder(w).Encode(map[string]any{"waits": err.Error(), "answer": answer})
 		case isAPI(r):
 			writeJSON(w, answer)
-		case note(answer) != "":
-			f := c.form("Done", x)
-			f.Note = note(answer)
-			if err != nil {
-				f.Note += ". " + err.Error()
+		case text != "":
+			if !c.comeBack(w, r, back, &returned{code: code, note: text}) {
+				f := c.frame("Done", nil, x)
+				f.Note = text
+				c.answer(w, r, code, "message", f)
 			}
-			c.show(w, r, http.StatusOK, "message", f)
-		case err != nil:
-			c.sorry(w, r, http.StatusAccepted, err)
 		default:
-			http.Redirect(w, r, a.Back, http.StatusSeeOther)
+			http.Redirect(w, r, back, http.StatusSeeOther)
 		}
 	}
 }

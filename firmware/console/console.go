@@ -1,13 +1,13 @@
 // Package console shows one box and its site to people and programs over HTTP: pages that
-// can be read without script, JSON under /api/v1, Prometheus metrics, health, and a
-// stream of changes. It reads what coord/site shows of itself (View, Top, Get, Log, Evidence). What changes
+// can be read and used without script (page.go; pagelist.go has them all), a stream of their changes (live.go), JSON under
+// /api/v1, Prometheus metrics and health. It reads what coord/site shows of itself (View, Top, Get, Log, Evidence). What changes
 // something is a POST (acts.go) of an operator who is logged in, of a program with a token, or of whoever stands at the box
 // and uses its socket; viewing and changing are separate rights (auth.go).
 //
 // It promises: nothing slow or hostile on the network stops the box (connections, header
 // sizes, times and streams are bounded), and a web page of another origin can neither read
 // it nor embed it nor act through its user's browser (host names are checked against DNS rebinding, a content security policy
-// allows its own script and style only, a POST must come from a page of ours and bring its session's secret along).
+// allows its own files only, none inline, a POST must come from a page of ours and bring its session's secret along).
 package console
 
 import (
@@ -70,17 +70,20 @@ type Config struct {
 
 // Console is the handler of all pages. Make one with New.
 type Console struct {
-	cfg      Config
-	hosts    map[string]bool
-	page     *template.Template
-	origins  *http.CrossOriginProtection
-	assets   assets
-	registry *prometheus.Registry
-	http     *prometheus.HistogramVec
-	streams  chan struct{} // holds a token for each open event stream
-	top      topCache
-	draining atomic.Bool
-	handler  http.Handler
+	cfg       Config
+	hosts     map[string]bool
+	templates *template.Template
+	pages     []*page
+	looks     *http.ServeMux // pages by address, for streams and for forms that come back
+	mark      string         // stands in renderings for the viewer's CSRF token
+	origins   *http.CrossOriginProtection
+	assets    *assets
+	registry  *prometheus.Registry
+	http      *prometheus.HistogramVec
+	boards    *boards
+	top       topCache
+	draining  atomic.Bool
+	handler   http.Handler
 }
 
 // New makes a console. It starts nothing, and asks nothing of the site, which need not run yet.
@@ -88,7 +91,7 @@ func New(cfg Config) (*Console, error) {
 	if cfg.Site == nil || cfg.Audit == nil || cfg.Desk == nil || cfg.Record == nil || cfg.Logger == nil {
 		return nil, fmt.Errorf("%w: Site, Audit, Desk, Record and Logger are required", ErrConfig)
 	}
-	c := &Console{cfg: cfg, hosts: allowedHosts(cfg.Hosts), streams: make(chan struct{}, streamsMax), origins: http.NewCrossOriginProtection()}
+	c := &Console{cfg: cfg, hosts: allowedHosts(cfg.Hosts), boards: newBoards(), origins: http.NewCrossOriginProtection()}
 	if err := c.loadPages(); err != nil {
 		return nil, err
 	}
@@ -113,13 +116,10 @@ func (c *Console) routes() http.Handler {
 		action  string // of who looks; empty: console.view
 		handle  http.HandlerFunc
 	}{
-		{"/{$}", viewing, "", c.home},
 		{"/login", anyone, "", c.loginPage},
 		{"/setup", anyone, "", c.setupPage},
 		{"/password", anyone, "", c.own(c.passwordPage)},
-		{"/operators", viewing, "", c.operatorsPage},
-		{"/decisions", viewing, "decision.list", c.decisionsPage},
-		{"/boxes", viewing, "member.list", c.boxesPage},
+		{assetsPath + "{name}", anyone, "", c.assets.serve},
 		{"/healthz", anyone, "", c.healthz},
 		{"/readyz", anyone, "", c.readyz},
 		{"/metrics", metrics, "", c.metrics},
@@ -144,10 +144,13 @@ func (c *Console) routes() http.Handler {
 	} {
 		mux.Handle("GET "+r.pattern, c.measured(r.pattern, c.let(r.need, r.action, r.handle)))
 	}
+	for _, p := range c.pages {
+		mux.Handle("GET "+p.path, c.measured(p.path, c.let(viewing, p.action, c.showPage(p))))
+	}
 	for path, show := range c.cfg.Shows {
 		mux.Handle("GET /api/v1"+path, c.measured("/api/v1"+path, c.let(viewing, "", shown(show))))
 	}
-	mux.HandleFunc("GET /events", c.let(viewing, "", c.events)) // lasts as long as its reader: not a duration to measure
+	mux.HandleFunc("GET /events", c.events) // lets in who may look at the page; lasts as long as its reader: not a duration to measure
 	post := func(path string, handle http.HandlerFunc) {
 		for _, p := range []string{path, "/api/v1" + path} {
 			mux.Handle("POST "+p, c.measured(p, handle))
@@ -160,7 +163,7 @@ func (c *Console) routes() http.Handler {
 	for _, a := range slices.Concat(c.operatorActs(), c.auditActs(), c.decisionActs(), c.cfg.Acts) {
 		post(a.Path, c.act(a))
 	}
-	mux.HandleFunc("/", notFound)
+	mux.HandleFunc("/", c.notFound)
 	return mux
 }
 
@@ -201,7 +204,7 @@ func (c *Console) ready() (ok bool, why string) {
 	return true, ""
 }
 
-func notFound(w http.ResponseWriter, r *http.Request) {
+func (c *Console) notFound(w http.ResponseWriter, r *http.Request) {
 	if r.Method != http.MethodGet && r.Method != http.MethodHead {
 		w.Header().Set("Allow", "GET, HEAD")
 		plainText(w, http.StatusMethodNotAllowed, "there is nothing to be done here; use GET")
@@ -211,7 +214,7 @@ func notFound(w http.ResponseWriter, r *http.Request) {
 		apiError(w, http.StatusNotFound, "no such resource; /api/v1/openapi.json lists all")
 		return
 	}
-	plainText(w, http.StatusNotFound, "no such page; the console is at /")
+	c.sorry(w, r, http.StatusNotFound, errNotFound)
 }
 
 func plainText(w http.ResponseWriter, code int, text string) {

@@ -32,6 +32,22 @@ const (
 	wordTimeMax = 8 * time.Second
 )
 
+// endedMax is how many decisions that ended the page lists.
+const endedMax = 20
+
+// decisionsPage is what the page of decisions shows.
+type decisionsPage struct {
+	Open  []site.DecisionView
+	Ended []site.Outcome
+}
+
+func (c *Console) decisionsData(*look) (any, error) {
+	d := &decisionsPage{}
+	d.Open, d.Ended = c.cfg.Site.Decisions()
+	d.Ended = d.Ended[:min(len(d.Ended), endedMax)]
+	return d, nil
+}
+
 func (c *Console) apiDecisions(w http.ResponseWriter, _ *http.Request) {
 	open, ended := c.cfg.Site.Decisions()
 	writeJSON(w, api.Decisions{Open: open, Ended: ended})

@@ -1,69 +1,14 @@
 package console
 
 import (
-	"bytes"
-	_ "embed" // forms.html
 	"errors"
 	"fmt"
-	"html/template"
 	"net/http"
 	"time"
 
-	"github.com/holdfast-edge/holdfast/coord/site"
 	"github.com/holdfast-edge/holdfast/firmware/console/api"
 	"github.com/holdfast-edge/holdfast/firmware/operators"
 )
-
-//go:embed forms.html
-var formsHTML string
-
-// form is what the pages with forms show.
-type form struct {
-	Title, Box string
-	Style      template.CSS
-	// Who is logged in, and what its forms bring along.
-	Who, CSRF string
-	// Error is what went wrong, Note what is to be known.
-	Error, Note string
-	Name, Next  string
-	Fresh       bool
-
-	Operators []operatorRow
-	Sessions  []sessionRow
-	Decisions []site.DecisionView
-	Ended     []site.Outcome
-	Members   []site.MemberView
-}
-
-type operatorRow struct {
-	*operators.Document
-	Made string
-	Self bool
-}
-
-type sessionRow struct {
-	ID, Operator, Source, Agent, Began, Last string
-	Self                                     bool
-}
-
-func (c *Console) form(title string, x *Caller) *form {
-	f := &form{Title: title, Box: c.cfg.Site.View().Name, Style: c.assets.style, Fresh: c.cfg.Desk.Fresh()}
-	if x != nil && x.Session != nil {
-		f.Who, f.CSRF = x.Session.Operator, x.Session.CSRF()
-	}
-	return f
-}
-
-func (c *Console) show(w http.ResponseWriter, r *http.Request, code int, page string, f *form) {
-	var b bytes.Buffer
-	if err := c.page.ExecuteTemplate(&b, page, f); err != nil {
-		c.failed(w, r, err)
-		return
-	}
-	w.Header().Set("Content-Type", "text/html; charset=utf-8")
-	w.WriteHeader(code)
-	_, _ = w.Write(b.Bytes())
-}
 
 // sorry says what went wrong: as JSON to programs, on a page to people.
 func (c *Console) sorry(w http.ResponseWriter, r *http.Request, code int, err error) {
@@ -76,12 +21,25 @@ func (c *Console) sorry(w http.ResponseWriter, r *http.Request, code int, err er
 		return
 	}
 	x, _ := c.caller(r, actionView, "") // nobody is shown as nobody
-	f := c.form("Not done", x)
+	f := c.frame(titleOf(code), nil, x)
 	f.Error = err.Error()
 	if errors.Is(err, ErrLater) {
 		f.Title, f.Error, f.Note = "Waiting", "", err.Error()
 	}
-	c.show(w, r, code, "message", f)
+	c.answer(w, r, code, "message", f)
+}
+
+// titleOf says in two words what a status means.
+func titleOf(code int) string {
+	switch code {
+	case http.StatusForbidden:
+		return "Not allowed"
+	case http.StatusNotFound:
+		return "Not found"
+	case http.StatusUnauthorized:
+		return "Log in first"
+	}
+	return "Not done"
 }
 
 func (c *Console) loginPage(w http.ResponseWriter, r *http.Request) {
@@ -90,9 +48,9 @@ func (c *Console) loginPage(w http.ResponseWriter, r *http.Request) {
 		http.Redirect(w, r, "/setup", http.StatusSeeOther)
 		return
 	}
-	f := c.form("Log in", x)
+	f := c.frame("Log in", nil, x)
 	f.Next = localPath(r.URL.Query().Get("next"))
-	c.show(w, r, http.StatusOK, "login", f)
+	c.answer(w, r, http.StatusOK, "login", f)
 }
 
 // login opens a session: for a form by a cookie, for a program by the token in the answer.
@@ -109,9 +67,9 @@ func (c *Console) login(w http.ResponseWriter, r *http.Request) {
 			c.sorry(w, r, loginCode(err), err)
 			return
 		}
-		f := c.form("Log in", nil)
+		f := c.frame("Log in", nil, nil)
 		f.Error, f.Name, f.Next = err.Error(), p["name"], localPath(p["next"])
-		c.show(w, r, loginCode(err), "login", f)
+		c.answer(w, r, loginCode(err), "login", f)
 		return
 	}
 	c.welcome(w, r, e, localPath(p["next"]))
@@ -165,7 +123,7 @@ func (c *Console) setupPage(w http.ResponseWriter, r *http.Request) {
 		http.Redirect(w, r, "/login", http.StatusSeeOther)
 		return
 	}
-	c.show(w, r, http.StatusOK, "setup", c.form("First operator", nil))
+	c.answer(w, r, http.StatusOK, "setup", c.frame("First operator", nil, nil))
 }
 
 func (c *Console) setup(w http.ResponseWriter, r *http.Request) {
@@ -194,9 +152,9 @@ func (c *Console) setup(w http.ResponseWriter, r *http.Request) {
 		c.sorry(w, r, code, err)
 		return
 	}
-	f := c.form("First operator", nil)
+	f := c.frame("First operator", nil, nil)
 	f.Error, f.Name = err.Error(), p["name"]
-	c.show(w, r, code, "setup", f)
+	c.answer(w, r, code, "setup", f)
 }
 
 // own gives the caller of a page that is about the caller's own account.
@@ -215,11 +173,11 @@ func (c *Console) own(next func(w http.ResponseWriter, r *http.Request, x *Calle
 }
 
 func (c *Console) passwordPage(w http.ResponseWriter, r *http.Request, x *Caller) {
-	f := c.form("Password", x)
+	f := c.frame("Password", nil, x)
 	if x.mustChange {
 		f.Note = "Somebody else chose your password. Choose one that only you know before you go on."
 	}
-	c.show(w, r, http.StatusOK, "password", f)
+	c.answer(w, r, http.StatusOK, "password", f)
 }
 
 func (c *Console) password(w http.ResponseWriter, r *http.Request) {
@@ -254,56 +212,42 @@ func (c *Console) password(w http.ResponseWriter, r *http.Request) {
 	case isAPI(r):
 		c.sorry(w, r, codeOf(err), err)
 	default:
-		f := c.form("Password", x)
+		f := c.frame("Password", nil, x)
 		f.Error = err.Error()
-		c.show(w, r, codeOf(err), "password", f)
+		c.answer(w, r, codeOf(err), "password", f)
 	}
 }
 
 const minute = "2006-01-02 15:04 MST"
 
-func (c *Console) operatorsPage(w http.ResponseWriter, r *http.Request) {
-	x, err := c.caller(r, actionView, "")
-	if err != nil {
-		c.turnAway(w, r, x, err)
-		return
-	}
-	f := c.form("Operators", x)
-	for _, d := range c.cfg.Desk.List() {
-		f.Operators = append(f.Operators, operatorRow{d, time.Unix(d.Created, 0).UTC().Format(minute), d.Name == f.Who})
+// operatorsPage is what the page of operators shows.
+type operatorsPage struct {
+	Operators []operatorRow
+	Sessions  []sessionRow
+}
+
+type operatorRow struct {
+	*operators.Document
+	Made string
+	Self bool
+}
+
+type sessionRow struct {
+	ID, Operator, Source, Agent, Began, Last string
+	Self                                     bool
+}
+
+func (c *Console) operatorsData(l *look) (any, error) {
+	d := &operatorsPage{}
+	for _, o := range c.cfg.Desk.List() {
+		d.Operators = append(d.Operators, operatorRow{o, time.Unix(o.Created, 0).UTC().Format(minute), o.Name == l.Who})
 	}
 	for _, s := range c.cfg.Desk.Sessions() {
-		f.Sessions = append(f.Sessions, sessionRow{
-			s.ID, s.Operator, s.Source, s.Agent, s.Began.UTC().Format(minute), s.Last().UTC().Format(minute), x.Session == s,
+		d.Sessions = append(d.Sessions, sessionRow{
+			s.ID, s.Operator, s.Source, s.Agent, s.Began.UTC().Format(minute), s.Last().UTC().Format(minute), l.caller.Session == s,
 		})
 	}
-	c.show(w, r, http.StatusOK, "operators", f)
-}
-
-// endedMax is how many decisions that ended the page lists.
-const endedMax = 20
-
-func (c *Console) decisionsPage(w http.ResponseWriter, r *http.Request) {
-	x, err := c.caller(r, actionView, "")
-	if err != nil {
-		c.turnAway(w, r, x, err)
-		return
-	}
-	f := c.form("Decisions", x)
-	f.Decisions, f.Ended = c.cfg.Site.Decisions()
-	f.Ended = f.Ended[:min(len(f.Ended), endedMax)]
-	c.show(w, r, http.StatusOK, "decisions", f)
-}
-
-func (c *Console) boxesPage(w http.ResponseWriter, r *http.Request) {
-	x, err := c.caller(r, actionView, "")
-	if err != nil {
-		c.turnAway(w, r, x, err)
-		return
-	}
-	f := c.form("Boxes", x)
-	f.Members = c.cfg.Site.View().Members
-	c.show(w, r, http.StatusOK, "boxes", f)
+	return d, nil
 }
 
 // apiOperators lists the operators, without their sealed keys.

@@ -17,8 +17,7 @@ const (
 	headerBytesMax    = 16 << 10         // browsers send about 1 KiB
 	readHeaderTimeMax = 5 * time.Second  // a slow phone sends its header in one round trip
 	writeTimeMax      = 30 * time.Second // for one page; longer answers extend it as they go on
-	idleTimeMax       = 60 * time.Second // a page that is open asks every second
-	streamsMax        = 16               // event streams at one time, 2 KiB a second each
+	idleTimeMax       = 60 * time.Second // between a page and the next
 )
 
 // Serve answers on all listeners until ctx ends, then lets requests finish for at most drain.

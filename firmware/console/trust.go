@@ -5,6 +5,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/holdfast-edge/holdfast/coord"
 	"github.com/holdfast-edge/holdfast/coord/site"
 	"github.com/holdfast-edge/holdfast/coord/trust/suspicion"
 	"github.com/holdfast-edge/holdfast/firmware/console/api"
@@ -13,6 +14,45 @@ import (
 func (c *Console) apiTrust(w http.ResponseWriter, _ *http.Request) {
 	v := c.cfg.Site.View()
 	writeJSON(w, api.Trust{Site: v.Site, Taken: v.Taken, Members: v.Trust})
+}
+
+// pageEvidence is how much the page lists: of four liars in a site of 13, some of each.
+const pageEvidence = 16
+
+// trustPage is what the page of trust shows.
+type trustPage struct {
+	Trust         trustRows
+	Evidence      []lieRow
+	EvidenceMore  uint64
+	EvidenceError error
+}
+
+type lieRow struct {
+	coord.Finding
+	Rule coord.Rule
+}
+
+func (c *Console) trustData(l *look) (any, error) {
+	d := &trustPage{Trust: trustOf(l.View)}
+	d.evidence(c.cfg.Site)
+	return d, nil
+}
+
+func (d *trustPage) evidence(s Site) {
+	x, err := s.Evidence()
+	if err != nil {
+		d.EvidenceError = err
+		return
+	}
+	d.EvidenceMore = x.More
+	for i := range x.Findings {
+		if i == pageEvidence {
+			d.EvidenceMore += uint64(len(x.Findings) - i)
+			break
+		}
+		rule, _ := coord.Conflict(&x.Findings[i].A, &x.Findings[i].B, x.Findings[i].TermRounds)
+		d.Evidence = append(d.Evidence, lieRow{x.Findings[i], rule})
+	}
 }
 
 // trustRows is what this box thinks of the members: those against whom something is held, and the names of the others.

@@ -24,7 +24,7 @@ func suspectingSite() *fakeSite {
 }
 
 func TestThePageSaysWhomThisBoxSuspectsAndWhy(t *testing.T) {
-	text := textOf(get(t, newConsole(t, suspectingSite()), "/").Body.String())
+	text := textOf(get(t, newConsole(t, suspectingSite()), "/trust").Body.String())
 	for _, want := range []string{
 		"box-2 : suspect, 12.3 points; fine in 21m0s if nothing more happens.", "It does not lead.", "Suspected by box-0, box-1.",
 		"late proposals: 12.3 points, 3 times", "&lt;late&gt;", "Nothing is held against box-0, box-1, box-3.", "no proof",

@@ -1,0 +1,28 @@
+package console
+
+// pageList is what the console has, in the order of the navigation. A page whose part is not configured is not in it.
+func (c *Console) pageList() []*page {
+	return []*page{
+		{
+			path: home, title: "Overview", name: "overview", group: "Site", live: true, data: c.overviewData,
+			sections: []part{{"verdict", "bare"}, {"facts", "bare"}, {"members", ""}, {"blocks", ""}, {"top", ""}},
+		},
+		{
+			path: "/boxes", title: "Boxes", name: "boxes", group: "Site", action: "member.list", live: true,
+			acts: []string{"member.remove", "join.token"}, sections: []part{{"list", ""}, {"join", "half bare"}},
+		},
+		{
+			path: "/trust", title: "Trust", name: "trust", group: "Trust", live: true, data: c.trustData,
+			sections: []part{{"standing", ""}, {"evidence", ""}},
+		},
+		{
+			path: "/decisions", title: "Decisions", name: "decisions", group: "Trust", action: "decision.list", live: true, data: c.decisionsData,
+			acts: []string{"decision.approve", "decision.refuse"}, sections: []part{{"open", "bare"}, {"ended", ""}},
+		},
+		{
+			path: "/operators", title: "Operators", name: "operators", group: "Manage", own: true, live: true, data: c.operatorsData,
+			acts:     []string{"operator.add", "operator.disable", "operator.reset", "session.end"},
+			sections: []part{{"list", ""}, {"add", "half bare"}, {"sessions", ""}},
+		},
+	}
+}
