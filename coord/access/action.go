@@ -44,10 +44,12 @@ const (
 	AuditResumed
 	AuthLogin
 	AuthLogout
+	AuthPasskey
 	AuthPassword
 	AuthSession
 	AuthSetup
 	AuthToken
+	AuthUnlock
 	BoxRestart
 	BoxStart
 	BoxStop
@@ -134,10 +136,12 @@ var actionTable = [actions]actionRow{
 	AuditResumed:     {"audit.resumed", ClassNote, "a box orders heads of its audit log again"},
 	AuthLogin:        {"auth.login", ClassNote, "somebody proved, or failed to prove, who they are"},
 	AuthLogout:       {"auth.logout", ClassNote, "a session was ended"},
+	AuthPasskey:      {"auth.passkey", ClassNote, "somebody proved, or failed to prove, with a passkey who they are"},
 	AuthPassword:     {"auth.password", ClassNote, "somebody gave a password again, to change it"},
 	AuthSession:      {"auth.session", ClassNote, "a session was not good, or not any more"},
 	AuthSetup:        {"auth.setup", ClassNote, "a setup code was used, or tried"},
 	AuthToken:        {"auth.token", ClassNote, "a token or a proof of possession was refused"},
+	AuthUnlock:       {"auth.unlock", ClassNote, "somebody gave a password for a session that began with a passkey"},
 	BoxRestart:       {"box.restart", ClassOperate, "restart a box"},
 	BoxStart:         {"box.start", ClassNote, "a box began to run"},
 	BoxStop:          {"box.stop", ClassNote, "a box ended"},

@@ -24,6 +24,7 @@ import (
 	"github.com/holdfast-edge/holdfast/firmware/etcdapi"
 	"github.com/holdfast-edge/holdfast/firmware/native"
 	"github.com/holdfast-edge/holdfast/firmware/operators"
+	"github.com/holdfast-edge/holdfast/firmware/passkey"
 	"github.com/holdfast-edge/holdfast/firmware/rights"
 )
 
@@ -44,6 +45,7 @@ type authority struct {
 	rules    *access.Authorizer
 	record   func(context.Context, audit.Record) error
 	code     func() (string, error)
+	passkeys *passkey.Party // nil: this box takes none
 	// termRounds is the site's, by which evidence is judged.
 	termRounds uint64
 
@@ -57,10 +59,14 @@ func newAuthority(c *config.Config, who *identity, l *ledger, log *slog.Logger) 
 	if err != nil {
 		return nil, fmt.Errorf("box: %w", err)
 	}
-	return &authority{
+	a := &authority{
 		log: log, who: who, founding: founding, record: l.Record, code: func() (string, error) { return setupCode(c.DataDir) },
 		rules: access.NewAuthorizer(who.member.ID, l.Record, func() uint64 { return uint64(time.Now().UnixMilli()) }),
-	}, nil
+	}
+	if domain := c.Console.Passkeys; domain != "" {
+		a.passkeys = passkey.New(domain, who.members.Site.String(), time.Now)
+	}
+	return a, nil
 }
 
 // judge says for a decision whether this box gives its word by itself.
@@ -75,7 +81,7 @@ func (a *authority) attach(s *site.Site) error {
 	a.site = s
 	var err error
 	a.desk, err = operators.NewDesk(operators.Config{
-		Documents: documents{a}, Code: a.code, Record: a.record, Logger: a.log, Now: time.Now,
+		Documents: documents{a}, Code: a.code, Record: a.record, Passkeys: a.passkeys, Logger: a.log, Now: time.Now,
 		Decide: a.decide, First: a.asBox, Signer: func(x *operators.Session) operators.By { return a.Signer(x.Principal(), "", x) },
 	})
 	return err

@@ -8,6 +8,7 @@ import (
 	"net/url"
 	"strings"
 
+	"github.com/holdfast-edge/holdfast/firmware/console/api"
 	"github.com/holdfast-edge/holdfast/firmware/remote"
 )
 
@@ -31,6 +32,7 @@ Examples:
 			operatorChange("reset", "give an operator a new key and a new first password", "reset", true, false),
 			operatorChange("disable", "lock an operator out, at once and on all boxes", "disable", false, false),
 			operatorChange("enable", "let a disabled operator in again", "enable", false, false),
+			passkeyCommand(),
 		},
 	}
 }
@@ -66,6 +68,100 @@ func operatorListCommand() command {
 						fmt.Fprintf(t, "%s\t%s\t%s\n", o.Name, o.Created.UTC().Format("2006-01-02 15:04"), state)
 					}
 					return t.Flush()
+				})
+			}
+		},
+	}
+}
+
+func passkeyCommand() command {
+	return command{
+		name: "passkey", about: "the passkeys of operators: list, remove",
+		more: addrHelp + `
+Passkeys are added in a browser, on the console's page of operators. One that was lost is removed here or there; sessions that began with
+it end on all boxes.
+
+Examples:
+  holdfast operator passkey list
+  holdfast operator passkey remove ann rJdYc1mXH0A
+`,
+		sub: []command{passkeyListCommand(), passkeyRemoveCommand()},
+	}
+}
+
+func passkeyListCommand() command {
+	return command{
+		name: "list", args: "[NAME]", about: "print the passkeys of all operators, or of one",
+		more: "\nExample:\n  holdfast operator passkey list ann\n",
+		flags: func(f *flag.FlagSet) func(context.Context, *streams, []string) error {
+			addr, asJSON := asking(f)
+			return func(ctx context.Context, s *streams, args []string) error {
+				if len(args) > 1 {
+					return fmt.Errorf("%w: name one operator, or none", errUsage)
+				}
+				return ask(*addr, func(b *remote.Box) error {
+					list, err := b.Operators(ctx)
+					if err != nil {
+						return err
+					}
+					type row struct {
+						Operator string `json:"operator"`
+						api.Passkey
+					}
+					rows := []row{}
+					for _, o := range list.Operators {
+						for _, k := range o.Passkeys {
+							if len(args) == 0 || args[0] == o.Name {
+								rows = append(rows, row{o.Name, k})
+							}
+						}
+					}
+					if *asJSON {
+						return printJSON(s.out, rows)
+					}
+					t := table(s.out)
+					fmt.Fprintln(t, "OPERATOR\tPASSKEY\tDOMAIN\tSINCE\tCOPIES\tID")
+					for _, r := range rows {
+						copies := "none"
+						if r.Synced {
+							copies = "possible"
+						}
+						fmt.Fprintf(t, "%s\t%s\t%s\t%s\t%s\t%s\n", r.Operator, r.Name, r.Domain, r.Created.UTC().Format("2006-01-02 15:04"), copies, r.ID)
+					}
+					return t.Flush()
+				})
+			}
+		},
+	}
+}
+
+func passkeyRemoveCommand() command {
+	return command{
+		name: "remove", args: "NAME ID", about: "take a passkey from an operator",
+		more: "\nThe ID is as `holdfast operator passkey list` prints it.\n\nExample:\n  holdfast operator passkey remove ann rJdYc1mXH0A\n",
+		flags: func(f *flag.FlagSet) func(context.Context, *streams, []string) error {
+			addr, asJSON := asking(f)
+			return func(ctx context.Context, s *streams, args []string) error {
+				if len(args) != 2 {
+					return fmt.Errorf("%w: name an operator and the id of a passkey", errUsage)
+				}
+				return ask(*addr, func(b *remote.Box) error {
+					var got struct {
+						Result string `json:"result,omitempty"`
+						Waits  string `json:"waits,omitempty"`
+					}
+					if err := b.Post(ctx, "/api/v1/operators/"+url.PathEscape(args[0])+"/passkeys/"+url.PathEscape(args[1])+"/remove", nil, &got); err != nil {
+						return err
+					}
+					if *asJSON {
+						return printJSON(s.out, got)
+					}
+					if got.Waits != "" {
+						_, err := fmt.Fprintln(s.out, got.Waits)
+						return err
+					}
+					_, err := fmt.Fprintf(s.out, "%s: done\n", args[0])
+					return err
 				})
 			}
 		},

@@ -118,7 +118,37 @@ func (c *Console) check() error {
 	case c.Metrics != "login" && c.Metrics != "open":
 		return fmt.Errorf("%w: console.metrics = %q; it is login or open", ErrValue, c.Metrics)
 	}
+	return c.checkPasskeys()
+}
+
+// checkPasskeys says whether browsers would take the domain (WebAuthn, 5.1.3: a valid domain, of a page that came over TLS or from the
+// machine itself).
+func (c *Console) checkPasskeys() error {
+	d := c.Passkeys
+	switch {
+	case d == "" || d == "localhost":
+		return nil
+	case !isDomain(d) || strings.HasSuffix(d, ".local"):
+		return fmt.Errorf("%w: console.passkeys = %q; it is a host name with a dot in it, in small letters, no address, and not below .local, which browsers refuse", ErrValue, d)
+	case !c.Secure():
+		return fmt.Errorf("%w: console.passkeys = %q and the console is plain text, where browsers have no passkeys; set console.tls = \"on\"", ErrValue, d)
+	}
 	return nil
+}
+
+// domainMax is a name's longest form (RFC 1035, 2.3.4).
+const domainMax = 253
+
+// isDomain says whether a name has two labels at least (RFC 1123, 2.1), the last of which begins with a letter, so that it is no address.
+func isDomain(name string) bool {
+	labels := strings.Split(name, ".")
+	for _, l := range labels {
+		if l == "" || l[0] == '-' || l[len(l)-1] == '-' || strings.ContainsFunc(l, func(r rune) bool { return (r < 'a' || r > 'z') && (r < '0' || r > '9') && r != '-' }) {
+			return false
+		}
+	}
+	last := labels[len(labels)-1]
+	return len(labels) > 1 && len(name) <= domainMax && last[0] >= 'a'
 }
 
 func (j *Join) check() error {

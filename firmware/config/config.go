@@ -118,6 +118,7 @@ type Console struct {
 	View            string   `toml:"view" json:"view"`
 	Metrics         string   `toml:"metrics" json:"metrics"`
 	Hosts           []string `toml:"hosts" json:"hosts"`
+	Passkeys        string   `toml:"passkeys" json:"passkeys"`
 }
 
 // Secure says whether the console speaks TLS.

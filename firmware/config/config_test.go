@@ -70,6 +70,11 @@ func TestErrorsNameTheKeyTheLineAndTheWayOut(t *testing.T) {
 		{"port zero", "[client]\nlisten = \"127.0.0.1:0\"\n", ErrValue, []string{"client.listen", "1 to 65535"}},
 		{"no port after the last", "[client]\nlisten = \"127.0.0.1:65535\"\n", ErrValue, []string{"native.listen"}},
 		{"plain text on the network", "[console]\nlisten = \"0.0.0.0:8080\"\ntls = \"off\"\n", ErrValue, []string{"console.insecure_network"}},
+		{"passkeys at an address", "[console]\npasskeys = \"10.0.0.1\"\n", ErrValue, []string{"console.passkeys", "host name"}},
+		{"passkeys below .local", "[console]\npasskeys = \"box.local\"\n", ErrValue, []string{"console.passkeys", ".local"}},
+		{"passkeys at a bare name", "[console]\npasskeys = \"box\"\n", ErrValue, []string{"console.passkeys"}},
+		{"passkeys in capitals", "[console]\npasskeys = \"Box.example.org\"\n", ErrValue, []string{"console.passkeys", "small letters"}},
+		{"passkeys in plain text", "[console]\npasskeys = \"box.example.org\"\n", ErrValue, []string{"console.passkeys", "console.tls"}},
 		{"no console at all", "[console]\nlisten = \"\"\nsocket = \"\"\n", ErrValue, []string{"console.socket"}},
 		{"no data directory", "data_dir = \"\"\n", ErrValue, []string{"data_dir"}},
 	} {
@@ -93,6 +98,14 @@ func TestErrorsNameTheKeyTheLineAndTheWayOut(t *testing.T) {
 func TestInsecureNetworkIsAllowedWhenSaid(t *testing.T) {
 	if _, err := Parse([]byte("[console]\nlisten = \"0.0.0.0:8080\"\ninsecure_network = true\n")); err != nil {
 		t.Error(err)
+	}
+}
+
+func TestPasskeysAreForTheConsolesOwnName(t *testing.T) {
+	for _, text := range []string{"passkeys = \"localhost\"\n", "tls = \"on\"\npasskeys = \"edge-1.example.org\"\n"} {
+		if _, err := Parse([]byte("[console]\n" + text)); err != nil {
+			t.Error(err)
+		}
 	}
 }
 

@@ -14,6 +14,7 @@ import (
 	"github.com/holdfast-edge/holdfast/coord/access"
 	"github.com/holdfast-edge/holdfast/coord/audit"
 	"github.com/holdfast-edge/holdfast/firmware/operators"
+	"github.com/holdfast-edge/holdfast/firmware/passkey"
 )
 
 // formBytesMax bounds what a form or a JSON body of an action has.
@@ -35,6 +36,11 @@ type Act struct {
 	Back string
 	// Own says that it is about the caller's own account: whoever is logged in may do it, also one who must choose a password.
 	Own bool
+	// Self, if not nil, says whether it is about the caller's own account this time, which needs no policy.
+	Self func(x *Caller, p Params) bool
+	// Signed says that it speaks for the site, so that a session needs its operator's key: one that began with a passkey has none until the
+	// password is given. What asks for a decision signs it, and needs no Signed.
+	Signed bool
 }
 
 // ErrBad, wrapped, says that an action was asked for wrongly; ErrLater that it waits for others and is no failure.
@@ -42,6 +48,9 @@ var (
 	ErrBad   = errors.New("cannot be done so")
 	ErrLater = errors.New("it waits for the word of other boxes")
 )
+
+// errCSRF says that a form did not bring its session's secret.
+var errCSRF = fmt.Errorf("%w: the form is not from your session; open the page again and repeat it", ErrBad)
 
 // act serves an Act.
 func (c *Console) act(a *Act) http.HandlerFunc {
@@ -60,7 +69,7 @@ func (c *Console) act(a *Act) http.HandlerFunc {
 		}
 		x, err := c.caller(r, a.Action, resource)
 		if err == nil && x.Session != nil && !x.Session.CheckCSRF(first(r.Header.Get("X-CSRF-Token"), p["csrf"])) {
-			err = fmt.Errorf("%w: the form is not from your session; open the page again and repeat it", ErrBad)
+			err = errCSRF
 			c.record(r.Context(), x, a.Action, resource, audit.Denied, "", err.Error())
 			c.sorry(w, r, http.StatusForbidden, err)
 			return
@@ -68,15 +77,24 @@ func (c *Console) act(a *Act) http.HandlerFunc {
 		if err == nil && a.Own && x.Session == nil {
 			err = errLogin
 		}
-		if err == nil && !a.Own {
+		switch {
+		case err != nil || a.Own:
+		case a.Self != nil && !x.mustChange && a.Self(x, p):
+		default:
 			err = c.may(r.Context(), x, a.Action, resource)
+		}
+		if err == nil && a.Signed && x.Session != nil && x.Session.Locked() {
+			err = operators.ErrLocked
+			c.record(r.Context(), x, a.Action, resource, audit.Denied, "", err.Error())
+			c.sorry(w, r, codeOf(err), err)
+			return
 		}
 		if err != nil {
 			c.turnAway(w, r, x, err)
 			return
 		}
 		back := localPath(first(p["back"], a.Back))
-		x.By = c.by(x)
+		x.By, x.origin = c.by(x), c.origin(r)
 		answer, err := a.Run(r.Context(), x, p)
 		if err != nil && !errors.Is(err, ErrLater) {
 			c.record(r.Context(), x, a.Action, resource, audit.Failed, "", err.Error())
@@ -132,17 +150,18 @@ func first(list ...string) string {
 
 func codeOf(err error) int {
 	switch {
-	case errors.Is(err, operators.ErrUnknown), errors.Is(err, operators.ErrNoSession):
+	case errors.Is(err, operators.ErrUnknown), errors.Is(err, operators.ErrNoSession), errors.Is(err, operators.ErrPasskey), errors.Is(err, operators.ErrNoPasskeys):
 		return http.StatusNotFound
-	case errors.Is(err, ErrBad), errors.Is(err, operators.ErrName), errors.Is(err, operators.ErrPassword):
+	case errors.Is(err, ErrBad), errors.Is(err, operators.ErrName), errors.Is(err, operators.ErrPassword), errors.Is(err, passkey.ErrHost):
 		return http.StatusBadRequest
-	case errors.Is(err, operators.ErrWrong), errors.Is(err, operators.ErrCode):
+	case errors.Is(err, operators.ErrWrong), errors.Is(err, operators.ErrCode), errors.Is(err, operators.ErrLocked),
+		errors.Is(err, passkey.ErrRefused), errors.Is(err, passkey.ErrUnknown), errors.Is(err, passkey.ErrCopied):
 		return http.StatusForbidden
 	case errors.Is(err, operators.ErrDone):
 		return http.StatusConflict
 	case errors.Is(err, operators.ErrWait):
 		return http.StatusTooManyRequests
-	case errors.Is(err, operators.ErrBusy):
+	case errors.Is(err, operators.ErrBusy), errors.Is(err, passkey.ErrBusy):
 		return http.StatusServiceUnavailable
 	}
 	return http.StatusInternalServerError

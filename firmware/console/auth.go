@@ -31,6 +31,7 @@ type Caller struct {
 	By operators.By
 
 	mustChange bool
+	origin     string // of the page, as its browser has it
 }
 
 // try is how the operators' desk sees the caller.

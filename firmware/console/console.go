@@ -160,7 +160,10 @@ func (c *Console) routes() http.Handler {
 	post("/logout", c.logout)
 	post("/setup", c.setup)
 	post("/password", c.password)
-	for _, a := range slices.Concat(c.operatorActs(), c.auditActs(), c.decisionActs(), c.cfg.Acts) {
+	mux.Handle("POST /api/v1/passkey/options", c.measured("/api/v1/passkey/options", c.passkeyOptions))
+	mux.Handle("POST /api/v1/passkey/login", c.measured("/api/v1/passkey/login", c.passkeyLogin))
+	mux.Handle("POST /api/v1/unlock", c.measured("/api/v1/unlock", c.unlock))
+	for _, a := range slices.Concat(c.operatorActs(), c.passkeyActs(), c.auditActs(), c.decisionActs(), c.cfg.Acts) {
 		post(a.Path, c.act(a))
 	}
 	mux.HandleFunc("/", c.notFound)

@@ -123,10 +123,10 @@ func (c *Console) decisionActs() []*Act {
 		}
 	}
 	return []*Act{
-		{Path: "/decisions/{id}/approve", Action: "decision.approve", Resource: resource, Back: "/decisions", Run: word(true)},
-		{Path: "/decisions/{id}/refuse", Action: "decision.refuse", Resource: resource, Back: "/decisions", Run: word(false)},
+		{Path: "/decisions/{id}/approve", Action: "decision.approve", Resource: resource, Signed: true, Back: "/decisions", Run: word(true)},
+		{Path: "/decisions/{id}/refuse", Action: "decision.refuse", Resource: resource, Signed: true, Back: "/decisions", Run: word(false)},
 		{
-			Path: "/decisions/propose", Action: "decision.propose", Back: "/",
+			Path: "/decisions/propose", Action: "decision.propose", Signed: true, Back: "/",
 			Resource: func(p Params) string {
 				x, err := api.ReadProposal(p["proposal"])
 				if err != nil {

@@ -8,6 +8,7 @@ import (
 
 	"github.com/holdfast-edge/holdfast/firmware/console/api"
 	"github.com/holdfast-edge/holdfast/firmware/operators"
+	"github.com/holdfast-edge/holdfast/firmware/passkey"
 )
 
 // sorry says what went wrong: as JSON to programs, on a page to people.
@@ -75,9 +76,9 @@ func (c *Console) login(w http.ResponseWriter, r *http.Request) {
 	c.welcome(w, r, e, localPath(p["next"]))
 }
 
-// loginCode: a wrong password is 401 to programs and people alike.
+// loginCode: a wrong password or passkey is 401 to programs and people alike.
 func loginCode(err error) int {
-	if errors.Is(err, operators.ErrWrong) {
+	if errors.Is(err, operators.ErrWrong) || errors.Is(err, passkey.ErrRefused) || errors.Is(err, passkey.ErrUnknown) || errors.Is(err, passkey.ErrCopied) {
 		return http.StatusUnauthorized
 	}
 	return codeOf(err)
@@ -88,7 +89,7 @@ func (c *Console) welcome(w http.ResponseWriter, r *http.Request, e *operators.E
 	c.setCookie(w, deviceCookie, e.Device, deviceFor)
 	switch {
 	case isAPI(r):
-		writeJSON(w, map[string]any{"operator": e.Session.Operator, "csrf": e.Session.CSRF(), "must_change": e.MustChange})
+		writeJSON(w, map[string]any{"operator": e.Session.Operator, "csrf": e.Session.CSRF(), "must_change": e.MustChange, "locked": e.Session.Locked()})
 	case e.MustChange:
 		http.Redirect(w, r, "/password", http.StatusSeeOther)
 	default:
@@ -256,7 +257,12 @@ func (c *Console) apiOperators(w http.ResponseWriter, _ *http.Request) {
 	for _, d := range c.cfg.Desk.List() {
 		out.Operators = append(out.Operators, api.Operator{
 			Name: d.Name, Key: d.Key, Created: time.Unix(d.Created, 0).UTC(), Disabled: d.Disabled, MustChange: d.MustChange,
+			Passkeys: make([]api.Passkey, 0, len(d.Passkeys)),
 		})
+		for i := range d.Passkeys {
+			o := &out.Operators[len(out.Operators)-1]
+			o.Passkeys = append(o.Passkeys, passkeyOf(&d.Passkeys[i]))
+		}
 	}
 	writeJSON(w, out)
 }

@@ -21,6 +21,7 @@ import (
 	"github.com/holdfast-edge/holdfast/coord/access"
 	"github.com/holdfast-edge/holdfast/coord/audit"
 	"github.com/holdfast-edge/holdfast/firmware/operators"
+	"github.com/holdfast-edge/holdfast/firmware/passkey"
 )
 
 func unrecorded(context.Context, audit.Record) error { return nil }
@@ -69,6 +70,8 @@ func (d *desk) recorded(action string, o audit.Outcome, principal string) bool {
 	})
 }
 
+const passkeyHost = "box.example.org"
+
 const code, secret = "ABCD-EFGH-IJKL-MNOP", "correct horse battery"
 
 func newDesk(t *testing.T) *desk {
@@ -77,9 +80,10 @@ func newDesk(t *testing.T) *desk {
 	var err error
 	d.Desk, err = operators.NewDesk(operators.Config{
 		Documents: d, Record: d.record, Logger: slog.New(slog.DiscardHandler), Now: time.Now, Params: operators.Params{Time: 1, MemoryKiB: 64, Threads: 1},
-		Code:   func() (string, error) { return code, nil },
-		First:  func() operators.By { return operators.By{Principal: "box:1"} },
-		Signer: func(s *operators.Session) operators.By { return operators.By{Principal: s.Principal()} },
+		Passkeys: passkey.New(passkeyHost, "site-1", time.Now),
+		Code:     func() (string, error) { return code, nil },
+		First:    func() operators.By { return operators.By{Principal: "box:1"} },
+		Signer:   func(s *operators.Session) operators.By { return operators.By{Principal: s.Principal()} },
 		Decide: func(_ context.Context, x *coord.Decision, _ operators.By) error {
 			d.mu.Lock()
 			defer d.mu.Unlock()
@@ -140,7 +144,7 @@ type guarded struct {
 func newGuarded(t *testing.T, a Access) *guarded {
 	t.Helper()
 	d := newDesk(t)
-	c, err := New(Config{Site: servingSite(), Audit: auditLog(t), Desk: d.Desk, Access: a, Record: d.record, Logger: slog.New(slog.DiscardHandler)})
+	c, err := New(Config{Site: servingSite(), Audit: auditLog(t), Desk: d.Desk, Access: a, Record: d.record, Logger: slog.New(slog.DiscardHandler), Hosts: []string{passkeyHost}})
 	if err != nil {
 		t.Fatal(err)
 	}

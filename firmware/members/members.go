@@ -125,12 +125,12 @@ func (d *Desk) Acts() []*console.Act {
 	return []*console.Act{
 		{Path: "/site/join-token", Action: join.MakeToken, Back: "/", Run: d.token},
 		{Path: "/site/withdraw", Action: join.RevokeToken, Back: "/", Run: d.withdraw},
-		{Path: "/site/admit", Action: roster.Add, Back: "/", Run: d.say(true)},
-		{Path: "/site/refuse", Action: roster.Add, Back: "/", Run: d.say(false)},
+		{Path: "/site/admit", Action: roster.Add, Signed: true, Back: "/", Run: d.say(true)},
+		{Path: "/site/refuse", Action: roster.Add, Signed: true, Back: "/", Run: d.say(false)},
 		{Path: "/site/add", Action: roster.Add, Back: "/", Run: d.add},
 		{Path: "/site/remove", Action: roster.Remove, Resource: box, Back: "/", Run: d.remove},
 		{Path: "/site/replace", Action: roster.Replace, Resource: box, Back: "/", Run: d.replace},
-		{Path: "/site/rotate-key", Action: roster.Rotate, Resource: func(console.Params) string { return "box:" + d.c.Self().String() }, Back: "/", Run: d.rotate},
+		{Path: "/site/rotate-key", Action: roster.Rotate, Resource: func(console.Params) string { return "box:" + d.c.Self().String() }, Signed: true, Back: "/", Run: d.rotate},
 		{Path: "/site/edit", Action: roster.Edit, Resource: box, Back: "/", Run: d.edit},
 	}
 }

@@ -36,6 +36,12 @@ var (
 	ErrNoSession = errors.New("not logged in, or the session has ended")
 	// ErrUnknown says that there is no such operator.
 	ErrUnknown = errors.New("no such operator")
+	// ErrLocked says that a session began with a passkey, which cannot sign what an operator decides.
+	ErrLocked = errors.New("you signed in with a passkey, which cannot decide for the site: give your password first, at /unlock")
+	// ErrNoPasskeys says that this box takes no passkeys.
+	ErrNoPasskeys = errors.New("this box takes no passkeys; console.passkeys names the domain that they are for")
+	// ErrPasskey says that an operator has no such passkey.
+	ErrPasskey = errors.New("no such passkey")
 	// ErrConfig says that a Config cannot work.
 	ErrConfig = errors.New("operators: bad configuration")
 )

@@ -7,12 +7,16 @@ import (
 	"crypto/ecdsa"
 	"crypto/elliptic"
 	"crypto/rand"
+	"crypto/sha256"
 	"crypto/x509"
+	"encoding/binary"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"slices"
 	"strings"
+
+	"github.com/holdfast-edge/holdfast/firmware/passkey"
 )
 
 // DocPrefix begins the keys of the documents that hold operators.
@@ -26,6 +30,7 @@ const (
 	nameMax     = 32
 	documentMax = 16 << 10
 	sealedMax   = 512
+	// passkeysMax is for a few devices and a spare one.
 	passkeysMax = 8
 )
 
@@ -40,8 +45,8 @@ type Document struct {
 	// Disabled operators cannot log in, and what they signed is not enough any more.
 	Disabled bool `json:"disabled,omitempty"`
 	// MustChange asks for another password at the next login: somebody else chose this one.
-	MustChange bool      `json:"must_change,omitempty"`
-	Passkeys   []Passkey `json:"passkeys,omitempty"`
+	MustChange bool                 `json:"must_change,omitempty"`
+	Passkeys   []passkey.Credential `json:"passkeys,omitempty"`
 }
 
 // Sealed is a private key (PKCS #8 DER) under AES-256-GCM, whose key argon2id makes of the password. Box is the nonce and the
@@ -52,11 +57,24 @@ type Sealed struct {
 	Box  []byte `json:"box"`
 }
 
-// Passkey is a WebAuthn credential (ES256) of an operator.
-type Passkey struct {
-	ID   []byte `json:"id"`
-	Key  []byte `json:"key"` // PKIX DER
-	Name string `json:"name"`
+// passkey finds the passkey with an id; nil: there is none.
+func (d *Document) passkey(id []byte) *passkey.Credential {
+	for i := range d.Passkeys {
+		if bytes.Equal(d.Passkeys[i].ID, id) {
+			return &d.Passkeys[i]
+		}
+	}
+	return nil
+}
+
+// lock is a hash of what opens the operator's key, and of the key: another one is another password, or another key.
+func (d *Document) lock() [sha256.Size]byte {
+	h := sha256.New()
+	for _, part := range [][]byte{d.Key, d.Sealed.Salt, d.Sealed.Box} {
+		h.Write(binary.BigEndian.AppendUint32(nil, uint32(len(part))))
+		h.Write(part)
+	}
+	return [sha256.Size]byte(h.Sum(nil))
 }
 
 // Principal is the operator's name as the audit log and policies have it.
@@ -95,6 +113,11 @@ func Decode(b []byte) (*Document, error) {
 		return nil, fmt.Errorf("%w: %s: sealed key", ErrDocument, d.Name)
 	case len(d.Passkeys) > passkeysMax:
 		return nil, fmt.Errorf("%w: %s: %d passkeys", ErrDocument, d.Name, len(d.Passkeys))
+	}
+	for i := range d.Passkeys {
+		if err := d.Passkeys[i].Check(); err != nil {
+			return nil, fmt.Errorf("%w: %s: passkey %d: %w", ErrDocument, d.Name, i+1, err)
+		}
 	}
 	if _, err := publicKey(d.Key); err != nil {
 		return nil, fmt.Errorf("%w: %s: %w", ErrDocument, d.Name, err)

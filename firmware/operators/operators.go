@@ -19,6 +19,7 @@ import (
 	"github.com/holdfast-edge/holdfast/coord"
 	"github.com/holdfast-edge/holdfast/coord/audit"
 	"github.com/holdfast-edge/holdfast/firmware/crowd"
+	"github.com/holdfast-edge/holdfast/firmware/passkey"
 )
 
 // Documents are those of the site's state; *state.Machine has them.
@@ -36,7 +37,7 @@ type By struct {
 	Check func(d *coord.Decision) error
 }
 
-// Config of a Desk; all but Code and Params are required.
+// Config of a Desk; all but Code, Passkeys and Params are required.
 type Config struct {
 	// Documents may have some of version 0: those of the operator whom the site was founded with, which are not in its state yet. They
 	// are written with the first decision about operators.
@@ -51,6 +52,8 @@ type Config struct {
 	Code func() (string, error)
 	// Record writes the audit log.
 	Record func(ctx context.Context, r audit.Record) error
+	// Passkeys judges what authenticators sign; nil: this box takes none.
+	Passkeys *passkey.Party
 	// Params are those of new passwords; zero: ParamsDefault.
 	Params Params
 	Logger *slog.Logger
@@ -135,7 +138,7 @@ func (d *Desk) Fresh() bool { return len(d.cfg.Documents.Docs(DocPrefix)) == 0 }
 // Login lets an operator in. Errors: ErrWrong, ErrWait, ErrBusy, ctx's.
 func (d *Desk) Login(ctx context.Context, name, password string, t Try) (*Entry, error) {
 	o, err := d.check(ctx, "auth.login", name, password, t, func(o *Document, key *ecdsa.PrivateKey) (*Session, string) {
-		return d.sessions.begin(o, key, t.Source, t.Agent, d.cfg.Now())
+		return d.sessions.begin(o, key, nil, t.Source, t.Agent, d.cfg.Now())
 	})
 	return o, err
 }
@@ -294,7 +297,13 @@ func (d *Desk) Change(ctx context.Context, s *Session, old, password string, t T
 	if err := CheckPassword(s.Operator, password); err != nil {
 		return err
 	}
-	if _, err := d.check(ctx, "auth.password", s.Operator, old, t, func(*Document, *ecdsa.PrivateKey) (*Session, string) { return s, "" }); err != nil {
+	var key *ecdsa.PrivateKey
+	_, err := d.check(ctx, "auth.password", s.Operator, old, t, func(_ *Document, k *ecdsa.PrivateKey) (*Session, string) {
+		key = k
+		s.unlock(k)
+		return s, ""
+	})
+	if err != nil {
 		return err
 	}
 	o, version, ok := d.Get(s.Operator)
@@ -303,16 +312,10 @@ func (d *Desk) Change(ctx context.Context, s *Session, old, password string, t T
 	}
 	next := *o
 	next.MustChange = false
-	var key *ecdsa.PrivateKey
-	if err := s.WithKey(func(k *ecdsa.PrivateKey) error { key = k; return nil }); err != nil {
-		return err
-	}
 	if err := d.sealAndDecide(ctx, "operator.password", &next, key, version, password, t, d.cfg.Signer(s)); err != nil {
 		return err
 	}
-	d.sessions.mu.Lock()
-	s.salt = string(next.Sealed.Salt)
-	d.sessions.mu.Unlock()
+	s.relock(&next)
 	d.EndOthers(s)
 	return nil
 }
@@ -389,10 +392,7 @@ func (d *Desk) Session(token string) (*Session, *Document, error) {
 		return nil, nil, ErrNoSession
 	}
 	o, _, ok := d.Get(s.Operator)
-	d.sessions.mu.Lock()
-	same := ok && !o.Disabled && s.salt == string(o.Sealed.Salt)
-	d.sessions.mu.Unlock()
-	if !same {
+	if !ok || !s.of(o) {
 		d.sessions.endWhere(func(x *Session) bool { return x == s })
 		return nil, nil, ErrNoSession
 	}
@@ -413,7 +413,7 @@ func (d *Desk) Alive(s *Session) bool {
 	o, _, ok := d.Get(s.Operator)
 	d.sessions.mu.Lock()
 	defer d.sessions.mu.Unlock()
-	return ok && !o.Disabled && s.salt == string(o.Sealed.Salt) && d.sessions.list[s.token] == s && !s.over(d.cfg.Now())
+	return ok && s.of(o) && d.sessions.list[s.token] == s && !s.over(d.cfg.Now())
 }
 
 // EndOthers ends all other sessions of the operator of s.

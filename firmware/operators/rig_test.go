@@ -12,6 +12,7 @@ import (
 
 	"github.com/holdfast-edge/holdfast/coord"
 	"github.com/holdfast-edge/holdfast/coord/audit"
+	"github.com/holdfast-edge/holdfast/firmware/passkey"
 )
 
 // rig is a site of one box whose documents, clock and audit log a test can see. Hashes are quick: those of argon2id are tested by
@@ -72,6 +73,11 @@ func (r *rig) pass(d time.Duration) {
 	r.at = r.at.Add(d)
 }
 
+const (
+	passkeyDomain = "box.example.org"
+	passkeyPage   = "https://" + passkeyDomain
+)
+
 const setupCode = "ABCD-EFGH-IJKL-MNOP"
 
 func newRig(t *testing.T) *rig {
@@ -86,7 +92,8 @@ func newRig(t *testing.T) *rig {
 			r.records = append(r.records, x)
 			return nil
 		},
-		First: func() By { return By{Principal: "box:1"} }, Signer: func(s *Session) By { return By{Principal: s.Principal()} },
+		Passkeys: passkey.New(passkeyDomain, "site-1", r.now),
+		First:    func() By { return By{Principal: "box:1"} }, Signer: func(s *Session) By { return By{Principal: s.Principal()} },
 		Logger: slog.New(slog.DiscardHandler), Now: r.now,
 	})
 	if err != nil {

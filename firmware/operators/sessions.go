@@ -32,13 +32,15 @@ type Session struct {
 	Source   string
 	Agent    string // what the browser calls itself
 
-	token [sha256.Size]byte // of what the cookie has
-	csrf  string
-	salt  string // of the sealed key at the login: another one is another password
+	token   [sha256.Size]byte // of what the cookie has
+	csrf    string
+	passkey []byte // the id of the one that it began with, or nil
 
-	mu   sync.Mutex
-	key  *ecdsa.PrivateKey // nil after the end
-	last time.Time
+	mu    sync.Mutex
+	lock  [sha256.Size]byte // of the operator's document at the login
+	key   *ecdsa.PrivateKey // nil after the end, and while nobody has given the password
+	ended bool
+	last  time.Time
 }
 
 // Principal is who acts.
@@ -52,14 +54,48 @@ func (s *Session) CheckCSRF(got string) bool {
 	return subtle.ConstantTimeCompare([]byte(s.csrf), []byte(got)) == 1
 }
 
-// WithKey calls fn with the operator's private key, which fn must not keep. Error: ErrNoSession, or fn's.
+// WithKey calls fn with the operator's private key, which fn must not keep. Errors: ErrNoSession, ErrLocked, or fn's.
 func (s *Session) WithKey(fn func(key *ecdsa.PrivateKey) error) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.key == nil {
+	switch {
+	case s.ended:
 		return ErrNoSession
+	case s.key == nil:
+		return ErrLocked
 	}
 	return fn(s.key)
+}
+
+// Locked says that the session began with a passkey and has not the operator's key, so that it may look, and not decide.
+func (s *Session) Locked() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.key == nil
+}
+
+// unlock gives the session its operator's key.
+func (s *Session) unlock(key *ecdsa.PrivateKey) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if !s.ended {
+		s.key = key
+	}
+}
+
+// of says whether a session is that of an operator as the document has it now: not after the operator was disabled, got another
+// key or password, or lost the passkey that it began with.
+func (s *Session) of(d *Document) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return !d.Disabled && s.lock == d.lock() && (s.passkey == nil || d.passkey(s.passkey) != nil)
+}
+
+// relock has the session go on with a document whose password it changed itself.
+func (s *Session) relock(d *Document) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.lock = d.lock()
 }
 
 // Last is when it was used last.
@@ -72,7 +108,7 @@ func (s *Session) Last() time.Time {
 func (s *Session) end() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.key = nil
+	s.key, s.ended = nil, true
 }
 
 // sessions are all of a box. They are in memory only: a restart logs everybody out.
@@ -87,14 +123,15 @@ func random(n int) string {
 	return base64.RawURLEncoding.EncodeToString(b)
 }
 
-// begin makes a session and gives its token, which is in no other place.
-func (l *sessions) begin(d *Document, key *ecdsa.PrivateKey, source, agent string, now time.Time) (*Session, string) {
+// begin makes a session and gives its token, which is in no other place. passkey is the id of what it began with; nil: the password, which
+// opened key.
+func (l *sessions) begin(d *Document, key *ecdsa.PrivateKey, passkey []byte, source, agent string, now time.Time) (*Session, string) {
 	token := random(tokenBytes)
 	id := make([]byte, 6)
 	_, _ = rand.Read(id)
 	s := &Session{
 		ID: hex.EncodeToString(id), Operator: d.Name, Began: now, Source: source, Agent: agent[:min(len(agent), agentMax)],
-		token: sha256.Sum256([]byte(token)), csrf: random(tokenBytes), salt: string(d.Sealed.Salt), key: key, last: now,
+		token: sha256.Sum256([]byte(token)), csrf: random(tokenBytes), passkey: passkey, lock: d.lock(), key: key, last: now,
 	}
 	l.mu.Lock()
 	defer l.mu.Unlock()

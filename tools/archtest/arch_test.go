@@ -57,6 +57,7 @@ var only = map[string]string{
 	"golang.org/x/mod/":               "coord/audit",
 	"github.com/google/go-tpm/":       "hal/tpm",
 	"github.com/cedar-policy/":        "coord/access",
+	"github.com/go-webauthn/":         "firmware/passkey",
 }
 
 type pkg struct {
