@@ -42,6 +42,9 @@ const (
 	KindAudit Kind = 15
 	// KindOpinion is whom the sender suspects: Value is state.AppendOpinion's. Only boxes send it.
 	KindOpinion Kind = 16
+	// KindTrace has the contexts of the traces of a batch's requests, as its last message: Value is trace.AppendContexts's. It is of
+	// session 0, which nobody can open, so that it changes nothing, also on boxes of releases that do not know it.
+	KindTrace Kind = 17
 )
 
 // Columns are messages as a struct of arrays, so that a loop over one field touches

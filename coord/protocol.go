@@ -294,7 +294,19 @@ type PeerMsg struct {
 	// Handover tells how an epoch ended; HandoverAsk asks for that of the epoch that it names.
 	Handover    *Handover
 	HandoverAsk *uint64
+	// TraceAsk asks for what the receiver knows of a trace, and has it keep that; answered by Trace.
+	TraceAsk *[16]byte
+	Trace    *TracePart
 }
+
+// TracePart is what one box knows of a trace: trace.AppendRecords's encoding of at most TracePartBytesMax.
+type TracePart struct {
+	ID      [16]byte
+	Records []byte
+}
+
+// TracePartBytesMax bounds a TracePart: of the records of one trace a box has few.
+const TracePartBytesMax = 16 << 10
 
 // Index says that all that its sender voted to finalize is of Round or of rounds before it.
 type Index struct{ Nonce, Round uint64 }

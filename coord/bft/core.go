@@ -38,6 +38,8 @@ type roundState struct {
 	propDigest coord.Digest
 	proposedAt int64 // by this box; 0: not
 	propAt     int64 // when prop came
+	votedAt    int64 // when this box voted for prop, and to make it final
+	finedAt    int64
 }
 
 type termState struct {

@@ -80,10 +80,14 @@ func (c *Core) deliverTo(x *coord.Cert) bool {
 
 func (c *Core) apply(b *coord.Block, cert *coord.Cert) {
 	d := b.Digest()
-	bs := make([]*coord.Batch, len(b.Refs))
+	bs, at := make([]*coord.Batch, len(b.Refs)), Times{Final: c.now}
+	if rs := c.rounds[b.Round]; rs != nil && rs.propDigest == d {
+		at.Proposed, at.Voted, at.Notarized, at.Finalizing = rs.propAt, rs.votedAt, rs.notarAt, rs.finedAt
+	}
+	at.Held = make([]int64, len(b.Refs))
 	for i := range b.Refs {
 		if h := c.pool.held[b.Refs[i].Digest]; h != nil {
-			bs[i] = h.Batch
+			bs[i], at.Held[i] = h.Batch, h.since
 			c.unpend(h)
 		}
 		c.dropped = append(c.dropped, b.Refs[i].Digest)
@@ -94,7 +98,7 @@ func (c *Core) apply(b *coord.Block, cert *coord.Cert) {
 	c.final, c.finalDigest, c.finalCert, c.finalRound = b.Header(), d, cert, b.Round
 	c.blocks[d] = c.final
 	c.persist(coord.Record{Final: &coord.Final{Header: c.final, Cert: cert}})
-	c.rd.Deliver = append(c.rd.Deliver, Delivery{Block: b, Digest: d, Batches: bs, Cert: cert})
+	c.rd.Deliver = append(c.rd.Deliver, Delivery{Block: b, Digest: d, Batches: bs, Cert: cert, At: at})
 	c.armedAt, c.finalAt, c.progressed = 0, c.now, true
 }
 

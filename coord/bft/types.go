@@ -109,6 +109,17 @@ type Delivery struct {
 	Digest  coord.Digest
 	Batches []*coord.Batch
 	Cert    *coord.Cert
+	At      Times
+}
+
+// Times are when a block passed its steps on this box, by the caller's clock; 0: not known, as of a block that was fetched.
+type Times struct {
+	Held       []int64 // of each batch: when it came
+	Proposed   int64   // the proposal came, or was made
+	Voted      int64   // this box voted for it
+	Notarized  int64
+	Finalizing int64 // this box voted to make it final
+	Final      int64
 }
 
 // Serve is work for whoever can read the log: send To the final blocks after After (when Blocks) with

@@ -138,8 +138,12 @@ func (c *Core) cast(k coord.VoteKind, r uint64, d coord.Digest) *coord.Vote {
 		Sig: c.cfg.Keys.SignVote(k, c.cfg.Epoch, r, d),
 	}
 	c.put(v)
-	if k == coord.VoteFinalize {
+	switch k {
+	case coord.VoteNotarize:
+		c.round(r).votedAt = c.now
+	case coord.VoteFinalize:
 		c.finTop = max(c.finTop, r)
+		c.round(r).finedAt = c.now
 	}
 	c.persist(coord.Record{Vote: v})
 	c.rd.Sync = true

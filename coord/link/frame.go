@@ -42,9 +42,11 @@ const (
 // Versions of the peer protocol that this build speaks.
 const (
 	VersionMin = 1
-	VersionMax = 2
+	VersionMax = 3
 	// versionWall is the first whose pongs carry the sender's clock.
 	versionWall = 2
+	// versionTrace is the first in which a box asks, and is asked, for its part of a trace.
+	versionTrace = 3
 )
 
 // appendHeader appends the header of a frame with a body of n bytes.

@@ -124,6 +124,9 @@ func (l *Link) send(m *coord.PeerMsg, to ...*peer) {
 			p.counters.away.Add(1)
 			continue
 		}
+		if c.version < versionTrace && (m.TraceAsk != nil || m.Trace != nil) {
+			continue // it would take it for garbage
+		}
 		if f == nil {
 			if f = newFrame(&l.pool, m); len(f.bytes) > headerBytes+coord.FrameBytesMax {
 				l.log.warn("too large", "message is larger than a frame and was not sent", slog.Int("bytes", len(f.bytes)))

@@ -4,14 +4,19 @@ import (
 	"time"
 
 	"github.com/holdfast-edge/holdfast/coord"
+	"github.com/holdfast-edge/holdfast/coord/trace"
 )
 
 // Request is one client's messages, numbered by its session. Site.Submit takes it over:
 // the caller does not touch Cols again.
 type Request struct {
 	Cols *coord.Columns
+	// Trace is the client's trace, if it brought one.
+	Trace trace.Context
 	// Done is called exactly once, from a goroutine of the site; it must not block.
 	Done func(coord.Reply)
+
+	at int64 // when it was submitted, by the site's clock; 0: not known
 }
 
 // View is what a box shows of itself and its site at one moment. It is immutable.

@@ -10,6 +10,7 @@ import (
 	"github.com/holdfast-edge/holdfast/coord/bft"
 	"github.com/holdfast-edge/holdfast/coord/kv"
 	"github.com/holdfast-edge/holdfast/coord/state"
+	"github.com/holdfast-edge/holdfast/coord/trace"
 	"github.com/holdfast-edge/holdfast/coord/trust/suspicion"
 	"github.com/holdfast-edge/holdfast/coord/wire"
 )
@@ -39,6 +40,8 @@ type BoxConfig struct {
 	// then on: 2*coord.ArenaBytes hold the largest. LineBytes is the CPUs' cache line. Nil: the heap.
 	Arena     []byte
 	LineBytes int
+	// Ring, if not nil, gets a record of each batch's way (package coord/trace).
+	Ring *trace.Ring
 	// Codec, if not nil, is how batches' bodies are written and read in place of coord/wire's, in all boxes of a site: for
 	// programs that measure what that one is worth.
 	Codec Codec
@@ -129,9 +132,14 @@ type Effects struct {
 	Decided   []state.Decided    // how decisions ended
 	Decisions bool               // decisions, words or documents changed
 	Changes   *Changes           // what the blocks of this Step changed, when BoxConfig.Watch
-	Wake      int64
-	Fault     string
-	seq       uint64 // the shell's: which Step it was
+	// Revised says which batches changed the revision. Own are the places in the ring of what was answered, and those from Traced on
+	// to before TracedTo of what was applied.
+	Revised          []Revised
+	Own              []uint64
+	Traced, TracedTo uint64
+	Wake             int64
+	Fault            string
+	seq              uint64 // the shell's: which Step it was
 }
 
 // Changes is what final blocks changed, for watchers: it becomes visible with the answers.
@@ -178,6 +186,8 @@ type Box struct {
 	codec Codec
 
 	waiting []*Request // of the open batch, in the order of its messages
+	takenAt int64      // when the first of them came into it
+	tracing tracing
 	own     map[uint64]*ownBatch
 	nextSeq uint64
 
@@ -206,6 +216,7 @@ type Box struct {
 	fault     string
 
 	applied, duplicates uint64
+	revision            uint64 // of the batch applied last
 
 	clock clock
 	watch watcher
@@ -217,6 +228,7 @@ type ownBatch struct {
 	digest   coord.Digest
 	requests []*Request
 	closedAt int64
+	takenAt  int64
 }
 
 // NewBox makes a box on a state whose last durable block is final (nil for a new site). Replay the log
@@ -274,7 +286,7 @@ func (b *Box) use(st *state.Machine) {
 	st.SetRule(b.cfg.Tuning.Checkpoint)
 	st.SetSite(b.ep.Members, b.me)
 	st.Watch(b.cfg.Watch)
-	b.st = st
+	b.st, b.revision = st, st.Revision()
 	b.reads.Store(st)
 }
 
@@ -488,7 +500,7 @@ func (b *Box) onPeer(box coord.BoxID, m *coord.PeerMsg) {
 	switch {
 	case m.Batch != nil:
 		b.onPeerBatch(from, m.Batch)
-	case m.Reading != nil, m.IndexAsk != nil, m.Index != nil: // the shell's
+	case m.Reading != nil, m.IndexAsk != nil, m.Index != nil, m.TraceAsk != nil, m.Trace != nil: // the shell's
 	default:
 		b.step(bft.Input{From: from, Msg: m})
 	}
@@ -534,6 +546,9 @@ func (b *Box) onRequest(r *Request) {
 		b.answer(r, coord.Reply{Code: code, RetryAfter: b.cfg.Tuning.RetryAfter})
 		return
 	}
+	if len(b.waiting) == 0 {
+		b.takenAt = b.now
+	}
 	b.waiting = append(b.waiting, r)
 }
 
@@ -566,6 +581,7 @@ func (b *Box) closeBatch() {
 		b.bat.Take(&b.cols)
 		rs := b.waiting
 		b.waiting = nil
+		b.carry(rs)
 		b.sendOwn(rs)
 	}
 }
@@ -579,7 +595,7 @@ func (b *Box) sendOwn(rs []*Request) {
 	b.nextSeq++
 	d := bt.Digest(b.ep.Members.Site)
 	bt.Sig = b.ep.Keys.SignBatch(bt)
-	b.own[bt.Seq] = &ownBatch{digest: d, requests: rs, closedAt: b.now}
+	b.own[bt.Seq] = &ownBatch{digest: d, requests: rs, closedAt: b.now, takenAt: b.takenAt}
 	b.count.OwnBatches++
 	b.step(bft.Input{From: b.ep.Self, Batch: bt, BatchDigest: d, Verified: true})
 }
@@ -608,6 +624,7 @@ func (b *Box) deliver(d bft.Delivery) {
 
 func (b *Box) apply(d bft.Delivery) {
 	leader := b.core.Leader(d.Block.Round)
+	b.tracing.block(d.Block, b.ep.Members.List[leader].ID)
 	b.st.Begin(d.Block)
 	messages := 0
 	for i, bt := range d.Batches {
@@ -631,6 +648,10 @@ func (b *Box) apply(d bft.Delivery) {
 			b.dirty += cols.Bytes() + dirtyMessageBytes*cols.Len()
 		}
 		b.count.Batches++
+		b.revised(d.Block.Height, i)
+		if b.cfg.Ring != nil {
+			b.trace(&d, i, cols)
+		}
 		if bt.Author == b.me {
 			b.finishOwn(bt.Seq, ref.Digest, d.Block.Height, took)
 		}

@@ -14,6 +14,7 @@ import (
 	"github.com/holdfast-edge/holdfast/coord"
 	"github.com/holdfast-edge/holdfast/coord/audit"
 	"github.com/holdfast-edge/holdfast/coord/state"
+	"github.com/holdfast-edge/holdfast/coord/trace"
 )
 
 // Errors of this package.
@@ -66,6 +67,14 @@ type Options struct {
 	// Decided, if not nil, is called with how decisions ended, in order; again after a restart for those that the durable state did not
 	// have. It must not block.
 	Decided func(*Outcome)
+	// Finished, if not nil, is called with the record of each own batch when its answers have left; it needs Box.Ring. The record is valid
+	// during the call, which must not block.
+	Finished func(*trace.Record)
+	// Traces, if not nil, keeps traces.
+	Traces Traces
+	// Revised, if not nil, is told which batches changed the revision, in order and before the state that has them is made durable. It
+	// must not block, and does not change what it is given.
+	Revised func([]Revised)
 	// Loop, if not nil, runs the owner's loop: it calls the function it is given, once, and returns after it. A box
 	// uses it to choose the thread.
 	Loop func(loop func())
@@ -243,6 +252,16 @@ func (s *Site) fromPeer(from coord.BoxID, m *coord.PeerMsg) {
 	case m.Index != nil:
 		s.onIndex(from, m.Epoch, m.Index)
 		return
+	case m.TraceAsk != nil:
+		if s.o.Traces != nil {
+			s.o.Traces.Asked(from, *m.TraceAsk)
+		}
+		return
+	case m.Trace != nil:
+		if s.o.Traces != nil {
+			s.o.Traces.Told(from, m.Trace.ID, m.Trace.Records)
+		}
+		return
 	}
 	select {
 	case s.peers <- fromPeer{from, m}:
@@ -272,6 +291,7 @@ func (s *Site) waits() string {
 
 // Submit takes over a request; its Done is called exactly once.
 func (s *Site) Submit(r *Request) {
+	r.at = s.now()
 	code := coord.CodeStopping
 	if s.waits() != "" {
 		code = coord.CodeFull
@@ -310,6 +330,9 @@ func (s *Site) own(ctx context.Context) {
 		seq := s.begun.Add(1)
 		e := s.box.Step(in, s.now())
 		e.seq = seq
+		if e.Traced < e.TracedTo {
+			s.o.Box.Ring.Applied(e.Traced, e.TracedTo, s.now())
+		}
 		s.tellReaders()
 		s.tellSilent()
 		if e.Wake > 0 && (wakeAt == 0 || e.Wake < wakeAt) {
@@ -512,6 +535,12 @@ func (s *Site) release(e *Effects) {
 	}
 	for _, a := range e.Answers {
 		a.Request.Done(a.Reply)
+	}
+	if len(e.Own) > 0 {
+		s.answered(e.Own)
+	}
+	if e.Revised != nil && s.o.Revised != nil {
+		s.o.Revised(e.Revised)
 	}
 	if e.Commit != nil {
 		s.commits.put(e.Commit)

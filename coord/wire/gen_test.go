@@ -202,6 +202,10 @@ func (g gen) peer(t testing.TB, field string) *coord.PeerMsg {
 	case "HandoverAsk":
 		epoch := g.num()
 		m.HandoverAsk = &epoch
+	case "TraceAsk":
+		m.TraceAsk = (*[16]byte)(g.bytes(16))
+	case "Trace":
+		m.Trace = &coord.TracePart{ID: [16]byte(g.bytes(16)), Records: g.bytes(g.IntN(300))}
 	default:
 		t.Fatalf("coord.PeerMsg has a field that this test cannot make: %s", field)
 	}

@@ -34,6 +34,8 @@ const (
 	peerIndex        = 19
 	peerHandover     = 20
 	peerHandoverAsk  = 21
+	peerTraceAsk     = 22 // from link.versionTrace on
+	peerTrace        = 23
 )
 
 const (
@@ -48,6 +50,7 @@ const (
 	recalledFields     = 3
 	readingFields      = 2
 	indexFields        = 2
+	traceFields        = 2
 
 	// snapshotDataBytesMax bounds the data of a SnapshotPart: a manifest is the largest.
 	snapshotDataBytesMax = hashBytes * coord.SnapshotChunksMax
@@ -148,6 +151,14 @@ func (p *packer) peer(m *coord.PeerMsg) {
 	case m.HandoverAsk != nil:
 		head(peerHandoverAsk)
 		p.uint(*m.HandoverAsk)
+	case m.TraceAsk != nil:
+		head(peerTraceAsk)
+		p.bin(m.TraceAsk[:])
+	case m.Trace != nil:
+		head(peerTrace)
+		p.array(traceFields)
+		p.bin(m.Trace.ID[:])
+		p.bin(m.Trace.Records)
 	default:
 		head(peerNothing)
 		p.null()
@@ -232,6 +243,14 @@ func (u *unpacker) peer(m *coord.PeerMsg) {
 	case peerHandoverAsk:
 		epoch := u.uint(math.MaxUint64)
 		m.HandoverAsk = &epoch
+	case peerTraceAsk:
+		m.TraceAsk = new([16]byte)
+		u.fixed(m.TraceAsk[:])
+	case peerTrace:
+		u.tuple(traceFields)
+		m.Trace = new(coord.TracePart)
+		u.fixed(m.Trace.ID[:])
+		m.Trace.Records = bytes.Clone(u.bin(coord.TracePartBytesMax))
 	default:
 		u.fail(fmt.Errorf("%w: %d", ErrType, typ))
 	}

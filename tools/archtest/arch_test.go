@@ -37,10 +37,10 @@ var allowed = map[string][]string{
 	"coord/content": {"coord", "coord/state"},
 	"coord/observe": {"coord", "coord/state"},
 	"coord/anomaly": {},
-	"coord/trace":   {"coord", "coord/state"},
+	"coord/trace":   {"coord", "coord/kv"},
 	"coord/replay":  {"coord", "coord/state"},
 	"coord/client":  {"coord", "coord/wire"},
-	"coord/site":    {"coord", "coord/audit", "coord/kv", "coord/wire", "coord/batch", "coord/bft", "coord/link", "coord/state", "coord/trust", "coord/trust/suspicion"},
+	"coord/site":    {"coord", "coord/audit", "coord/kv", "coord/wire", "coord/batch", "coord/bft", "coord/link", "coord/state", "coord/trace", "coord/trust", "coord/trust/suspicion"},
 	"coord/liar":    {"coord"},
 	"coord/sim":     {"coord", "coord/kv", "coord/liar", "coord/wire", "coord/batch", "coord/bft", "coord/state", "coord/trust", "coord/trust/suspicion", "coord/site"},
 	"store":         {"coord", "coord/wire", "coord/audit"},
@@ -134,7 +134,7 @@ func TestWhatDecidesDoesNoIO(t *testing.T) {
 	pure := []string{
 		"hal", "coord", "coord/wire", "coord/batch", "coord/bft", "coord/state", "coord/audit", "coord/trust/suspicion",
 		"coord/trust/join", "coord/trust/limit", "coord/trust/roster", "coord/access",
-		"coord/anomaly", "coord/anomaly/nab",
+		"coord/anomaly", "coord/anomaly/nab", "coord/trace",
 	}
 	for _, p := range packages(t) {
 		folder := strings.TrimPrefix(p.ImportPath, module)
