@@ -251,11 +251,11 @@ func (c *Console) boardKey(p *page, l *look) string {
 			key += "\x00" + a
 		}
 	}
-	if p.own {
+	if p.share >= byPrincipal {
 		key += "\x00" + l.caller.Principal
-		if l.caller.Session != nil {
-			key += "\x00" + l.caller.Session.ID
-		}
+	}
+	if p.share == bySession && l.caller.Session != nil {
+		key += "\x00" + l.caller.Session.ID
 	}
 	return key
 }

@@ -1,39 +1,46 @@
 package console
 
 import (
+	"fmt"
+	"html/template"
 	"net/url"
-	"slices"
 	"strconv"
 	"sync"
 	"time"
 
 	"github.com/holdfast-edge/holdfast/coord"
 	"github.com/holdfast-edge/holdfast/coord/site"
+	"github.com/holdfast-edge/holdfast/firmware/console/chart"
 )
 
 // What the page lists: enough for one screen; /api/v1 has the rest.
 const (
-	pageBlocks = 10
-	pageTop    = 10
+	pageBlocks = 8
+	pageTop    = 8
+	pageEnded  = 5
 )
 
 // overview is what the overview shows.
 type overview struct {
 	Mood, Sentence string
+	Steps          []nextStep
 	LeaderName     string
 	Up             int
-	Latency        string
-	Members        []memberRow
+	Members        []standing
+	Map, Quorum    template.HTML
+	Tiles          []tile
+	Durations      template.HTML
 	Blocks         []blockRow
 	Top            site.Top
 	TopError       error
+	Open           int
+	Ended          []site.Outcome
 }
 
-type memberRow struct {
-	site.MemberView
-	Leader bool
-	RTT    string
-	URL    string
+// tile is a figure, and how it became what it is.
+type tile struct {
+	Name, Value, Note string
+	Spark             template.HTML
 }
 
 type blockRow struct {
@@ -43,27 +50,71 @@ type blockRow struct {
 
 func (c *Console) overviewData(l *look) (any, error) {
 	v := l.View
-	d := &overview{Latency: "none yet", LeaderName: nameOf(v, v.Leader)}
-	d.Top, d.TopError = c.top.get(c.cfg.Site, v)
-	for i := range v.Members {
-		m := v.Members[i]
-		if m.Up {
+	d := &overview{LeaderName: nameOf(v, v.Leader), Members: standings(v, c.cfg.Secure), Open: len(v.Decisions)}
+	for i := range d.Members {
+		if d.Members[i].Up {
 			d.Up++
 		}
-		row := memberRow{MemberView: m, Leader: m.ID == v.Leader, RTT: "", URL: consoleURL(m.Console, c.cfg.Secure)}
-		if m.Up && !m.Self && m.RTT > 0 {
-			row.RTT = m.RTT.Round(10 * time.Microsecond).String()
-		}
-		d.Members = append(d.Members, row)
 	}
-	for _, b := range slices.Clip(v.Blocks[:min(len(v.Blocks), pageBlocks)]) {
+	d.Top, d.TopError = c.top.get(c.cfg.Site, v)
+	for _, b := range v.Blocks[:min(len(v.Blocks), pageBlocks)] {
 		d.Blocks = append(d.Blocks, blockRow{b, nameOf(v, b.Leader)})
 	}
-	if n := v.Counters.LatencyCount; n > 0 {
-		d.Latency = (v.Counters.LatencySum / time.Duration(n)).Round(10 * time.Microsecond).String()
-	}
+	d.Ended = v.Decided[:min(len(v.Decided), pageEnded)]
+	d.Map, d.Quorum = siteMap(v, d.Members), quorumBar(d.Up, v.N, v.Quorum)
 	d.Mood, d.Sentence = verdict(v, d.Up)
+	d.Steps = c.nextSteps(v, d)
+	d.Tiles, d.Durations = tiles(v), durations(&v.Counters)
 	return d, nil
+}
+
+// tiles are the figures of this box since it started.
+func tiles(v *site.View) []tile {
+	n := &v.Counters
+	list := []tile{
+		{Name: "Messages a second", Value: rateText(v.Rate), Note: countText(v.Applied) + " applied"},
+		{Name: "Height", Value: countText(v.Height), Note: "revision " + countText(v.Revision)},
+		{Name: "Decision, mean", Value: "none yet", Note: "of this box's own batches"},
+		{Name: "May fail or lie", Value: strconv.Itoa(v.F), Note: fmt.Sprintf("of %d; %d are needed", v.N, v.Quorum)},
+	}
+	if n.LatencyCount > 0 {
+		list[2].Value = chart.Seconds.Text(n.LatencySum.Seconds() / float64(n.LatencyCount))
+		list[2].Note = "99 in 100 within " + chart.Seconds.Text(within(n, .99).Seconds())
+	}
+	return list
+}
+
+// within is a bound that a share of the decisions keep, from the counters' buckets.
+func within(n *site.Counters, share float64) time.Duration {
+	var sum uint64
+	for i, k := range n.LatencyBuckets {
+		if sum += k; float64(sum) >= share*float64(n.LatencyCount) && i < len(site.LatencyBounds) {
+			return site.LatencyBounds[i]
+		}
+	}
+	return site.LatencyBounds[len(site.LatencyBounds)-1]
+}
+
+// durations draws how long decisions took.
+func durations(n *site.Counters) template.HTML {
+	if n.LatencyCount == 0 {
+		return ""
+	}
+	bars := chart.Bars{Title: "How long decisions took", About: "this box's batches, closed to applied, since it started", Unit: chart.Ratio}
+	first, last := len(n.LatencyBuckets), 0
+	for i, k := range n.LatencyBuckets {
+		if k > 0 {
+			first, last = min(first, i), i
+		}
+	}
+	for i := first; i <= last; i++ {
+		name := "beyond"
+		if i < len(site.LatencyBounds) {
+			name = "to " + chart.Seconds.Text(site.LatencyBounds[i].Seconds())
+		}
+		bars.Bars = append(bars.Bars, chart.Bar{Name: name, Value: float64(n.LatencyBuckets[i]) / float64(n.LatencyCount), Note: countText(n.LatencyBuckets[i])})
+	}
+	return bars.HTML()
 }
 
 // topCache shares the top objects among pages: finding them walks every counter.

@@ -29,14 +29,23 @@ type page struct {
 	action string
 	// acts are the actions for which it has forms: look.Can says which of them the viewer may do.
 	acts []string
-	// own says that it shows something of the very viewer, so that its rendering is shared with nobody.
-	own bool
+	// share says who may see the same rendering.
+	share sharing
 	// live says that it changes while one looks.
 	live     bool
 	sections []part
 	// data is what the templates see as .Data.
 	data func(l *look) (any, error)
 }
+
+// sharing says with whom a viewer shares the rendering of a page.
+type sharing uint8
+
+const (
+	byRights    sharing = iota // with all who may do the same of its acts
+	byPrincipal                // with the same principal: what is shown depends on what that may see
+	bySession                  // with nobody: it shows something of the viewer
+)
 
 // part is a section of a page.
 type part struct {
@@ -225,7 +234,7 @@ func (c *Console) lookOf(p *page, r *http.Request, x *Caller) *look {
 		x = &Caller{}
 	}
 	l := &look{CSRF: c.mark, ctx: r.Context(), request: r, caller: x, can: map[string]bool{}}
-	if p.own && x.Session != nil {
+	if p.share == bySession && x.Session != nil {
 		l.Who = x.Session.Operator
 	}
 	for _, a := range p.acts {

@@ -5,7 +5,9 @@ func (c *Console) pageList() []*page {
 	return []*page{
 		{
 			path: home, title: "Overview", name: "overview", group: "Site", live: true, data: c.overviewData,
-			sections: []part{{"verdict", "bare"}, {"facts", "bare"}, {"members", ""}, {"blocks", ""}, {"top", ""}},
+			sections: []part{
+				{"verdict", "bare"}, {"tiles", "bare"}, {"map", "half"}, {"members", "half"}, {"durations", "half"}, {"decisions", "half"}, {"blocks", "half"}, {"top", "half"},
+			},
 		},
 		{
 			path: "/boxes", title: "Boxes", name: "boxes", group: "Site", action: "member.list", live: true,
@@ -20,7 +22,7 @@ func (c *Console) pageList() []*page {
 			acts: []string{"decision.approve", "decision.refuse"}, sections: []part{{"open", "bare"}, {"ended", ""}},
 		},
 		{
-			path: "/operators", title: "Operators", name: "operators", group: "Manage", own: true, live: true, data: c.operatorsData,
+			path: "/operators", title: "Operators", name: "operators", group: "Manage", share: bySession, live: true, data: c.operatorsData,
 			acts:     []string{"operator.add", "operator.disable", "operator.reset", "session.end"},
 			sections: []part{{"list", ""}, {"add", "half bare"}, {"sessions", ""}},
 		},
