@@ -25,7 +25,7 @@ func TestThePageTellsAllWithoutScript(t *testing.T) {
 	text := textOf(w.Body.String())
 	at := 0
 	for _, want := range []string{
-		"The site orders writes; box-3 is down.", "See what happened to box-3.", "Messages a second 1 500", "Height 1 234",
+		"The site orders writes; box-3 is down.", "See what happened to box-3.", "Messages a second 1 500", "76 118 applied", "Height 1 234",
 		"3 of 4 boxes are up, 3 are needed.", "box-1 leads", "box-0 (this box)", "box-1 leader", "box-3", "away", "Last blocks", "12 observations of 2 objects", "18446744073709551615",
 	} {
 		i := strings.Index(text[at:], want)

@@ -6,7 +6,7 @@ func (c *Console) pageList() []*page {
 		{
 			path: home, title: "Overview", name: "overview", group: "Site", live: true, data: c.overviewData,
 			sections: []part{
-				{"verdict", "bare"}, {"tiles", "bare"}, {"map", "half"}, {"members", "half"}, {"durations", "half"}, {"decisions", "half"}, {"blocks", "half"}, {"top", "half"},
+				{"verdict", "bare"}, {"tiles", "bare"}, {"map", "half tall"}, {"members", "half"}, {"decisions", "half"}, {"durations", "half"}, {"blocks", "half"}, {"top", "half"},
 			},
 		},
 		{
