@@ -305,20 +305,20 @@ func TestMembersChangeAsTheirKindSaysAndByWhoMay(t *testing.T) {
 	r.want("add", list("member.add", "operator:olaf", added, err), Yes, "operator:olaf may")
 	r.want("add, by a viewer", list("member.add", "operator:vera", added, err), No, "no policy permits")
 	r.want("add, called an edit", list("member.edit", "operator:olaf", added, err), No, "is member.add")
-	removed, err := roster.Removing(r, 2)
+	removed, err := roster.Removing(r, r.members.List[2].ID)
 	r.want("remove", list("member.remove", "operator:olaf", removed, err), Yes, "")
 	sneaky := list("member.remove", "operator:olaf", removed, err)
 	sneaky.Writes = append(sneaky.Writes, coord.DocWrite{Key: "policy/x", Value: []byte("x")})
 	r.want("remove and a policy", r.signed(sneaky), No, "policy/x")
-	replaced, err := roster.Replacing(r, 2, &newBox)
+	replaced, err := roster.Replacing(r, r.members.List[2].ID, &newBox)
 	r.want("replace", list("member.replace", "operator:olaf", replaced, err), Yes, "")
 	box := func(i int) string { return Box + ":" + r.members.List[i].ID.String() }
-	edited, err := roster.Editing(r, 2, func(b *coord.Member) { b.Peer = "elsewhere:1" })
+	edited, err := roster.Editing(r, r.members.List[2].ID, func(b *coord.Member) { b.Peer = "elsewhere:1" })
 	r.want("edit", list("member.edit", "operator:olaf", edited, err), Yes, "")
 	r.want("edit by the box itself", list("member.edit", box(2), edited, err), Yes, "the box itself")
 	r.want("edit by another box", list("member.edit", box(1), edited, err), No, "no policy permits")
 
-	rotated, err := roster.Rotating(r, 2, testPublic(t, "box-c2"))
+	rotated, err := roster.Rotating(r, r.members.List[2].ID, testPublic(t, "box-c2"))
 	rotate := func(old, next string) *coord.Decision {
 		d := list("member.rotate", box(2), rotated, err)
 		d.Authority = nil
@@ -417,7 +417,7 @@ func TestAProvenLieExpelsWhereTheSiteSaysSo(t *testing.T) {
 	r.members.Site = f.Site
 	r.members.List[3].Key, r.members.List[3].ID = f.Key, f.Box
 	expel := func(i int, f *coord.Finding) *coord.Decision {
-		m, err := roster.Removing(r, i)
+		m, err := roster.Removing(r, r.members.List[i].ID)
 		if err != nil {
 			t.Fatal(err)
 		}

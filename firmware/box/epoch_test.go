@@ -238,7 +238,7 @@ func TestASitesBoxesChangeWhileItWrites(t *testing.T) {
 	here := []*living{boxes[0], boxes[2], boxes[3], fifth}
 	removed := boxes[3]
 	change(t, roster.Remove, here, func(st *state.Machine) (*coord.Members, error) {
-		return roster.Removing(st, st.Members().Index(removed.who.ID))
+		return roster.Removing(st, removed.who.ID)
 	})
 	here = []*living{boxes[0], boxes[2], fifth}
 	for _, b := range here {
@@ -265,7 +265,7 @@ func TestASitesBoxesChangeWhileItWrites(t *testing.T) {
 	}
 	old := rotating.who.ID
 	change(t, roster.Rotate, here, func(st *state.Machine) (*coord.Members, error) {
-		return roster.Rotating(st, st.Members().Index(old), public)
+		return roster.Rotating(st, old, public)
 	})
 	rotating.reopened()
 	rotating.awaitEpoch(4)

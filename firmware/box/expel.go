@@ -102,9 +102,10 @@ func (x *expeller) look(ctx context.Context, s expelSite, st expelState, now tim
 			continue
 		}
 		d, err := expulsion(st, f)
-		if errors.Is(err, roster.ErrLast) {
+		switch {
+		case errors.Is(err, roster.ErrLast), errors.Is(err, roster.ErrUnknown), errors.Is(err, roster.ErrChanged): // the list changes just now
 			continue
-		} else if err != nil {
+		case err != nil:
 			x.log.Error("an expulsion cannot be proposed", "member", f.Box, "err", err)
 			continue
 		}
@@ -155,10 +156,14 @@ func (x *expeller) propose(ctx context.Context, s expelSite, d *coord.Decision, 
 
 // expulsion is the decision that removes the box of a finding. Boxes that hold other proofs of the same box make the same one: only its authority
 // differs, which is no part of what is decided.
+// Errors: roster's.
 func expulsion(st roster.State, f *coord.Finding) (*coord.Decision, error) {
 	ms := st.Members()
 	i := ms.Index(f.Box)
-	next, err := roster.Removing(st, i)
+	if i < 0 {
+		return nil, fmt.Errorf("%w: %v", roster.ErrUnknown, f.Box)
+	}
+	next, err := roster.Removing(st, f.Box)
 	if err != nil {
 		return nil, err
 	}

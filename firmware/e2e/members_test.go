@@ -324,7 +324,7 @@ func TestASitesBoxesChangeUnderWrites(t *testing.T) {
 
 	here := []*loneBox{boxes[0], boxes[2], boxes[3], boxes[4]}
 	decide(t, roster.Remove, here, func(st roster.State) (*coord.Members, error) {
-		return roster.Removing(st, st.Members().Index(removed.member.ID))
+		return roster.Removing(st, removed.member.ID)
 	})
 	here = []*loneBox{boxes[0], boxes[2], boxes[4]}
 	for _, b := range here {
@@ -349,7 +349,7 @@ func TestASitesBoxesChangeUnderWrites(t *testing.T) {
 	})
 
 	decide(t, roster.Rotate, here, func(st roster.State) (*coord.Members, error) {
-		return roster.Rotating(st, st.Members().Index(rotated.member.ID), next.PublicKey())
+		return roster.Rotating(st, rotated.member.ID, next.PublicKey())
 	})
 	for _, b := range here {
 		b.in(4)

@@ -117,7 +117,7 @@ func (d *Desk) Overview() (any, error) {
 func (d *Desk) Acts() []*console.Act {
 	// What is about one box is asked of the policies by its id, whatever name is given; the rest is about the site.
 	box := func(p console.Params) string {
-		if _, b, err := d.place(p["box"]); err == nil {
+		if b, err := d.place(p["box"]); err == nil {
 			return "box:" + b.ID.String()
 		}
 		return "box:" + p["box"] // nobody: whoever may, hears so
@@ -264,21 +264,21 @@ func (d *Desk) add(ctx context.Context, by *console.Caller, p console.Params) (a
 }
 
 // place is the member that a field names.
-func (d *Desk) place(name string) (int, *coord.Member, error) {
+func (d *Desk) place(name string) (*coord.Member, error) {
 	m := d.c.Site.Members()
 	i, err := roster.Find(m, name)
 	if err != nil {
-		return 0, nil, bad(err)
+		return nil, bad(err)
 	}
-	return i, &m.List[i], nil
+	return &m.List[i], nil
 }
 
 func (d *Desk) remove(ctx context.Context, by *console.Caller, p console.Params) (any, error) {
-	i, b, err := d.place(p["box"])
+	b, err := d.place(p["box"])
 	if err != nil {
 		return nil, err
 	}
-	next, err := roster.Removing(d.c.Site, i)
+	next, err := roster.Removing(d.c.Site, b.ID)
 	if err != nil {
 		return nil, bad(err)
 	}
@@ -286,7 +286,7 @@ func (d *Desk) remove(ctx context.Context, by *console.Caller, p console.Params)
 }
 
 func (d *Desk) replace(ctx context.Context, by *console.Caller, p console.Params) (any, error) {
-	i, old, err := d.place(p["box"])
+	old, err := d.place(p["box"])
 	if err != nil {
 		return nil, err
 	}
@@ -301,7 +301,7 @@ func (d *Desk) replace(ctx context.Context, by *console.Caller, p console.Params
 			*f.to = *f.was
 		}
 	}
-	next, err := roster.Replacing(d.c.Site, i, b)
+	next, err := roster.Replacing(d.c.Site, old.ID, b)
 	if err != nil {
 		return nil, bad(err)
 	}
@@ -309,11 +309,11 @@ func (d *Desk) replace(ctx context.Context, by *console.Caller, p console.Params
 }
 
 func (d *Desk) edit(ctx context.Context, by *console.Caller, p console.Params) (any, error) {
-	i, b, err := d.place(p["box"])
+	b, err := d.place(p["box"])
 	if err != nil {
 		return nil, err
 	}
-	next, err := roster.Editing(d.c.Site, i, func(b *coord.Member) {
+	next, err := roster.Editing(d.c.Site, b.ID, func(b *coord.Member) {
 		for _, f := range []struct {
 			to   *string
 			name string
@@ -331,7 +331,7 @@ func (d *Desk) edit(ctx context.Context, by *console.Caller, p console.Params) (
 
 // rotate gives this box another key.
 func (d *Desk) rotate(ctx context.Context, by *console.Caller, p console.Params) (any, error) {
-	i, b, err := d.place(d.c.Self().String())
+	b, err := d.place(d.c.Self().String())
 	if err != nil {
 		return nil, err
 	}
@@ -339,12 +339,12 @@ func (d *Desk) rotate(ctx context.Context, by *console.Caller, p console.Params)
 	if err != nil {
 		return nil, err
 	}
-	next, err := roster.Rotating(d.c.Site, i, public)
+	next, err := roster.Rotating(d.c.Site, b.ID, public)
 	if err != nil {
 		return nil, bad(err)
 	}
 	// The box runs and has the key: it is there with it as soon as it has started anew.
-	return d.change(ctx, by, p, roster.Rotate, fmt.Sprintf("%s %v is %v", b.Name, b.ID, next.List[i].ID), next, true)
+	return d.change(ctx, by, p, roster.Rotate, fmt.Sprintf("%s %v is %v", b.Name, b.ID, coord.BoxIDOf(public)), next, true)
 }
 
 // change weighs a new list, and has it decided unless that is refused or only asked about. waits says that a box with a new key is known to run.

@@ -245,17 +245,14 @@ func (r *Request) list(st State, doc *Doc) (m *coord.Members, kind string, err e
 		m, err = roster.Adding(st, &r.Box)
 		return m, roster.Add, refused(err)
 	}
-	i := st.Members().Index(*doc.Replaces)
-	if i < 0 {
-		return nil, "", fmt.Errorf("%w: %v", ErrReplaces, *doc.Replaces)
-	}
-	m, err = roster.Replacing(st, i, &r.Box)
+	m, err = roster.Replacing(st, *doc.Replaces, &r.Box)
 	return m, roster.Replace, refused(err)
 }
 
 // refused puts the list's reasons into this package's words.
 func refused(err error) error {
 	for _, x := range []struct{ is, to error }{
+		{roster.ErrUnknown, ErrReplaces},
 		{roster.ErrKnown, ErrKnown},
 		{roster.ErrRemoved, ErrRemoved},
 		{roster.ErrName, ErrName},

@@ -132,7 +132,7 @@ func TestWhoDoesNotGetInAndWhy(t *testing.T) {
 			if err := s.admit(s.request(t, s.offer(t, join.Wish{}), box, "early")); err != nil {
 				t.Fatal(err)
 			}
-			m, err := roster.Removing(s, s.members.Index(box.ID()))
+			m, err := roster.Removing(s, box.ID())
 			if err != nil {
 				t.Fatal(err)
 			}

@@ -41,6 +41,8 @@ var (
 	ErrLast = errors.New("the last box of a site stays")
 	// ErrMember says that what is to be a member cannot be one.
 	ErrMember = errors.New("bad member")
+	// ErrChanged says that the list has changed since it was read.
+	ErrChanged = errors.New("the site's boxes have changed meanwhile; try again")
 	// ErrDecision says that a decision about members does not write what its kind says.
 	ErrDecision = errors.New("bad decision about members")
 )
@@ -97,10 +99,13 @@ func Adding(st State, b *coord.Member) (*coord.Members, error) {
 	return m, fits(st, m, len(m.List)-1)
 }
 
-// Removing is the list without the box at place i, which is one.
-// Errors: ErrLast.
-func Removing(st State, i int) (*coord.Members, error) {
-	m := next(st)
+// Removing is the list without the box id.
+// Errors: ErrUnknown, ErrLast.
+func Removing(st State, id coord.BoxID) (*coord.Members, error) {
+	m, i, err := nextOf(st, id)
+	if err != nil {
+		return nil, err
+	}
 	if len(m.List) == 1 {
 		return nil, ErrLast
 	}
@@ -108,26 +113,35 @@ func Removing(st State, i int) (*coord.Members, error) {
 	return m, nil
 }
 
-// Replacing is the list with b in the place of the box at i. b may have the name of the old one.
-// Errors: ErrName, ErrKnown, ErrRemoved, ErrMember.
-func Replacing(st State, i int, b *coord.Member) (*coord.Members, error) {
-	m := next(st)
+// Replacing is the list with b in the place of the box old. b may have the name of the old one.
+// Errors: ErrUnknown, ErrName, ErrKnown, ErrRemoved, ErrMember.
+func Replacing(st State, old coord.BoxID, b *coord.Member) (*coord.Members, error) {
+	m, i, err := nextOf(st, old)
+	if err != nil {
+		return nil, err
+	}
 	m.List[i] = *b
 	return m, fits(st, m, i)
 }
 
-// Rotating is the list with another key for the box at i.
-// Errors: ErrKnown, ErrRemoved, ErrMember.
-func Rotating(st State, i int, public []byte) (*coord.Members, error) {
-	b := st.Members().List[i]
-	b.Key, b.ID = bytes.Clone(public), coord.BoxIDOf(public)
-	return Replacing(st, i, &b)
+// Rotating is the list with another key for the box id.
+// Errors: ErrUnknown, ErrKnown, ErrRemoved, ErrMember.
+func Rotating(st State, id coord.BoxID, public []byte) (*coord.Members, error) {
+	m, i, err := nextOf(st, id)
+	if err != nil {
+		return nil, err
+	}
+	m.List[i].Key, m.List[i].ID = bytes.Clone(public), coord.BoxIDOf(public)
+	return m, fits(st, m, i)
 }
 
-// Editing is the list with another name or other addresses for the box at i: what edit does to it, nothing of its key.
-// Errors: ErrMember, also for a name that another box has.
-func Editing(st State, i int, edit func(b *coord.Member)) (*coord.Members, error) {
-	m := next(st)
+// Editing is the list with another name or other addresses for the box id: what edit does to it, nothing of its key.
+// Errors: ErrUnknown; ErrMember, also for a name that another box has.
+func Editing(st State, id coord.BoxID, edit func(b *coord.Member)) (*coord.Members, error) {
+	m, i, err := nextOf(st, id)
+	if err != nil {
+		return nil, err
+	}
 	was := m.List[i]
 	edit(&m.List[i])
 	m.List[i].ID, m.List[i].Key, m.List[i].VotesFrom = was.ID, was.Key, 0
@@ -135,6 +149,16 @@ func Editing(st State, i int, edit func(b *coord.Member)) (*coord.Members, error
 		return nil, fmt.Errorf("%w: %w", ErrMember, err)
 	}
 	return m, nil
+}
+
+// nextOf is next, and the place of a box in it. Both are of one list: the site may go on to another at any time.
+func nextOf(st State, id coord.BoxID) (*coord.Members, int, error) {
+	m := next(st)
+	i := m.Index(id)
+	if i < 0 {
+		return nil, -1, fmt.Errorf("%w: %v", ErrUnknown, id)
+	}
+	return m, i, nil
 }
 
 // next is a copy of the list for the epoch to come.
@@ -171,13 +195,19 @@ func fits(st State, m *coord.Members, i int) error {
 }
 
 // Writes are the documents that make the list m of the one now: the list, and a mark for each key that goes.
+// Errors: ErrChanged.
 func Writes(st State, m *coord.Members) ([]coord.DocWrite, error) {
 	list, err := json.Marshal(m)
 	if err != nil {
 		return nil, fmt.Errorf("roster: %w", err)
 	}
-	w := []coord.DocWrite{{Key: coord.DocMembers, Was: version(st, coord.DocMembers), Value: list}}
+	// The version is read before the list: one that is newer than m was made of would let m undo what came between.
+	was := version(st, coord.DocMembers)
 	now := st.Members()
+	if m.Epoch != now.Epoch+1 {
+		return nil, fmt.Errorf("%w: epoch %d began, %d was to be next", ErrChanged, now.Epoch, m.Epoch)
+	}
+	w := []coord.DocWrite{{Key: coord.DocMembers, Was: was, Value: list}}
 	for i := range now.List {
 		b := &now.List[i]
 		if m.Index(b.ID) >= 0 {

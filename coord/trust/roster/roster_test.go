@@ -69,6 +69,9 @@ func newSite(t testing.TB, list [][]byte) *fakeSite {
 	return s
 }
 
+// at is the id of the box at a place.
+func (s *fakeSite) at(i int) coord.BoxID { return s.members.List[i].ID }
+
 func names(m *coord.Members) (s string) {
 	for i := range m.List {
 		s += m.List[i].Name + " "
@@ -92,9 +95,9 @@ func TestPlacesStayThroughEveryChange(t *testing.T) {
 		want string
 	}{
 		{roster.Add, func() *coord.Members { b := member(k[4], "new"); return must(roster.Adding(s, &b)) }, "box-0 box-1 box-2 box-3 new"},
-		{roster.Remove, func() *coord.Members { return must(roster.Removing(s, 1)) }, "box-0 box-2 box-3 new"},
-		{roster.Replace, func() *coord.Members { b := member(k[5], "other"); return must(roster.Replacing(s, 1, &b)) }, "box-0 other box-3 new"},
-		{roster.Rotate, func() *coord.Members { return must(roster.Rotating(s, 0, k[6])) }, "box-0 other box-3 new"},
+		{roster.Remove, func() *coord.Members { return must(roster.Removing(s, s.at(1))) }, "box-0 box-2 box-3 new"},
+		{roster.Replace, func() *coord.Members { b := member(k[5], "other"); return must(roster.Replacing(s, s.at(1), &b)) }, "box-0 other box-3 new"},
+		{roster.Rotate, func() *coord.Members { return must(roster.Rotating(s, s.at(0), k[6])) }, "box-0 other box-3 new"},
 	} {
 		m := step.next()
 		s.decide(t, step.kind, m)
@@ -130,7 +133,7 @@ func TestWhatCannotBeAMember(t *testing.T) {
 		}
 	}
 	one := newSite(t, k[:1])
-	if _, err := roster.Removing(one, 0); !errors.Is(err, roster.ErrLast) {
+	if _, err := roster.Removing(one, one.at(0)); !errors.Is(err, roster.ErrLast) {
 		t.Errorf("the last box: %v", err)
 	}
 	for one.members.N() < coord.MembersMax {
@@ -189,7 +192,7 @@ func TestADecisionThatIsNotWhatItSaysIsNotGivenAWord(t *testing.T) {
 		})
 	}
 	s := newSite(t, k[:4])
-	m, _ := roster.Removing(s, 2)
+	m, _ := roster.Removing(s, s.at(2))
 	w, _ := roster.Writes(s, m)
 	if err := roster.Check(s, &coord.Decision{Kind: roster.Remove, Writes: w[:1]}); !errors.Is(err, roster.ErrDecision) {
 		t.Errorf("the key that goes is not remembered: %v", err)
@@ -198,6 +201,38 @@ func TestADecisionThatIsNotWhatItSaysIsNotGivenAWord(t *testing.T) {
 		t.Errorf("a document that another judges: %v", err)
 	}
 }
+
+// A site goes on while somebody asks for a change: whatever was read before is of a list that may be gone.
+func TestAListThatChangesMeanwhileIsNotWrittenOver(t *testing.T) {
+	k := keys(t, 5)
+	s := newSite(t, k[:4])
+	gone := s.at(3)
+	late, err := roster.Rotating(s, s.at(0), k[4])
+	if err != nil {
+		t.Fatal(err)
+	}
+	m, err := roster.Removing(s, gone)
+	if err != nil {
+		t.Fatal(err)
+	}
+	s.decide(t, roster.Remove, m)
+	if _, err := roster.Writes(s, late); !errors.Is(err, roster.ErrChanged) {
+		t.Errorf("the list of before is written: %v", err)
+	}
+	b := member(k[4], "new")
+	for what, err := range map[string]error{
+		"removed":     second(roster.Removing(s, gone)),
+		"replaced":    second(roster.Replacing(s, gone, &b)),
+		"given a key": second(roster.Rotating(s, gone, k[4])),
+		"edited":      second(roster.Editing(s, gone, func(*coord.Member) {})),
+	} {
+		if !errors.Is(err, roster.ErrUnknown) {
+			t.Errorf("a box that is gone is %s: %v", what, err)
+		}
+	}
+}
+
+func second(_ *coord.Members, err error) error { return err }
 
 // Thousands of random changes: the list stays one that can be, epochs count, no key comes back.
 func TestAnySequenceOfChangesKeepsTheListWhole(t *testing.T) {
@@ -216,13 +251,13 @@ func TestAnySequenceOfChangesKeepsTheListWhole(t *testing.T) {
 			case roster.Add:
 				m, err = roster.Adding(s, &b)
 			case roster.Remove:
-				m, err = roster.Removing(s, i)
+				m, err = roster.Removing(s, s.at(i))
 			case roster.Replace:
-				m, err = roster.Replacing(s, i, &b)
+				m, err = roster.Replacing(s, s.at(i), &b)
 			case roster.Rotate:
-				m, err = roster.Rotating(s, i, key)
+				m, err = roster.Rotating(s, s.at(i), key)
 			case roster.Edit:
-				m, err = roster.Editing(s, i, func(b *coord.Member) { b.Console = fmt.Sprint("c:", 1+step) })
+				m, err = roster.Editing(s, s.at(i), func(b *coord.Member) { b.Console = fmt.Sprint("c:", 1+step) })
 			}
 			fresh := kind == roster.Add || kind == roster.Replace || kind == roster.Rotate
 			if fresh && used[b.ID] && err == nil {
@@ -296,9 +331,9 @@ func TestWeighing(t *testing.T) {
 			case "+":
 				next, err = roster.Adding(s, &b)
 			case "-":
-				next, err = roster.Removing(s, tc.n-1)
+				next, err = roster.Removing(s, s.at(tc.n-1))
 			case "=":
-				next, err = roster.Replacing(s, tc.n-1, &b)
+				next, err = roster.Replacing(s, s.at(tc.n-1), &b)
 			}
 			if err != nil {
 				t.Fatal(err)
