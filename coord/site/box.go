@@ -134,7 +134,7 @@ type Effects struct {
 	Changes   *Changes           // what the blocks of this Step changed, when BoxConfig.Watch
 	// Revised says which batches changed the revision. Own are the places in the ring of what was answered, and those from Traced on
 	// to before TracedTo of what was applied.
-	Revised          []Revised
+	Revised          []trace.Revised
 	Own              []uint64
 	Traced, TracedTo uint64
 	Wake             int64

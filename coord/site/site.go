@@ -74,7 +74,7 @@ type Options struct {
 	Traces Traces
 	// Revised, if not nil, is told which batches changed the revision, in order and before the state that has them is made durable. It
 	// must not block, and does not change what it is given.
-	Revised func([]Revised)
+	Revised func([]trace.Revised)
 	// Loop, if not nil, runs the owner's loop: it calls the function it is given, once, and returns after it. A box
 	// uses it to choose the thread.
 	Loop func(loop func())

@@ -18,13 +18,6 @@ type Traces interface {
 	Told(from coord.BoxID, id trace.ID, records []byte)
 }
 
-// Revised says that the batch of index Batch in the block of a height took the state to Revision, from a lower one.
-type Revised struct {
-	Height   uint64
-	Batch    int
-	Revision uint64
-}
-
 // tracing is what the box knows of the block that it applies.
 type tracing struct {
 	leader coord.BoxID
@@ -68,8 +61,9 @@ func contextIn(cols *coord.Columns) (c trace.Context, ok bool) {
 // revised notes whether a batch, just applied, changed the revision.
 func (b *Box) revised(height uint64, batch int) {
 	if n := len(b.results); n > 0 && b.results[n-1].Revision > b.revision {
-		b.revision = b.results[n-1].Revision
-		b.fx.Revised = append(b.fx.Revised, Revised{Height: height, Batch: batch, Revision: b.revision})
+		to := b.results[n-1].Revision
+		b.fx.Revised = append(b.fx.Revised, trace.Revised{From: b.revision, To: to, Height: height, Batch: uint32(batch)})
+		b.revision = to
 	}
 }
 

@@ -57,6 +57,8 @@ type Config struct {
 	Acts []*Act
 	// Shows are further answers under /api/v1, by path, for who may look.
 	Shows map[string]func() (any, error)
+	// Traces answers for traces; nil: there are none.
+	Traces Tracer
 	// ViewOpen and MetricsOpen say that nobody needs to log in to look.
 	ViewOpen, MetricsOpen bool
 	// Secure says that browsers come over TLS, so that cookies keep to it.
@@ -143,6 +145,18 @@ func (c *Console) routes() http.Handler {
 		{"/api/v1/openapi.json", anyone, "", c.apiOpenAPI},
 	} {
 		mux.Handle("GET "+r.pattern, c.measured(r.pattern, c.let(r.need, r.action, r.handle)))
+	}
+	if c.cfg.Traces != nil {
+		for _, r := range []struct {
+			pattern, action string
+			handle          http.HandlerFunc
+		}{
+			{"/api/v1/traces", "", c.apiTraces},
+			{"/api/v1/traces/{id}", "", c.apiTrace},
+			{"/api/v1/why/{revision}", "log.read", c.apiWhy}, // it shows keys
+		} {
+			mux.Handle("GET "+r.pattern, c.measured(r.pattern, c.let(viewing, r.action, r.handle)))
+		}
 	}
 	for _, p := range c.pages {
 		mux.Handle("GET "+p.path, c.measured(p.path, c.let(viewing, p.action, c.showPage(p))))
