@@ -15,7 +15,7 @@ BENCH_CHECK := -rounds 3 -time 3s -loads put-1,put-16,put-64,put-256,batches
 TRACE      := testdata/traces/web07.trace.xz
 RUN_DIR    ?= .holdfast
 
-.PHONY: web bench-matrix bench-baseline bench-check bench-short bench-targets bench-peers bench-peers-short e2e-hal e2e-hal-short bench-layout bench-detect etcd-diff etcd-clients etcd-clients-short etcd-hist etcd-bench mutants mutants-long chaos chaos-short model model-long build arm64 deps run test check unit race sim fuzz bench e2e arm64-smoke image clean help
+.PHONY: web bench-matrix bench-baseline bench-check bench-short bench-targets bench-peers bench-peers-short e2e-hal e2e-hal-short e2e-console e2e-console-short bench-layout bench-detect etcd-diff etcd-clients etcd-clients-short etcd-hist etcd-bench mutants mutants-long chaos chaos-short model model-long build arm64 deps run test check unit race sim fuzz bench e2e arm64-smoke image clean help
 
 help: ## list the targets
 	@grep -hE '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/ -/'
@@ -37,7 +37,7 @@ run: build ## four boxes on this machine, with a real request trace being counte
 
 # More than fifty decoders; with more time each, all of this would not fit.
 test: FUZZTIME = 5s
-test: deps check unit race sim model mutants chaos-short etcd-diff etcd-clients-short etcd-hist fuzz arm64-smoke e2e-hal-short bench-short bench-peers-short ## everything that fits in an hour on two cores
+test: deps check unit race sim model mutants chaos-short etcd-diff etcd-clients-short etcd-hist fuzz arm64-smoke e2e-hal-short e2e-console-short bench-short bench-peers-short ## everything that fits in an hour on two cores
 	@./tools/summary.sh
 
 check: ## format, vet, staticcheck, dead code, tidy, layers: under a minute when warm
@@ -111,6 +111,16 @@ e2e-hal-short: ## one of the machines, below four minutes
 	./tools/deps.sh e2e-hal
 	go build -o bin/e2ehal/ ./tools/e2ehal
 	bin/e2ehal/e2ehal -short
+
+e2e-console: build ## every page of the console in Chromium, and the console under load (FLAGS="-only pages,keyboard", -update, -images)
+	./tools/deps.sh e2e-console
+	go build -o bin/e2econsole/e2econsole ./tools/e2econsole
+	bin/e2econsole/e2econsole $(FLAGS)
+
+e2e-console-short: build ## each page once at each size, below three minutes
+	./tools/deps.sh e2e-console
+	go build -o bin/e2econsole/e2econsole ./tools/e2econsole
+	bin/e2econsole/e2econsole -short
 
 fuzz: ## FUZZTIME=10s for each fuzz target
 	./tools/fuzz.sh $(FUZZTIME)

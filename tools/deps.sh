@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Installs what the build and the tests need on a bare Debian 12 machine that has Go, make and git.
-# Safe to repeat; does nothing when everything is there. "deps.sh e2e-hal" installs what that target
-# needs beside it.
+# Safe to repeat; does nothing when everything is there. "deps.sh e2e-hal" and "deps.sh e2e-console" install
+# what these targets need beside it.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -25,6 +25,11 @@ if [ "${1:-}" = e2e-hal ]; then
 	command -v aarch64-linux-gnu-as >/dev/null || want+=(binutils-aarch64-linux-gnu)
 	[ -x /sbin/depmod ] || want+=(kmod)
 fi
+if [ "${1:-}" = e2e-console ]; then
+	command -v chromium >/dev/null || want+=(chromium)
+	command -v node >/dev/null || want+=(nodejs)
+	command -v npm >/dev/null || want+=(npm)
+fi
 if [ ${#want[@]} -gt 0 ]; then
 	sudo=''
 	[ "$(id -u)" = 0 ] || sudo=sudo
@@ -34,3 +39,9 @@ fi
 go mod download
 go mod download -modfile=tools/checks.mod
 go -C tools/web mod download
+if [ "${1:-}" = e2e-console ] && ! cmp -s tools/e2econsole/browser/package.json bin/e2econsole/node_modules/.for; then
+	mkdir -p bin/e2econsole
+	cp tools/e2econsole/browser/package.json bin/e2econsole/
+	npm install --prefix bin/e2econsole --no-package-lock --no-audit --no-fund
+	cp bin/e2econsole/package.json bin/e2econsole/node_modules/.for
+fi

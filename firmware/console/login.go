@@ -124,7 +124,11 @@ func (c *Console) setupPage(w http.ResponseWriter, r *http.Request) {
 		http.Redirect(w, r, "/login", http.StatusSeeOther)
 		return
 	}
-	c.answer(w, r, http.StatusOK, "setup", c.frame("First operator", nil, nil))
+	f := c.frame("First operator", nil, nil)
+	if err := c.cfg.Desk.Offer(); err != nil {
+		f.Error = err.Error()
+	}
+	c.answer(w, r, http.StatusOK, "setup", f)
 }
 
 func (c *Console) setup(w http.ResponseWriter, r *http.Request) {

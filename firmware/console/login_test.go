@@ -34,6 +34,7 @@ type desk struct {
 	n       uint64
 	records []audit.Record
 	refuse  error
+	asked   int // for the setup code
 }
 
 func (d *desk) Doc(key string) (coord.Doc, bool) {
@@ -81,9 +82,14 @@ func newDesk(t *testing.T) *desk {
 	d.Desk, err = operators.NewDesk(operators.Config{
 		Documents: d, Record: d.record, Logger: slog.New(slog.DiscardHandler), Now: time.Now, Params: operators.Params{Time: 1, MemoryKiB: 64, Threads: 1},
 		Passkeys: passkey.New(passkeyHost, "site-1", time.Now),
-		Code:     func() (string, error) { return code, nil },
-		First:    func() operators.By { return operators.By{Principal: "box:1"} },
-		Signer:   func(s *operators.Session) operators.By { return operators.By{Principal: s.Principal()} },
+		Code: func() (string, error) {
+			d.mu.Lock()
+			defer d.mu.Unlock()
+			d.asked++
+			return code, nil
+		},
+		First:  func() operators.By { return operators.By{Principal: "box:1"} },
+		Signer: func(s *operators.Session) operators.By { return operators.By{Principal: s.Principal()} },
 		Decide: func(_ context.Context, x *coord.Decision, _ operators.By) error {
 			d.mu.Lock()
 			defer d.mu.Unlock()
@@ -235,6 +241,13 @@ func TestNothingIsShownBeforeALoginButHealth(t *testing.T) {
 	b.setUp(t, "ann")
 	if to := c.browser().get("/operators").Header().Get("Location"); to != "/login?next=%2Foperators" {
 		t.Errorf("a stranger is led to %s", to)
+	}
+}
+
+func TestThePageThatSaysWhereTheSetupCodeIsHasItMade(t *testing.T) {
+	c := newGuarded(t, nil)
+	if w := c.browser().get("/setup"); w.Code != http.StatusOK || c.desk.asked != 1 {
+		t.Errorf("%d, the code was asked for %d times", w.Code, c.desk.asked)
 	}
 }
 

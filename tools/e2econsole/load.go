@@ -1,0 +1,7 @@
+package main
+
+import (
+	"context"
+)
+
+func load(context.Context, *liveSite, bool) error { return nil }
