@@ -16,6 +16,7 @@ import (
 	"time"
 
 	"github.com/holdfast-edge/holdfast/coord/access"
+	"github.com/holdfast-edge/holdfast/firmware/console/api"
 	"github.com/holdfast-edge/holdfast/firmware/operators"
 	"github.com/holdfast-edge/holdfast/firmware/remote"
 )
@@ -81,7 +82,7 @@ func TestATokenWhoseKeyIsElsewhereDecidesNoMoreThanItsIssuer(t *testing.T) {
 	}
 	must(root.Post(t.Context(), "/api/v1/operators/add", map[string]string{"name": "olaf", "password": secret, "role": "operator"}, nil))
 	_, err = root.ChangeAccess(t.Context(), "/access/policy", map[string]string{
-		"name": "desk", "text": `permit (principal == Operator::"olaf", action in [Action::"operator.add", Action::"role.grant", Action::"role.revoke"], resource);`,
+		"name": "desk", "text": `permit (principal == Operator::"olaf", action in [Action::"operator.add", Action::"role.grant", Action::"role.revoke", Action::"decision.propose", Action::"setting.put"], resource);`,
 	})
 	must(err)
 	_, text := post("/login", map[string]string{"name": "olaf", "password": secret})
@@ -89,6 +90,22 @@ func TestATokenWhoseKeyIsElsewhereDecidesNoMoreThanItsIssuer(t *testing.T) {
 	must(json.Unmarshal([]byte(text), &in))
 	if code, text := post("/password", map[string]string{"old": secret, "password": other}, "X-CSRF-Token", in.CSRF); code != http.StatusOK {
 		t.Fatalf("%d %s", code, text)
+	}
+	// Who may propose may not propose what they may not ask for: this box's word alone would have the site decide it.
+	for _, x := range []struct {
+		kind, on, doc, value string
+		code                 int
+		says                 string
+	}{
+		{"policy.put", "policy/mine", "policy/mine", `permit (principal == Operator::"olaf", action, resource);`, http.StatusBadRequest, "policy.put"},
+		{"anything.goes", "policy/mine", "policy/mine", `permit (principal == Operator::"olaf", action, resource);`, http.StatusBadRequest, "anything.goes"},
+		{"setting.put", "setting/client", "setting/client", `{"access":"open"}`, http.StatusOK, "took effect"},
+	} {
+		proposal, err := json.Marshal(&api.Proposal{Kind: x.kind, Subject: x.on, Writes: []api.ProposalWrite{{Key: x.doc, Value: &x.value}}})
+		must(err)
+		if code, text := post("/decisions/propose", map[string]string{"proposal": string(proposal)}, "X-CSRF-Token", in.CSRF); code != x.code || !strings.Contains(text, x.says) {
+			t.Errorf("olaf proposes %s: %d %s", x.kind, code, text)
+		}
 	}
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	must(err)
@@ -109,7 +126,8 @@ func TestATokenWhoseKeyIsElsewhereDecidesNoMoreThanItsIssuer(t *testing.T) {
 		{"/access/grant", map[string]string{"principal": "program:cache", "role": "viewer"}, http.StatusOK, "done"},
 		{"/access/grant", map[string]string{"principal": "operator:olaf", "role": "admin"}, http.StatusBadRequest, "more than they have"},
 		{"/operators/add", map[string]string{"name": "eve", "password": other, "role": "admin"}, http.StatusBadRequest, "more than they have"},
-		{"/access/revoke", map[string]string{"principal": "program:other", "role": "viewer", "take": "false"}, http.StatusBadRequest, "has no role"},
+		{"/access/revoke", map[string]string{"principal": "program:other", "role": "viewer"}, http.StatusBadRequest, "has no role"},
+		{"/access/revoke", map[string]string{"principal": "program:other", "role": "viewer", "take": "false"}, http.StatusBadRequest, `no field \"take\"`},
 	} {
 		p := access.Proof{TimeMs: uint64(time.Now().UnixMilli())}
 		_, _ = rand.Read(p.Nonce[:])

@@ -192,8 +192,11 @@ func runOnce(ctx context.Context, o Options) (err error) {
 	}
 	pages, err := console.New(console.Config{
 		Site: s, Past: disk.base.Handovers, Audit: ledger.disk, Desk: power.desk, Access: power, Record: ledger.Record,
-		Acts:  slices.Concat(power.acts(), roles.Acts(), members.Acts()),
-		Shows: map[string]func() (any, error){"/access": roles.Overview, "/site": members.Overview},
+		Acts: slices.Concat(power.acts(), roles.Acts(), members.Acts()),
+		Shows: map[string]console.Show{
+			"/access": {Action: "role.list", Also: "token.list", Get: roles.Overview},
+			"/site":   {Action: "member.list", Get: members.Overview},
+		},
 		Hosts: o.Config.Console.Hosts, Logger: log,
 		ViewOpen: o.Config.Console.View == "open", MetricsOpen: o.Config.Console.Metrics == "open", Secure: o.Config.Console.Secure(),
 	})

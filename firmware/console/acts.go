@@ -55,7 +55,7 @@ var errCSRF = fmt.Errorf("%w: the form is not from your session; open the page a
 // act serves an Act.
 func (c *Console) act(a *Act) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) {
-		p, err := params(w, r)
+		p, err := c.params(w, r)
 		if err != nil {
 			c.sorry(w, r, http.StatusBadRequest, err)
 			return
@@ -167,8 +167,16 @@ func codeOf(err error) int {
 	return http.StatusInternalServerError
 }
 
-// params reads the body of a POST.
-func params(w http.ResponseWriter, r *http.Request) (Params, error) {
+// params reads the body of a POST. A program's is held to openapi.json.
+func (c *Console) params(w http.ResponseWriter, r *http.Request) (Params, error) {
+	p, err := readParams(w, r)
+	if err == nil {
+		err = c.checkBody(r, p)
+	}
+	return p, err
+}
+
+func readParams(w http.ResponseWriter, r *http.Request) (Params, error) {
 	r.Body = http.MaxBytesReader(w, r.Body, formBytesMax)
 	kind, _, err := mime.ParseMediaType(r.Header.Get("Content-Type"))
 	switch {
@@ -176,7 +184,12 @@ func params(w http.ResponseWriter, r *http.Request) (Params, error) {
 		return Params{}, nil
 	case err == nil && kind == "application/json":
 		p := Params{}
-		if err := json.NewDecoder(r.Body).Decode(&p); err != nil {
+		d := json.NewDecoder(r.Body)
+		err := d.Decode(&p)
+		if _, more := d.Token(); err == nil && !errors.Is(more, io.EOF) {
+			err = errors.New("something follows it")
+		}
+		if err != nil {
 			return nil, fmt.Errorf("%w: the body is not a flat JSON object of texts: %w", ErrBad, err)
 		}
 		if p == nil {

@@ -3,7 +3,6 @@ package console
 import (
 	"bufio"
 	"context"
-	_ "embed" // openapi.json
 	"encoding/hex"
 	"encoding/json"
 	"errors"
@@ -17,16 +16,23 @@ import (
 	"github.com/holdfast-edge/holdfast/firmware/console/api"
 )
 
-//go:embed openapi.json
-var openAPI []byte
-
 // proofTimeMax is how long a quorum may take to sign.
 const proofTimeMax = 5 * time.Second
 
 // topDefault is how many objects /api/v1/top lists when not told.
 const topDefault = 20
 
-func (c *Console) apiStatus(w http.ResponseWriter, _ *http.Request) { writeJSON(w, c.cfg.Site.View()) }
+// apiStatus leaves out what has actions of its own, for who may not see it.
+func (c *Console) apiStatus(w http.ResponseWriter, r *http.Request) {
+	v := *c.cfg.Site.View()
+	if !c.sees(r, "trust.read") {
+		v.Trust = []site.TrustView{}
+	}
+	if !c.sees(r, "decision.list") {
+		v.Decisions, v.Decided = []site.DecisionView{}, []site.Outcome{}
+	}
+	writeJSON(w, &v)
+}
 
 func (c *Console) apiMembers(w http.ResponseWriter, r *http.Request) {
 	if epoch := r.URL.Query().Get("epoch"); epoch != "" {
@@ -146,11 +152,6 @@ func (c *Console) apiEvidence(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	writeJSON(w, x)
-}
-
-func (c *Console) apiOpenAPI(w http.ResponseWriter, _ *http.Request) {
-	w.Header().Set("Content-Type", "application/json")
-	_, _ = w.Write(openAPI)
 }
 
 func height(r *http.Request, name string, absent uint64) (uint64, error) {

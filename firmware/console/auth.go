@@ -156,7 +156,7 @@ type need uint8
 
 const (
 	anyone  need = iota // nothing
-	viewing             // console.view, unless the console is open
+	viewing             // an action that only looks (console.view), unless the console is open
 	metrics             // console.view, unless metrics are open
 	boxOnly             // the box's own socket
 	acting              // an action of its own
@@ -165,7 +165,7 @@ const (
 // let wraps a page or an answer that only shows.
 func (c *Console) let(n need, action string, next http.HandlerFunc) http.HandlerFunc {
 	switch {
-	case n == anyone, n == viewing && c.cfg.ViewOpen, n == metrics && c.cfg.MetricsOpen:
+	case n == anyone, n == viewing && c.open(action), n == metrics && c.cfg.MetricsOpen:
 		return next
 	case n == boxOnly:
 		return socketOnly(next)
@@ -174,9 +174,9 @@ func (c *Console) let(n need, action string, next http.HandlerFunc) http.Handler
 		action = actionView
 	}
 	return func(w http.ResponseWriter, r *http.Request) {
-		resource := ""
-		if action == actionGet {
-			resource = "key:" + r.PathValue("key")
+		resource := resourceOf(action)
+		if key := r.PathValue("key"); key != "" && action == actionGet {
+			resource = "key:" + key
 		}
 		x, err := c.caller(r, action, resource)
 		if err == nil {
@@ -190,22 +190,51 @@ func (c *Console) let(n need, action string, next http.HandlerFunc) http.Handler
 	}
 }
 
+// open says whether nobody needs to log in to look at what has this action. What people and programs did is not for everybody, ever.
+func (c *Console) open(action string) bool {
+	return c.cfg.ViewOpen && action != "audit.read" && action != "audit.heads"
+}
+
+// resourceOf is what a page or an answer that shows keys, and names none, shows: all of them.
+func resourceOf(action string) string {
+	if action == actionGet {
+		return "prefix:"
+	}
+	return ""
+}
+
+// sees says whether who was let in may see a further part of an answer; nothing is recorded.
+func (c *Console) sees(r *http.Request, action string) bool {
+	x, ok := r.Context().Value(callerKey{}).(*Caller)
+	if !ok { // nobody was asked for
+		return c.open(action)
+	}
+	return c.maySee(x, action)
+}
+
+// maySee says whether x may see what has an action of its own; nothing is recorded.
+func (c *Console) maySee(x *Caller, action string) bool {
+	switch {
+	case c.open(action) || x.Local:
+		return true
+	case x.Principal == "" || x.mustChange:
+		return false
+	case c.cfg.Access == nil:
+		return true
+	case x.Token != "":
+		return c.cfg.Access.Still(x.Token, action)
+	}
+	ok, _ := c.cfg.Access.May(x.Principal, action, resourceOf(action))
+	return ok
+}
+
 // callerKey is the context key of the *Caller whom let has let in.
 type callerKey struct{}
 
 // still says whether who was let in would be yet: it does not count as use of the session, and is not recorded.
 func (c *Console) still(r *http.Request, action string) bool {
 	x, ok := r.Context().Value(callerKey{}).(*Caller)
-	switch {
-	case !ok || x.Session != nil && !c.cfg.Desk.Alive(x.Session):
-		return false
-	case x.Local || c.cfg.Access == nil:
-		return true
-	case x.Token != "":
-		return c.cfg.Access.Still(x.Token, action)
-	}
-	ok, _ = c.cfg.Access.May(x.Principal, action, "")
-	return ok
+	return ok && (x.Session == nil || c.cfg.Desk.Alive(x.Session)) && c.maySee(x, action)
 }
 
 // errLogin says that somebody has to say who they are.

@@ -55,8 +55,8 @@ type Config struct {
 	Access Access
 	// Acts are what can be done beside operators and sessions.
 	Acts []*Act
-	// Shows are further answers under /api/v1, by path, for who may look.
-	Shows map[string]func() (any, error)
+	// Shows are further answers under /api/v1, by path.
+	Shows map[string]Show
 	// Traces answers for traces; nil: there are none.
 	Traces Tracer
 	// ViewOpen and MetricsOpen say that nobody needs to log in to look.
@@ -68,6 +68,12 @@ type Config struct {
 	// Hosts are names under which browsers may come, beside addresses and localhost.
 	Hosts  []string
 	Logger *slog.Logger
+}
+
+// Show is an answer as JSON, for who may do Action and, if it is not empty, Also.
+type Show struct {
+	Action, Also string
+	Get          func() (any, error)
 }
 
 // Console is the handler of all pages. Make one with New.
@@ -85,6 +91,7 @@ type Console struct {
 	boards    *boards
 	top       topCache
 	draining  atomic.Bool
+	bodies    map[string]*fields // of "METHOD /path", as openapi.json has them
 	handler   http.Handler
 }
 
@@ -100,7 +107,15 @@ func New(cfg Config) (*Console, error) {
 	if err := c.registerMetrics(); err != nil {
 		return nil, err
 	}
-	c.handler = c.guard(c.routes())
+	var err error
+	if c.bodies, err = readOpenAPI(); err != nil {
+		return nil, err
+	}
+	routes, err := c.routes()
+	if err != nil {
+		return nil, err
+	}
+	c.handler = c.guard(routes)
 	return c, nil
 }
 
@@ -110,8 +125,13 @@ func (c *Console) Handler() http.Handler { return c.handler }
 // Drain makes /readyz say that the box is stopping, so that programs go elsewhere.
 func (c *Console) Drain() { c.draining.Store(true) }
 
-func (c *Console) routes() http.Handler {
+func (c *Console) routes() (http.Handler, error) {
 	mux := http.NewServeMux()
+	var faults error
+	handle := func(pattern, name string, h http.HandlerFunc) {
+		faults = errors.Join(faults, c.described(pattern))
+		mux.Handle(pattern, c.measured(name, h))
+	}
 	for _, r := range []struct {
 		pattern string
 		need    need
@@ -126,25 +146,25 @@ func (c *Console) routes() http.Handler {
 		{"/readyz", anyone, "", c.readyz},
 		{"/metrics", metrics, "", c.metrics},
 		{"/api/v1/status", viewing, "", c.apiStatus},
-		{"/api/v1/members", viewing, "", c.apiMembers},
-		{"/api/v1/members/history", viewing, "", c.apiMembersHistory},
-		{"/api/v1/blocks", viewing, "", c.apiBlocks},
-		{"/api/v1/top", viewing, "", c.apiTop},
+		{"/api/v1/members", viewing, "member.list", c.apiMembers},
+		{"/api/v1/members/history", viewing, "member.list", c.apiMembersHistory},
+		{"/api/v1/blocks", viewing, "site.read", c.apiBlocks},
+		{"/api/v1/top", viewing, actionGet, c.apiTop},
 		{"/api/v1/kv/{key...}", viewing, actionGet, c.apiKV},
 		{"/api/v1/proof/{key...}", viewing, actionGet, c.apiProof},
 		{"/api/v1/log", viewing, "log.read", c.apiLog},
-		{"/api/v1/evidence", viewing, "", c.apiEvidence},
-		{"/api/v1/trust", viewing, "", c.apiTrust},
-		{"/api/v1/operators", viewing, "", c.apiOperators},
-		{"/api/v1/audit", boxOnly, "", c.apiAudit},
-		{"/api/v1/audit/log", boxOnly, "", c.apiAuditLog},
-		{"/api/v1/audit/heads", boxOnly, "", c.apiAuditHeads},
-		{"/api/v1/audit/proof/{index}", boxOnly, "", c.apiAuditProof},
-		{"/api/v1/decisions", viewing, "", c.apiDecisions},
+		{"/api/v1/evidence", viewing, "evidence.read", c.apiEvidence},
+		{"/api/v1/trust", viewing, "trust.read", c.apiTrust},
+		{"/api/v1/operators", viewing, "role.list", c.apiOperators},
+		{"/api/v1/audit", viewing, "audit.read", c.apiAudit},
+		{"/api/v1/audit/log", viewing, "audit.read", c.apiAuditLog},
+		{"/api/v1/audit/heads", viewing, "audit.heads", c.apiAuditHeads},
+		{"/api/v1/audit/proof/{index}", viewing, "audit.read", c.apiAuditProof},
+		{"/api/v1/decisions", viewing, "decision.list", c.apiDecisions},
 		{"/api/v1/decisions/{id}", boxOnly, "", c.apiDecision},
 		{"/api/v1/openapi.json", anyone, "", c.apiOpenAPI},
 	} {
-		mux.Handle("GET "+r.pattern, c.measured(r.pattern, c.let(r.need, r.action, r.handle)))
+		handle("GET "+r.pattern, r.pattern, c.let(r.need, r.action, r.handle))
 	}
 	if c.cfg.Traces != nil {
 		for _, r := range []struct {
@@ -155,39 +175,44 @@ func (c *Console) routes() http.Handler {
 			{"/api/v1/traces/{id}", "", c.apiTrace},
 			{"/api/v1/why/{revision}", "log.read", c.apiWhy}, // it shows keys
 		} {
-			mux.Handle("GET "+r.pattern, c.measured(r.pattern, c.let(viewing, r.action, r.handle)))
+			handle("GET "+r.pattern, r.pattern, c.let(viewing, r.action, r.handle))
 		}
 	}
 	for _, p := range c.pages {
-		mux.Handle("GET "+p.path, c.measured(p.path, c.let(viewing, p.action, c.showPage(p))))
+		handle("GET "+p.path, p.path, c.let(viewing, p.action, c.showPage(p)))
 	}
 	for path, show := range c.cfg.Shows {
-		mux.Handle("GET /api/v1"+path, c.measured("/api/v1"+path, c.let(viewing, "", shown(show))))
+		handle("GET /api/v1"+path, "/api/v1"+path, c.let(viewing, show.Action, c.shown(show)))
 	}
 	mux.HandleFunc("GET /events", c.events) // lets in who may look at the page; lasts as long as its reader: not a duration to measure
-	post := func(path string, handle http.HandlerFunc) {
+	post := func(path string, h http.HandlerFunc) {
 		for _, p := range []string{path, "/api/v1" + path} {
-			mux.Handle("POST "+p, c.measured(p, handle))
+			handle("POST "+p, p, h)
 		}
 	}
 	post("/login", c.login)
 	post("/logout", c.logout)
 	post("/setup", c.setup)
 	post("/password", c.password)
-	mux.Handle("POST /api/v1/passkey/options", c.measured("/api/v1/passkey/options", c.passkeyOptions))
-	mux.Handle("POST /api/v1/passkey/login", c.measured("/api/v1/passkey/login", c.passkeyLogin))
-	mux.Handle("POST /api/v1/unlock", c.measured("/api/v1/unlock", c.unlock))
+	post("/passkey/options", c.passkeyOptions)
+	post("/passkey/login", c.passkeyLogin)
+	post("/unlock", c.unlock)
 	for _, a := range slices.Concat(c.operatorActs(), c.passkeyActs(), c.auditActs(), c.decisionActs(), c.cfg.Acts) {
 		post(a.Path, c.act(a))
 	}
 	mux.HandleFunc("/", c.notFound)
-	return mux
+	return mux, faults
 }
 
 // shown answers with what show gives, as JSON.
-func shown(show func() (any, error)) http.HandlerFunc {
-	return func(w http.ResponseWriter, _ *http.Request) {
-		v, err := show()
+func (c *Console) shown(show Show) http.HandlerFunc {
+	return func(w http.ResponseWriter, r *http.Request) {
+		if show.Also != "" && !c.sees(r, show.Also) {
+			x, _ := r.Context().Value(callerKey{}).(*Caller)
+			c.turnAway(w, r, x, &refused{show.Also, "none permits it"})
+			return
+		}
+		v, err := show.Get()
 		if err != nil {
 			plainText(w, http.StatusServiceUnavailable, err.Error())
 			return

@@ -285,8 +285,8 @@ func TestOpenAPIDescribesEveryRouteAndEveryRequiredField(t *testing.T) {
 	}
 	getJSON(t, c, "/api/v1/openapi.json", 200, &doc)
 	for path, p := range doc.Paths {
-		if path == "/events" || p.Get == nil {
-			continue // does not end by itself; is something to be done
+		if path == "/events" || p.Get == nil || path == "/api/v1/site" || path == "/api/v1/access" {
+			continue // does not end by itself; is something to be done; is of a whole box (firmware/box)
 		}
 		ask := strings.Replace(path, "{key}", "%2Fconfig%2Fttl", 1)
 		ask = strings.Replace(ask, "{index}", "0", 1)

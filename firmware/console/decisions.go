@@ -110,8 +110,10 @@ func (c *Console) decisionActs() []*Act {
 			if err != nil {
 				return nil, fmt.Errorf("%w: %w", ErrBad, err)
 			}
-			if err := c.mayApprove(x, id, yes); err != nil {
-				return nil, err
+			if open, _ := c.cfg.Site.State().Decision(id); yes && open != nil {
+				if err := c.mayVouch(x, open.Decision); err != nil {
+					return nil, err
+				}
 			}
 			ctx, cancel := context.WithTimeout(ctx, wordTimeMax)
 			defer cancel()
@@ -142,28 +144,31 @@ func (c *Console) decisionActs() []*Act {
 				var nonce [8]byte
 				_, _ = rand.Read(nonce[:]) // never fails
 				st := c.cfg.Site.State()
-				return c.decide(ctx, proposal.Decision(x.Principal, binary.BigEndian.Uint64(nonce[:]), st))
+				d := proposal.Decision(x.Principal, binary.BigEndian.Uint64(nonce[:]), st)
+				if err := c.mayVouch(x, d); err != nil {
+					return nil, err
+				}
+				return c.decide(ctx, d)
 			},
 		},
 	}
 }
 
-// mayApprove says why an operator may not give this box's word: a yes is as good as asking for the decision, so who may not ask for one of its
-// kind may not approve it either, nor who may not ask for this one. A token is not for what says who may do what.
-func (c *Console) mayApprove(x *Caller, id coord.Digest, yes bool) error {
-	open, _ := c.cfg.Site.State().Decision(id)
-	if !yes || x.Local || c.cfg.Access == nil || open == nil {
+// mayVouch says why somebody may not give this box's word for a decision, by approving or by proposing it: a word is as good as asking for
+// the decision, on a site of one box it is all that is needed. So who may not ask for one of its kind may not give it, nor who may not ask for this
+// one; what this release does not know takes somebody at the box; a token is not for what says who may do what.
+func (c *Console) mayVouch(x *Caller, d *coord.Decision) error {
+	if x.Local || c.cfg.Access == nil {
 		return nil
 	}
-	kind := open.Decision.Kind
 	if x.Token != "" {
-		if a, ok := access.ParseAction(kind); !ok || a.Class() >= access.ClassGovern {
-			return fmt.Errorf("%w: a token does not approve %s", ErrBad, kind)
+		if a, ok := access.ParseAction(d.Kind); !ok || a.Class() >= access.ClassGovern {
+			return fmt.Errorf("%w: a token does not approve %s", ErrBad, d.Kind)
 		}
-	} else if ok, why := c.cfg.Access.May(x.Principal, kind, ""); !ok {
-		return fmt.Errorf("%w: who may not ask for %s may not approve it: %s", ErrBad, kind, why)
+	} else if ok, why := c.cfg.Access.May(x.Principal, d.Kind, ""); !ok {
+		return fmt.Errorf("%w: who may not ask for %s may not approve it: %s", ErrBad, d.Kind, why)
 	}
-	if err := c.cfg.Access.MayAsk(x.Principal, x.Token, open.Decision); err != nil {
+	if err := c.cfg.Access.MayAsk(x.Principal, x.Token, d); err != nil {
 		return fmt.Errorf("%w: who may not ask for it may not approve it: %w", ErrBad, err)
 	}
 	return nil

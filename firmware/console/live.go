@@ -205,7 +205,7 @@ func (c *Console) stream(w http.ResponseWriter, r *http.Request, p *page) error 
 	defer tick.Stop()
 	head := fmt.Sprintf("retry: %d\nevent: hello\ndata: %q\n\n", reconnectAfter.Milliseconds(), c.assets.Script)
 	var seen uint64
-	for quiet := 0; c.cfg.ViewOpen || c.still(r, first(p.action, actionView)); {
+	for quiet := 0; c.open(p.action) || c.still(r, first(p.action, actionView)); {
 		if again := c.lookOf(p, r, l.caller); c.boardKey(p, again) != key { // rights have changed
 			key, l, seen = c.boardKey(p, again), again, 0
 			c.boards.drop(b)
@@ -249,6 +249,11 @@ func (c *Console) boardKey(p *page, l *look) string {
 	for _, a := range p.acts {
 		if l.can[a] {
 			key += "\x00" + a
+		}
+	}
+	for _, s := range p.sections {
+		if l.hidden[s.id] {
+			key += "\x00-" + s.id
 		}
 	}
 	if p.share >= byPrincipal {

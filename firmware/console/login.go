@@ -56,7 +56,7 @@ func (c *Console) loginPage(w http.ResponseWriter, r *http.Request) {
 
 // login opens a session: for a form by a cookie, for a program by the token in the answer.
 func (c *Console) login(w http.ResponseWriter, r *http.Request) {
-	p, err := params(w, r)
+	p, err := c.params(w, r)
 	if err != nil {
 		c.sorry(w, r, http.StatusBadRequest, err)
 		return
@@ -98,7 +98,7 @@ func (c *Console) welcome(w http.ResponseWriter, r *http.Request, e *operators.E
 }
 
 func (c *Console) logout(w http.ResponseWriter, r *http.Request) {
-	p, err := params(w, r)
+	p, err := c.params(w, r)
 	if err != nil {
 		c.sorry(w, r, http.StatusBadRequest, err)
 		return
@@ -132,7 +132,7 @@ func (c *Console) setupPage(w http.ResponseWriter, r *http.Request) {
 }
 
 func (c *Console) setup(w http.ResponseWriter, r *http.Request) {
-	p, err := params(w, r)
+	p, err := c.params(w, r)
 	if err != nil {
 		c.sorry(w, r, http.StatusBadRequest, err)
 		return
@@ -186,7 +186,7 @@ func (c *Console) passwordPage(w http.ResponseWriter, r *http.Request, x *Caller
 }
 
 func (c *Console) password(w http.ResponseWriter, r *http.Request) {
-	p, err := params(w, r)
+	p, err := c.params(w, r)
 	if err != nil {
 		c.sorry(w, r, http.StatusBadRequest, err)
 		return

@@ -224,7 +224,7 @@ func TestNothingIsShownBeforeALoginButHealth(t *testing.T) {
 	for path, want := range map[string]int{
 		"/healthz": 200, "/readyz": 200, "/api/v1/openapi.json": 200, "/setup": 200,
 		"/": 303, "/operators": 303, "/password": 303, "/login": 303,
-		"/api/v1/status": 401, "/api/v1/log": 401, "/api/v1/kv/k": 401, "/api/v1/operators": 401, "/api/v1/audit": 403,
+		"/api/v1/status": 401, "/api/v1/log": 401, "/api/v1/kv/k": 401, "/api/v1/operators": 401, "/api/v1/audit": 401,
 	} {
 		if w := b.get(path); w.Code != want {
 			t.Errorf("%s: %d, want %d", path, w.Code, want)
@@ -357,7 +357,10 @@ func TestWhoDidNotChooseThePasswordMustChangeItFirst(t *testing.T) {
 }
 
 func TestViewingAndChangingAreSeparateRights(t *testing.T) {
-	r := rights{map[string]bool{"operator:ann console.view": true, "operator:ann operator.add": true, "operator:bob console.view": true}}
+	r := rights{map[string]bool{
+		"operator:ann console.view": true, "operator:ann role.list": true, "operator:ann operator.add": true,
+		"operator:bob console.view": true, "operator:bob role.list": true,
+	}}
 	c := newGuarded(t, r)
 	ann := c.browser()
 	ann.setUp(t, "ann")
@@ -487,11 +490,12 @@ func TestProgramsShowATokenAndNoCookie(t *testing.T) {
 		"view":           {"GET", "/api/v1/status", "Bearer hf1good", 200},
 		"metrics":        {"GET", "/metrics", "Bearer hf1good", 200},
 		"page":           {"GET", "/", "Bearer hf1good", 200},
-		"act":            {"POST", "/api/v1/operators/add", "Bearer hf1good", 403},
+		"act":            {"POST", "/api/v1/operators/bob/disable", "Bearer hf1good", 403},
 		"bad token":      {"GET", "/api/v1/status", "Bearer hf1bad", 401},
 		"basic":          {"GET", "/api/v1/status", "Basic YTpi", 401},
 		"endless":        {"GET", "/api/v1/status", "Bearer " + strings.Repeat("x", tokenTextMax+1), 401},
-		"the box's only": {"GET", "/api/v1/audit", "Bearer hf1good", 403},
+		"the audit log":  {"GET", "/api/v1/audit", "Bearer hf1good", 403},
+		"the box's only": {"GET", "/api/v1/decisions/00", "Bearer hf1good", 403},
 	} {
 		if w := b.do(tc.method, tc.path, nil, "Authorization", tc.header); w.Code != tc.code {
 			t.Errorf("%s: %d %s", name, w.Code, w.Body)
@@ -500,7 +504,7 @@ func TestProgramsShowATokenAndNoCookie(t *testing.T) {
 	if !c.desk.recorded("auth.token", audit.Denied, "") {
 		t.Error("a bad token is in no record")
 	}
-	if !c.desk.recorded("operator.add", audit.Denied, "token:17") {
+	if !c.desk.recorded("operator.disable", audit.Denied, "token:17") {
 		t.Error("whose token does not cover what it was shown for is in no record")
 	}
 }

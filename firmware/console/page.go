@@ -34,6 +34,8 @@ type page struct {
 	// live says that it changes while one looks.
 	live     bool
 	sections []part
+	// needs are further actions of those who see a section.
+	needs map[string]string
 	// data is what the templates see as .Data.
 	data func(l *look) (any, error)
 }
@@ -74,6 +76,7 @@ type look struct {
 	request           *http.Request
 	caller            *Caller
 	can               map[string]bool
+	hidden            map[string]bool // sections that the viewer may not see
 }
 
 // Can says whether the viewer may do one of the page's acts.
@@ -169,7 +172,7 @@ func (c *Console) loadPages() error {
 func (c *Console) showPage(p *page) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) {
 		x, err := c.caller(r, first(p.action, actionView), "")
-		if err != nil && !c.cfg.ViewOpen {
+		if err != nil && !c.open(p.action) {
 			c.turnAway(w, r, x, err)
 			return
 		}
@@ -240,6 +243,10 @@ func (c *Console) lookOf(p *page, r *http.Request, x *Caller) *look {
 	for _, a := range p.acts {
 		l.can[a] = c.mayDo(x, a, "")
 	}
+	l.hidden = map[string]bool{}
+	for id, action := range p.needs {
+		l.hidden[id] = !c.maySee(x, action)
+	}
 	return l
 }
 
@@ -257,17 +264,7 @@ func (c *Console) mayDo(x *Caller, action, resource string) bool {
 
 // mayLook says whether x may see a page; nothing is recorded.
 func (c *Console) mayLook(x *Caller, p *page) bool {
-	if c.cfg.ViewOpen || x.Local {
-		return true
-	}
-	if x.Principal == "" || x.mustChange {
-		return false
-	}
-	if c.cfg.Access == nil || x.Token != "" {
-		return true
-	}
-	ok, _ := c.cfg.Access.May(x.Principal, first(p.action, actionView), "")
-	return ok
+	return c.maySee(x, first(p.action, actionView))
 }
 
 // render makes a page's sections for a look.
@@ -279,13 +276,16 @@ func (c *Console) render(p *page, l *look) ([]section, error) {
 			return nil, err
 		}
 	}
-	list := make([]section, len(p.sections))
-	for i, s := range p.sections {
+	var list []section
+	for _, s := range p.sections {
+		if l.hidden[s.id] {
+			continue
+		}
 		var b strings.Builder
 		if err := c.templates.ExecuteTemplate(&b, p.name+"/"+s.id, l); err != nil {
 			return nil, fmt.Errorf("console: render %s/%s: %w", p.name, s.id, err)
 		}
-		list[i] = section{s.id, s.class, template.HTML(b.String())} // just made by html/template
+		list = append(list, section{s.id, s.class, template.HTML(b.String())}) // just made by html/template
 	}
 	return list, nil
 }

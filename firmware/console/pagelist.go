@@ -8,21 +8,22 @@ func (c *Console) pageList() []*page {
 			sections: []part{
 				{"verdict", "bare"}, {"tiles", "bare"}, {"map", "half tall"}, {"members", "half"}, {"decisions", "half"}, {"durations", "half"}, {"blocks", "half"}, {"top", "half"},
 			},
+			needs: map[string]string{"decisions": "decision.list", "blocks": "site.read", "top": actionGet},
 		},
 		{
 			path: "/boxes", title: "Boxes", name: "boxes", group: "Site", action: "member.list", live: true,
 			acts: []string{"member.remove", "join.token"}, sections: []part{{"list", ""}, {"join", "half bare"}},
 		},
 		{
-			path: "/trust", title: "Trust", name: "trust", group: "Trust", live: true, data: c.trustData,
-			sections: []part{{"standing", ""}, {"evidence", ""}},
+			path: "/trust", title: "Trust", name: "trust", group: "Trust", action: "trust.read", live: true, data: c.trustData,
+			sections: []part{{"standing", ""}, {"evidence", ""}}, needs: map[string]string{"evidence": "evidence.read"},
 		},
 		{
 			path: "/decisions", title: "Decisions", name: "decisions", group: "Trust", action: "decision.list", live: true, data: c.decisionsData,
 			acts: []string{"decision.approve", "decision.refuse"}, sections: []part{{"open", "bare"}, {"ended", ""}},
 		},
 		{
-			path: "/operators", title: "Operators", name: "operators", group: "Manage", share: bySession, live: true, data: c.operatorsData,
+			path: "/operators", title: "Operators", name: "operators", group: "Manage", action: "role.list", share: bySession, live: true, data: c.operatorsData,
 			acts:     []string{"operator.add", "operator.disable", "operator.reset", "session.end"},
 			sections: []part{{"list", ""}, {"add", "half bare"}, {"sessions", ""}},
 		},

@@ -31,7 +31,7 @@ func (c *Console) passkeysHere(r *http.Request) error {
 
 // passkeyOptions is what a browser asks an authenticator for, to sign in.
 func (c *Console) passkeyOptions(w http.ResponseWriter, r *http.Request) {
-	_, err := params(w, r)
+	_, err := c.params(w, r)
 	if err == nil {
 		err = c.passkeysHere(r)
 	}
@@ -44,7 +44,7 @@ func (c *Console) passkeyOptions(w http.ResponseWriter, r *http.Request) {
 
 // passkeyLogin opens a session for who has signed those options.
 func (c *Console) passkeyLogin(w http.ResponseWriter, r *http.Request) {
-	p, err := params(w, r)
+	p, err := c.params(w, r)
 	var e *operators.Entry
 	if err == nil {
 		x := &Caller{Source: r.RemoteAddr}
@@ -60,7 +60,7 @@ func (c *Console) passkeyLogin(w http.ResponseWriter, r *http.Request) {
 // unlock gives a session that began with a passkey its operator's key. It answers a wrong password as a login does, and is recorded by the
 // desk.
 func (c *Console) unlock(w http.ResponseWriter, r *http.Request) {
-	p, err := params(w, r)
+	p, err := c.params(w, r)
 	if err != nil {
 		c.sorry(w, r, http.StatusBadRequest, err)
 		return

@@ -105,8 +105,8 @@ func TestAPasskeySignsInAtThePageAndThePasswordUnlocksIt(t *testing.T) {
 	if w := b.get("/api/v1/status"); w.Code != http.StatusOK {
 		t.Errorf("looks: %d", w.Code)
 	}
-	for _, word := range []string{"/decisions/00/approve", "/decisions/00/refuse", "/decisions/propose"} {
-		if w := b.send(t, word, nil, nil); w.Code != http.StatusForbidden || !strings.Contains(w.Body.String(), "/unlock") {
+	for word, fields := range map[string]map[string]string{"/decisions/00/approve": nil, "/decisions/00/refuse": nil, "/decisions/propose": {"proposal": "{}"}} {
+		if w := b.send(t, word, fields, nil); w.Code != http.StatusForbidden || !strings.Contains(w.Body.String(), "/unlock") {
 			t.Errorf("%s without the key: %d %s", word, w.Code, w.Body)
 		}
 	}
@@ -134,7 +134,7 @@ func TestAPasskeySignsInAtThePageAndThePasswordUnlocksIt(t *testing.T) {
 }
 
 func TestPasskeysAreListedAndRemovedByTheirOwnerOrWhoMay(t *testing.T) {
-	c, ann, key := withPasskey(t, rights{map[string]bool{"operator:ann operator.add": true, "operator:ann console.view": true}})
+	c, ann, key := withPasskey(t, rights{map[string]bool{"operator:ann operator.add": true, "operator:ann console.view": true, "operator:ann role.list": true}})
 	var list api.Operators
 	if w := ann.get("/api/v1/operators"); json.Unmarshal(w.Body.Bytes(), &list) != nil || len(list.Operators) != 1 || len(list.Operators[0].Passkeys) != 1 {
 		t.Fatalf("listed: %s", w.Body)
