@@ -144,6 +144,7 @@ func (c *Console) loadPages() error {
 	}
 	c.templates, err = template.New("").Funcs(template.FuncMap{
 		"count": countText, "rate": rateText, "clock": clockText, "day": dayText, "icon": iconOf,
+		"slice": func(list ...string) []string { return list }, "reason": reasonText, "colour": func(i int) int { return i%6 + 1 },
 	}).ParseFS(pageFiles, "pages/*.html")
 	if err != nil {
 		return fmt.Errorf("console: load pages: %w", err)

@@ -1,8 +1,10 @@
 package console
 
+import "slices"
+
 // pageList is what the console has, in the order of the navigation. A page whose part is not configured is not in it.
 func (c *Console) pageList() []*page {
-	return []*page{
+	return slices.Concat([]*page{
 		{
 			path: home, title: "Overview", name: "overview", group: "Site", live: true, data: c.overviewData,
 			sections: []part{
@@ -14,6 +16,7 @@ func (c *Console) pageList() []*page {
 			path: "/boxes", title: "Boxes", name: "boxes", group: "Site", action: "member.list", live: true,
 			acts: []string{"member.remove", "join.token"}, sections: []part{{"list", ""}, {"join", "half bare"}},
 		},
+	}, c.tracePages(), []*page{
 		{
 			path: "/trust", title: "Trust", name: "trust", group: "Trust", action: "trust.read", live: true, data: c.trustData,
 			sections: []part{{"standing", ""}, {"evidence", ""}}, needs: map[string]string{"evidence": "evidence.read"},
@@ -27,5 +30,5 @@ func (c *Console) pageList() []*page {
 			acts:     []string{"operator.add", "operator.disable", "operator.reset", "session.end"},
 			sections: []part{{"list", ""}, {"add", "half bare"}, {"sessions", ""}},
 		},
-	}
+	})
 }
