@@ -104,6 +104,14 @@ type MemberView struct {
 	Twins uint64 `json:"twins"`
 }
 
+// Label is what people call the member: its name, or its id.
+func (m *MemberView) Label() string {
+	if m.Name != "" {
+		return m.Name
+	}
+	return m.ID.String()
+}
+
 // BlockView is one final block in short.
 type BlockView struct {
 	Height   uint64       `json:"height"`

@@ -23,6 +23,7 @@ import (
 	"github.com/holdfast-edge/holdfast/firmware/config"
 	"github.com/holdfast-edge/holdfast/firmware/console"
 	"github.com/holdfast-edge/holdfast/firmware/etcdapi"
+	"github.com/holdfast-edge/holdfast/firmware/history"
 	"github.com/holdfast-edge/holdfast/firmware/joining"
 	"github.com/holdfast-edge/holdfast/firmware/native"
 )
@@ -152,6 +153,10 @@ func runOnce(ctx context.Context, o Options) (err error) {
 		return err
 	}
 	opened(sockets.close)
+	known, err := newMeasures(log)
+	if err != nil {
+		return err
+	}
 	// 5. The ordering.
 	power, err := newAuthority(o.Config, who, ledger, log)
 	if err != nil {
@@ -169,6 +174,7 @@ func runOnce(ctx context.Context, o Options) (err error) {
 	if err != nil {
 		return err
 	}
+	known.of = s
 	if o.opened != nil {
 		o.opened(s, func() ([]byte, error) { return who.nextKey(o.Config) })
 	}
@@ -197,14 +203,16 @@ func runOnce(ctx context.Context, o Options) (err error) {
 			"/access": {Action: "role.list", Also: "token.list", Get: roles.Overview},
 			"/site":   {Action: "member.list", Get: members.Overview},
 		},
+		Metrics: known.metrics, History: known.history.API("/api/v1"), HistoryRoutes: history.Routes(),
 		Hosts: o.Config.Console.Hosts, Logger: log,
 		ViewOpen: o.Config.Console.View == "open", MetricsOpen: o.Config.Console.Metrics == "open", Secure: o.Config.Console.Secure(),
 	})
 	if err != nil {
 		return fmt.Errorf("box: open console: %w", err)
 	}
+	known.ready = pages.Ready
 	r := &running{
-		o: o, log: log, boxes: boxes, hardware: hw, ledger: ledger, bell: bell, clerk: clerk, power: power, site: s, streams: streams, pages: pages, api: api,
+		o: o, log: log, boxes: boxes, hardware: hw, known: known, ledger: ledger, bell: bell, clerk: clerk, power: power, site: s, streams: streams, pages: pages, api: api,
 		client: ports.client, newcomers: newcomers, join: ports.join,
 		native:  present(ports.native, sockets.native),
 		console: present(ports.console, sockets.console),
@@ -220,6 +228,7 @@ type running struct {
 	log             *slog.Logger
 	boxes           *membership
 	hardware        *hardware
+	known           *measures
 	ledger          *ledger
 	bell            *bell
 	clerk           *clerk
@@ -245,6 +254,7 @@ func (r *running) run(ctx context.Context) error {
 		return r.pages.Serve(ctx, consoleDrain, r.o.Config.Limits.ConsoleConnections, r.console...)
 	})
 	machine := start(never, stop, "hardware", func(ctx context.Context) error { return r.hardware.run(ctx, r.site.View) })
+	remember := start(never, stop, "history", r.known.history.Run)
 	ledger := start(never, stop, "audit log", func(ctx context.Context) error { return r.ledger.run(ctx, r.site) })
 	power := start(never, stop, "rules", r.power.run)
 	alarms := start(never, stop, "alarms", func(ctx context.Context) error { r.bell.run(ctx, r.site); return nil })
@@ -297,7 +307,7 @@ func (r *running) run(ctx context.Context) error {
 		err = context.Cause(alive)
 	}
 	r.note(never, "box.stop", "", "version "+r.o.Version)
-	for _, p := range append(streams, boxes, machine, power, clerk, alarms, ledger, ordering, pages) {
+	for _, p := range append(streams, boxes, machine, remember, power, clerk, alarms, ledger, ordering, pages) {
 		if e := p.stop(); e != nil && !errors.Is(err, e) {
 			err = errors.Join(err, fmt.Errorf("box: %s: %w", p.name, e))
 		}

@@ -155,17 +155,17 @@ func (c *Console) caller(r *http.Request, action, resource string) (*Caller, err
 type need uint8
 
 const (
-	anyone  need = iota // nothing
-	viewing             // an action that only looks (console.view), unless the console is open
-	metrics             // console.view, unless metrics are open
-	boxOnly             // the box's own socket
-	acting              // an action of its own
+	anyone   need = iota // nothing
+	viewing              // an action that only looks (console.view), unless the console is open
+	scraping             // console.view, unless metrics are open
+	boxOnly              // the box's own socket
+	acting               // an action of its own
 )
 
 // let wraps a page or an answer that only shows.
 func (c *Console) let(n need, action string, next http.HandlerFunc) http.HandlerFunc {
 	switch {
-	case n == anyone, n == viewing && c.open(action), n == metrics && c.cfg.MetricsOpen:
+	case n == anyone, n == viewing && c.open(action), n == scraping && c.cfg.MetricsOpen:
 		return next
 	case n == boxOnly:
 		return socketOnly(next)

@@ -23,8 +23,8 @@ import (
 	"github.com/holdfast-edge/holdfast/coord"
 	"github.com/holdfast-edge/holdfast/coord/audit"
 	"github.com/holdfast-edge/holdfast/coord/site"
+	"github.com/holdfast-edge/holdfast/firmware/metrics"
 	"github.com/holdfast-edge/holdfast/firmware/operators"
-	"github.com/prometheus/client_golang/prometheus"
 )
 
 // ErrConfig says that a Config cannot work.
@@ -59,6 +59,11 @@ type Config struct {
 	Shows map[string]Show
 	// Traces answers for traces; nil: there are none.
 	Traces Tracer
+	// Metrics are what /metrics shows, and where answers are counted.
+	Metrics *metrics.Metrics
+	// History, if not nil, answers HistoryRoutes below /api/v1: questions about metrics, also by POST.
+	History       http.Handler
+	HistoryRoutes []string
 	// ViewOpen and MetricsOpen say that nobody needs to log in to look.
 	ViewOpen, MetricsOpen bool
 	// Secure says that browsers come over TLS, so that cookies keep to it.
@@ -86,8 +91,6 @@ type Console struct {
 	mark      string         // stands in renderings for the viewer's CSRF token
 	origins   *http.CrossOriginProtection
 	assets    *assets
-	registry  *prometheus.Registry
-	http      *prometheus.HistogramVec
 	boards    *boards
 	top       topCache
 	draining  atomic.Bool
@@ -97,14 +100,11 @@ type Console struct {
 
 // New makes a console. It starts nothing, and asks nothing of the site, which need not run yet.
 func New(cfg Config) (*Console, error) {
-	if cfg.Site == nil || cfg.Audit == nil || cfg.Desk == nil || cfg.Record == nil || cfg.Logger == nil {
-		return nil, fmt.Errorf("%w: Site, Audit, Desk, Record and Logger are required", ErrConfig)
+	if cfg.Site == nil || cfg.Audit == nil || cfg.Desk == nil || cfg.Record == nil || cfg.Metrics == nil || cfg.Logger == nil {
+		return nil, fmt.Errorf("%w: Site, Audit, Desk, Record, Metrics and Logger are required", ErrConfig)
 	}
 	c := &Console{cfg: cfg, hosts: allowedHosts(cfg.Hosts), boards: newBoards(), origins: http.NewCrossOriginProtection()}
 	if err := c.loadPages(); err != nil {
-		return nil, err
-	}
-	if err := c.registerMetrics(); err != nil {
 		return nil, err
 	}
 	var err error
@@ -121,6 +121,12 @@ func New(cfg Config) (*Console, error) {
 
 // Handler serves the console to anybody who can reach it.
 func (c *Console) Handler() http.Handler { return c.handler }
+
+// Ready says whether writes are being ordered as far as this box can tell.
+func (c *Console) Ready() bool {
+	ok, _ := c.ready()
+	return ok
+}
 
 // Drain makes /readyz say that the box is stopping, so that programs go elsewhere.
 func (c *Console) Drain() { c.draining.Store(true) }
@@ -144,7 +150,7 @@ func (c *Console) routes() (http.Handler, error) {
 		{assetsPath + "{name}", anyone, "", c.assets.serve},
 		{"/healthz", anyone, "", c.healthz},
 		{"/readyz", anyone, "", c.readyz},
-		{"/metrics", metrics, "", c.metrics},
+		{"/metrics", scraping, "", c.scrapes()},
 		{"/api/v1/status", viewing, "", c.apiStatus},
 		{"/api/v1/members", viewing, "member.list", c.apiMembers},
 		{"/api/v1/members/history", viewing, "member.list", c.apiMembersHistory},
@@ -183,6 +189,12 @@ func (c *Console) routes() (http.Handler, error) {
 	}
 	for path, show := range c.cfg.Shows {
 		handle("GET /api/v1"+path, "/api/v1"+path, c.let(viewing, show.Action, c.shown(show)))
+	}
+	for _, path := range c.cfg.HistoryRoutes {
+		name, answer := "/api/v1"+path, c.let(viewing, "", c.cfg.History.ServeHTTP)
+		handle("GET "+name, name, answer)
+		// A question may be too long for an address: Grafana posts it as a form. It changes nothing, so no page of ours has to ask.
+		mux.Handle("POST "+name, c.measured(name, answer))
 	}
 	mux.HandleFunc("GET /events", c.events) // lets in who may look at the page; lasts as long as its reader: not a duration to measure
 	post := func(path string, h http.HandlerFunc) {

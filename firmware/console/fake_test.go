@@ -14,6 +14,7 @@ import (
 	"github.com/holdfast-edge/holdfast/coord"
 	"github.com/holdfast-edge/holdfast/coord/site"
 	"github.com/holdfast-edge/holdfast/coord/wire"
+	"github.com/holdfast-edge/holdfast/firmware/metrics"
 )
 
 // fakeSite is a box whose answers a test sets.
@@ -117,9 +118,18 @@ func body(what string) []byte {
 	return wire.NewBodyEncoder().AppendBody(nil, &c)
 }
 
+func measures(t *testing.T, s Site) *metrics.Metrics {
+	t.Helper()
+	m, err := metrics.New(metrics.Sources{View: s.View, Ready: func() bool { return s.View().Serving }})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return m
+}
+
 func newConsole(t *testing.T, s Site) *Console {
 	t.Helper()
-	c, err := New(Config{Site: s, Audit: auditLog(t), Desk: newDesk(t).Desk, ViewOpen: true, MetricsOpen: true, Record: unrecorded, Hosts: []string{"Shop.Example"}, Logger: slog.New(slog.DiscardHandler)})
+	c, err := New(Config{Site: s, Metrics: measures(t, s), Audit: auditLog(t), Desk: newDesk(t).Desk, ViewOpen: true, MetricsOpen: true, Record: unrecorded, Hosts: []string{"Shop.Example"}, Logger: slog.New(slog.DiscardHandler)})
 	if err != nil {
 		t.Fatal(err)
 	}

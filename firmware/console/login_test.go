@@ -150,7 +150,7 @@ type guarded struct {
 func newGuarded(t *testing.T, a Access) *guarded {
 	t.Helper()
 	d := newDesk(t)
-	c, err := New(Config{Site: servingSite(), Audit: auditLog(t), Desk: d.Desk, Access: a, Record: d.record, Logger: slog.New(slog.DiscardHandler), Hosts: []string{passkeyHost}})
+	c, err := New(Config{Site: servingSite(), Metrics: measures(t, servingSite()), Audit: auditLog(t), Desk: d.Desk, Access: a, Record: d.record, Logger: slog.New(slog.DiscardHandler), Hosts: []string{passkeyHost}})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -457,7 +457,7 @@ func TestBoxesAreRemovedAndTokensMadeOnThePage(t *testing.T) {
 	}
 	d := newDesk(t)
 	cn, err := New(Config{
-		Site: servingSite(), Audit: auditLog(t), Desk: d.Desk, Record: d.record, Logger: slog.New(slog.DiscardHandler),
+		Site: servingSite(), Metrics: measures(t, servingSite()), Audit: auditLog(t), Desk: d.Desk, Record: d.record, Logger: slog.New(slog.DiscardHandler),
 		Access: rights{map[string]bool{"operator:ann console.view": true, "operator:ann member.list": true, "operator:ann member.remove": true, "operator:ann join.token": true}},
 		Acts:   []*Act{{Path: "/site/remove", Action: "member.remove", Back: "/boxes", Run: run(nil)}, {Path: "/site/join-token", Action: "join.token", Back: "/boxes", Run: run(secretAnswer{})}},
 	})

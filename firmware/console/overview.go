@@ -197,3 +197,6 @@ func rateText(r float64) string {
 func clockText(t time.Time) string { return t.UTC().Format("15:04:05.000") + " UTC" }
 
 func dayText(t time.Time) string { return t.UTC().Format("2006-01-02 15:04:05") + " UTC" }
+
+// memberName is what people call a member.
+func memberName(m *site.MemberView) string { return m.Label() }

@@ -1,0 +1,123 @@
+package history
+
+import (
+	"context"
+	"slices"
+
+	"github.com/prometheus/prometheus/model/histogram"
+	"github.com/prometheus/prometheus/model/labels"
+	"github.com/prometheus/prometheus/storage"
+	"github.com/prometheus/prometheus/tsdb/chunkenc"
+	"github.com/prometheus/prometheus/tsdb/chunks"
+	"github.com/prometheus/prometheus/util/annotations"
+)
+
+// reader is what the engine reads from; it implements storage.Querier for times from..to in milliseconds.
+type reader struct {
+	h        *History
+	from, to int64
+}
+
+// Select copies the points of the series that match.
+func (r *reader) Select(_ context.Context, sorted bool, hints *storage.SelectHints, ms ...*labels.Matcher) storage.SeriesSet {
+	from, to := r.from, r.to
+	if hints != nil {
+		from, to = hints.Start, hints.End
+	}
+	set := &selection{i: -1}
+	r.h.mu.RLock()
+	defer r.h.mu.RUnlock()
+	for _, e := range r.h.series.match(ms) {
+		s := &selected{set: e.set}
+		for _, g := range r.h.recent {
+			g.Points(e.ID, from, to, func(t int64, v float64) { s.points = append(s.points, point{t, v}) })
+		}
+		if len(s.points) > 0 {
+			set.list = append(set.list, s)
+		}
+	}
+	if sorted {
+		slices.SortFunc(set.list, func(a, b *selected) int { return labels.Compare(a.set, b.set) })
+	}
+	return set
+}
+
+// LabelValues implements storage.Querier.
+func (r *reader) LabelValues(_ context.Context, name string, _ *storage.LabelHints, ms ...*labels.Matcher) ([]string, annotations.Annotations, error) {
+	return r.h.labelValues(name, ms), nil, nil
+}
+
+// LabelNames implements storage.Querier.
+func (r *reader) LabelNames(_ context.Context, _ *storage.LabelHints, ms ...*labels.Matcher) ([]string, annotations.Annotations, error) {
+	return r.h.labelNames(ms), nil, nil
+}
+
+// Close implements storage.Querier.
+func (r *reader) Close() error { return nil }
+
+func (h *History) labelValues(name string, ms []*labels.Matcher) []string {
+	h.mu.RLock()
+	defer h.mu.RUnlock()
+	var vs []string
+	for _, e := range h.series.match(ms) {
+		if v := e.set.Get(name); v != "" {
+			vs = append(vs, v)
+		}
+	}
+	slices.Sort(vs)
+	return slices.Compact(vs)
+}
+
+func (h *History) labelNames(ms []*labels.Matcher) []string {
+	h.mu.RLock()
+	defer h.mu.RUnlock()
+	var ns []string
+	for _, e := range h.series.match(ms) {
+		e.set.Range(func(l labels.Label) { ns = append(ns, l.Name) })
+	}
+	slices.Sort(ns)
+	return slices.Compact(ns)
+}
+
+// selection implements storage.SeriesSet.
+type selection struct {
+	list []*selected
+	i    int
+}
+
+func (s *selection) Next() bool                        { s.i++; return s.i < len(s.list) }
+func (s *selection) At() storage.Series                { return s.list[s.i] }
+func (s *selection) Err() error                        { return nil }
+func (s *selection) Warnings() annotations.Annotations { return nil }
+
+// selected implements storage.Series.
+type selected struct {
+	set    labels.Labels
+	points points
+}
+
+func (s *selected) Labels() labels.Labels { return s.set }
+
+func (s *selected) Iterator(chunkenc.Iterator) chunkenc.Iterator {
+	return storage.NewListSeriesIterator(s.points)
+}
+
+// point is a value at a time in milliseconds; it implements chunks.Sample.
+type point struct {
+	t int64
+	v float64
+}
+
+func (p *point) T() int64                      { return p.t }
+func (p *point) ST() int64                     { return 0 }
+func (p *point) F() float64                    { return p.v }
+func (p *point) H() *histogram.Histogram       { return nil }
+func (p *point) FH() *histogram.FloatHistogram { return nil }
+func (p *point) Type() chunkenc.ValueType      { return chunkenc.ValFloat }
+func (p *point) Copy() chunks.Sample           { c := *p; return &c }
+
+// points implements storage.Samples.
+type points []point
+
+func (p points) Get(i int) chunks.Sample { return &p[i] }
+func (p points) Len() int                { return len(p) }
