@@ -20,6 +20,7 @@ func TestARouteThatIsNotDescribedIsAFault(t *testing.T) {
 		"nothing": {},
 	} {
 		cfg.Site, cfg.Audit, cfg.Desk, cfg.Record, cfg.Logger = servingSite(), auditLog(t), newDesk(t).Desk, unrecorded, slog.New(slog.DiscardHandler)
+		cfg.Metrics = measures(t, cfg.Site)
 		_, err := New(cfg)
 		if described := name == "nothing"; (err == nil) != described || err != nil && (!errors.Is(err, ErrConfig) || !strings.Contains(err.Error(), "/api/v1/things")) {
 			t.Errorf("%s: %v", name, err)
