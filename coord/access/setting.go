@@ -3,6 +3,7 @@ package access
 import (
 	"encoding/json"
 	"fmt"
+	"slices"
 
 	"github.com/holdfast-edge/holdfast/coord"
 )
@@ -23,10 +24,28 @@ const (
 var settings = []struct {
 	key, field string
 	values     []string
+	about      string
 }{
-	{SettingJoins, "approve", []string{JoinsToken, JoinsOperator}},
-	{SettingExpulsion, "mode", []string{ExpulsionOperator, ExpulsionAutomatic}},
-	{SettingClient, "access", []string{ClientOpen, ClientToken}},
+	{SettingJoins, "approve", []string{JoinsToken, JoinsOperator}, "who lets a new box in: a good token alone, or an operator as well"},
+	{SettingExpulsion, "mode", []string{ExpulsionOperator, ExpulsionAutomatic}, "what a proof of a lie does: it waits for operators, or it expels"},
+	{SettingClient, "access", []string{ClientOpen, ClientToken}, "whether programs on the client ports need a token"},
+}
+
+// SettingInfo is a setting that a site may have: the key of its document, the field in it, what that may be (the first is what ships), and
+// what it is about.
+type SettingInfo struct {
+	Key, Field string
+	Values     []string
+	About      string
+}
+
+// Settings are all that exist.
+func Settings() (list []SettingInfo) {
+	for i := range settings {
+		s := &settings[i]
+		list = append(list, SettingInfo{s.key, s.field, slices.Clone(s.values), s.about})
+	}
+	return list
 }
 
 // readSetting reads a setting. ok is whether there is one of that name; an error says that its value cannot be.

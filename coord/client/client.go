@@ -53,7 +53,7 @@ type stats struct{ sent, acknowledged, retried, dials, sessions atomic.Uint64 }
 
 // Dial opens a session with the site. It tries the boxes again and again until one of
 // them answers or ctx ends; ctx matters during the call only. Close the client when done.
-// Errors: ErrConfig, ErrIdentity and what a context ends with.
+// Errors: ErrConfig, ErrIdentity, ErrDenied (no box takes the token) and what a context ends with.
 func Dial(ctx context.Context, cfg Config) (*Client, error) {
 	cfg, err := cfg.withDefaults()
 	if err != nil {

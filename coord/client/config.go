@@ -104,8 +104,10 @@ type Config struct {
 	Spread bool
 	// Name tells the boxes who this is, for people; at most 64 bytes.
 	Name string
-	// Token is shown to the boxes; at most 4 KiB.
-	Token []byte
+	// Token is shown to the boxes; at most 4 KiB. TokenFor, if not nil, gives it anew for each connection instead, to the box with this id
+	// (zero on a unix socket whose box is not named): a proof of possession is good once.
+	Token    []byte
+	TokenFor func(box coord.BoxID) ([]byte, error)
 	// TryTimeout is how long one box may take, 1 s by default; then the request is sent to another as well.
 	TryTimeout time.Duration
 	// InFlight bounds the requests under way, 64 by default, at most 256; further calls wait.
@@ -125,6 +127,9 @@ func (c Config) withDefaults() (Config, error) {
 	}
 	if len(c.Name) > nameBytesMax || len(c.Token) > tokenBytesMax {
 		return c, fmt.Errorf("client: %w: name or token is too long", ErrConfig)
+	}
+	if c.TokenFor == nil {
+		c.TokenFor = func(coord.BoxID) ([]byte, error) { return c.Token, nil }
 	}
 	if c.TryTimeout <= 0 {
 		c.TryTimeout = tryTimeoutDefault

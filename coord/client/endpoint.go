@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/holdfast-edge/holdfast/coord"
+	"github.com/holdfast-edge/holdfast/coord/wire"
 )
 
 // endpoint is one box as the client sees it: its connection, and whether it failed lately.
@@ -153,7 +154,15 @@ func (b *endpoint) greet(ctx context.Context, nc net.Conn) (*conn, error) {
 		nc = secure
 	}
 	n := newConn(nc)
-	w, err := n.hello(b.c.cfg.Name, b.c.cfg.Token)
+	token, err := b.c.cfg.TokenFor(b.Box)
+	if err != nil {
+		return nil, err
+	}
+	w, err := n.hello(b.c.cfg.Name, token)
+	var said *wire.Error
+	if errors.As(err, &said) && said.Code == coord.CodeDenied {
+		return nil, fmt.Errorf("%w: %w", errDoor, err)
+	}
 	if err != nil {
 		return nil, err
 	}

@@ -123,7 +123,7 @@ func (c *Client) submit(ctx context.Context, box int, m *Messages) (coord.Reply,
 		sent := w.tries > 0
 		c.useUp(s, t, w)
 		switch {
-		case errors.Is(err, ErrTooLarge), errors.Is(err, ErrDenied):
+		case errors.Is(err, ErrTooLarge), errors.Is(err, ErrDenied) && !(sent && errors.Is(err, errDoor)):
 			return coord.Reply{}, err
 		case !sent:
 			return coord.Reply{}, fmt.Errorf("%w: %w", ErrNotSent, err)
@@ -157,10 +157,11 @@ func (c *Client) useUp(s *session, t *ticket, w *work) {
 }
 
 // drive sends w until every message has its outcome: to box first, then to the others in
-// turn. It gives up when ctx ends, the session is unknown, or a box refuses the size.
+// turn. It gives up when ctx ends, the session is unknown, a box refuses the size,
+// or all boxes refuse the token.
 func (c *Client) drive(ctx context.Context, w *work, box int) error {
 	var last error // why it failed, for whoever gives up
-	for failures := 0; ; {
+	for failures, denials := 0, 0; ; {
 		b := c.pick(box)
 		reply, err := c.try(ctx, b, w)
 		if err == nil {
@@ -173,8 +174,12 @@ func (c *Client) drive(ctx context.Context, w *work, box int) error {
 				return err
 			}
 		}
+		// One box's word on a token may be wrong; that of all, one after the other, is not asked for again.
+		if denials++; !errors.Is(err, errDoor) {
+			denials = 0
+		}
 		switch {
-		case errors.Is(err, ErrTooLarge):
+		case errors.Is(err, ErrTooLarge), denials >= len(c.boxes):
 			return err
 		case errors.Is(err, errLater):
 			b.good()
@@ -199,6 +204,8 @@ var (
 	errNoSession = errors.New("client: unknown session")
 	errLater     = errors.New("client: the box asks for patience")
 	errStopping  = errors.New("client: the box is stopping")
+	// errDoor says that a box does not let the client in. It says nothing of the messages: another may have had them before.
+	errDoor = fmt.Errorf("%w: the box refuses the token", ErrDenied)
 )
 
 // judge takes what is final from a reply and says whether w is done with: all outcomes

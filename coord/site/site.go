@@ -55,6 +55,8 @@ type Options struct {
 	Connect func(Handlers) (Links, error)
 	Logger  *slog.Logger
 	Version string
+	// Self is the box, for the View of one that its site does not list any more.
+	Self coord.Member
 	// Changes, if not nil, is called with what blocks changed, in order and when it is visible. It must not block.
 	Changes func(*Changes)
 	// Audit, if not nil, is called with heads of the boxes' audit logs that a quorum signed, this box's among them. It must not block.

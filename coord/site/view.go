@@ -121,6 +121,9 @@ func (s *Site) publish() {
 		Revision: b.st.Revision(), Applied: b.applied, Duplicates: b.duplicates, Rate: b.meter.rate(now),
 		Pending: core.Pending(), Inflight: b.inflight(), LogFrom: s.o.Log.LogFrom(), Blocks: b.meter.blocks(now, wall),
 	}
+	if v.ID == (coord.BoxID{}) { // it started as no member of its site any more
+		v.ID, v.Name = s.o.Self.ID, s.o.Self.Name
+	}
 	if v.Removed = b.Removed(); v.Removed {
 		v.RemovedBy = removedBy(b.st)
 	}

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"net"
 	"sync"
 	"time"
 
@@ -26,10 +25,6 @@ const (
 	headLook = time.Second
 	// headsWaiting bounds the signed heads on their way to the disk.
 	headsWaiting = 64
-	// refusalsEvery: of refusals that are alike in principal, action and source, one is recorded in this time, and says how many there
-	// were; refusalsMax bounds those that are told apart.
-	refusalsEvery = time.Second
-	refusalsMax   = 1024
 )
 
 // ledger is the box's audit log at work: records of all parts go to the disk in groups, and the site signs its head.
@@ -42,15 +37,8 @@ type ledger struct {
 	now   func() time.Time
 
 	mu       sync.Mutex
-	refusals map[refusal]*refusals
+	refusals refusals
 	lost     int // signed heads that did not fit into heads
-}
-
-type refusal struct{ principal, action, source string }
-
-type refusals struct {
-	until time.Time
-	more  int
 }
 
 func openLedger(c *config.Config, who *identity, key *crypt.Key, log *slog.Logger) (*ledger, error) {
@@ -70,13 +58,13 @@ func openLedger(c *config.Config, who *identity, key *crypt.Key, log *slog.Logge
 	}
 	return &ledger{
 		disk: a, queue: store.NewAuditQueue(a, log), box: who.key.ID(), log: log,
-		heads: make(chan *audit.SignedHead, headsWaiting), now: time.Now, refusals: map[refusal]*refusals{},
+		heads: make(chan *audit.SignedHead, headsWaiting), now: time.Now,
 	}, nil
 }
 
 // Record takes what was done or refused; box and time are filled in. It returns when what was done is durable; an error says that it is
-// not recorded: what stopped the log, or ctx's. Refusals are durable a moment later; those that are alike are put together, and never
-// an error.
+// not recorded: what stopped the log, or ctx's. Refusals are durable a moment later; those that are alike are put together (refusals), and
+// never an error.
 func (l *ledger) Record(ctx context.Context, r audit.Record) error {
 	r.Box, r.TimeMs = l.box, l.now().UnixMilli()
 	if r.Outcome != audit.Denied {
@@ -85,53 +73,42 @@ func (l *ledger) Record(ctx context.Context, r audit.Record) error {
 		}
 		return l.queue.Flush(ctx)
 	}
-	if more, now := l.alike(&r); !now {
-		return nil
-	} else if more > 0 {
-		r.Reason = fmt.Sprintf("%s (and %d more like it before)", r.Reason, more)
-	}
-	if err := l.queue.Offer(r); err != nil {
-		l.log.Warn("a refusal was not recorded", "action", r.Action, "principal", r.Principal, "err", err)
+	l.mu.Lock()
+	now := l.refusals.take(&r, l.now())
+	l.mu.Unlock()
+	if now {
+		l.refused(r)
 	}
 	return nil
 }
 
-// alike says whether a refusal is to be recorded now, and how many like it were not.
-func (l *ledger) alike(r *audit.Record) (more int, now bool) {
-	host, _, err := net.SplitHostPort(r.Source)
-	if err != nil {
-		host = r.Source
+func (l *ledger) refused(r audit.Record) {
+	if err := l.queue.Offer(r); err != nil {
+		l.log.Warn("a refusal was not recorded", "action", r.Action, "principal", r.Principal, "err", err)
 	}
-	k := refusal{r.Principal, r.Action, host}
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	at := l.now()
-	s := l.refusals[k]
-	if s == nil {
-		if len(l.refusals) >= refusalsMax {
-			for old, s := range l.refusals {
-				if at.After(s.until) {
-					delete(l.refusals, old)
-				}
-			}
+}
+
+// settle records how many refusals were like one that was recorded, when no further one comes that could say so.
+func (l *ledger) settle(ctx context.Context) {
+	t := time.NewTicker(refusalsEvery)
+	defer t.Stop()
+	for {
+		last := false
+		select {
+		case <-t.C:
+		case <-ctx.Done():
+			last = true
 		}
-		if len(l.refusals) >= refusalsMax {
-			// A flood from many sources: those beyond are one.
-			k = refusal{}
-			s = l.refusals[k]
+		l.mu.Lock()
+		rest := l.refusals.settle(l.now(), last)
+		l.mu.Unlock()
+		for _, r := range rest {
+			l.refused(r)
 		}
-		if s == nil {
-			s = new(refusals)
-			l.refusals[k] = s
+		if last {
+			return
 		}
 	}
-	if at.Before(s.until) {
-		s.more++
-		return 0, false
-	}
-	more, s.more = s.more, 0
-	s.until = at.Add(refusalsEvery)
-	return more, true
 }
 
 // signed takes a head that a quorum signed; it does not block.
@@ -152,10 +129,13 @@ func (l *ledger) run(ctx context.Context, s *site.Site) error {
 	var parts sync.WaitGroup
 	var failed error
 	parts.Go(func() { failed = l.queue.Run(writing) })
+	var settled sync.WaitGroup
+	settled.Go(func() { l.settle(ctx) })
 	parts.Go(func() { l.keep(ctx) })
 	parts.Go(func() { l.order(ctx, s) })
 	parts.Go(func() { l.watch(ctx, s) })
 	<-ctx.Done()
+	settled.Wait()
 	stop() // after it the queue takes nothing and writes what it has
 	parts.Wait()
 	return failed

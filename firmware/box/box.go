@@ -117,7 +117,8 @@ func runOnce(ctx context.Context, o Options) (err error) {
 	if err != nil {
 		return err
 	}
-	log = log.With("box", who.member.Name)
+	plain := log
+	log = plain.With("box", who.member.Name)
 	boxes := newMembership(o.Config.DataDir, who, log)
 	// The machine's settings, before anything depends on them.
 	hw, err := openHardware(ctx, o.Config, who.member.Name, log)
@@ -142,6 +143,12 @@ func runOnce(ctx context.Context, o Options) (err error) {
 		return fmt.Errorf("box: open storage: %w", err)
 	}
 	boxes.remember(past)
+	if was := boxes.formerly(who.key.ID()); who.self < 0 && was != nil {
+		if who.member = *was; o.Config.Name != "" {
+			who.member.Name = o.Config.Name
+		}
+		log = plain.With("box", who.member.Name)
+	}
 	ledger, err := openLedger(o.Config, who, disk.key, log)
 	if err != nil {
 		return err
@@ -204,7 +211,7 @@ func runOnce(ctx context.Context, o Options) (err error) {
 			"/site":   {Action: "member.list", Get: members.Overview},
 		},
 		Metrics: known.metrics, History: known.history.API("/api/v1"), HistoryRoutes: history.Routes(),
-		Hosts: o.Config.Console.Hosts, Logger: log,
+		Hosts: o.Config.Console.Hosts, NativeSocket: o.Config.Native.Socket, Logger: log,
 		ViewOpen: o.Config.Console.View == "open", MetricsOpen: o.Config.Console.Metrics == "open", Secure: o.Config.Console.Secure(),
 	})
 	if err != nil {

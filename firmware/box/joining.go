@@ -133,6 +133,17 @@ func (d *door) Admit(ctx context.Context, dec *coord.Decision, request []byte) e
 	return err
 }
 
+// Undecided says how the decision about a token stands.
+func (d *door) Undecided(t join.TokenID) string {
+	open, _ := d.s.Decisions()
+	for i := range open {
+		if o := &open[i]; o.Kind == join.MakeToken && o.Subject == t.String() {
+			return fmt.Sprintf("%d of %d words are given; operators on other boxes approve it with `holdfast decision approve %s`", len(o.Yes), o.Needed, o.ID.Short())
+		}
+	}
+	return ""
+}
+
 // Words is who has given its word so far.
 func (d *door) Words(dec *coord.Decision) (w joining.Words) {
 	st := d.s.State()

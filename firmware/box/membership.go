@@ -65,6 +65,18 @@ func (m *membership) remember(past []*coord.Handover) {
 	m.former = gone(m.former, now, now)
 }
 
+// formerly is a box as the site had it before it was removed, nil if that is not known.
+func (m *membership) formerly(id coord.BoxID) *coord.Member {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	for i := range m.former {
+		if m.former[i].ID == id {
+			return &m.former[i]
+		}
+	}
+	return nil
+}
+
 // list is the site's boxes; the caller owns the copy.
 func (m *membership) list() []coord.Member { return slices.Clone(m.now.Load().Members.List) }
 

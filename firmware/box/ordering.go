@@ -63,7 +63,7 @@ func openSite(o *Options, who *identity, boxes *membership, disk *storage, peer 
 	}
 	s, err := site.Open(site.Options{
 		Box: ordering, Judge: clerk.judged(power.judge, who.members.Site),
-		Log: disk.log, Base: disk.base, Logger: log, Version: o.Version, Connect: connect, Changes: changes, Audit: signed, Alarm: alarm, Decided: clerk.take, Loop: hw.loop(),
+		Self: who.member, Log: disk.log, Base: disk.base, Logger: log, Version: o.Version, Connect: connect, Changes: changes, Audit: signed, Alarm: alarm, Decided: clerk.take, Loop: hw.loop(),
 	})
 	if err != nil {
 		return nil, fmt.Errorf("box: open ordering: %w", err)

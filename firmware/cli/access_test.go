@@ -104,9 +104,9 @@ func TestATokenIsIssuedNarrowedAndVerifiedWithoutABox(t *testing.T) {
 	do(exitDone, "hfp1.", "token", "prove", bound, "--key", in("holder.key"))
 	do(exitFailed, "not the holder", "token", "prove", bound)
 
-	do(exitDone, "program:x may not kv.get on key:a: no policy permits it; program:x has no role", "role", "explain", "program:x", "kv.get", "key:a", "--file", rules)
+	do(exitFailed, "program:x may not kv.get on key:a: no policy permits it; program:x has no role", "role", "explain", "program:x", "kv.get", "key:a", "--file", rules)
 	do(exitDone, "operator:ann may kv.get on key:a: permitted by builtin/operator", "role", "explain", "operator:ann", "kv.get", "key:a", "--file", rules)
-	do(exitDone, "forbidden by policy/secret", "role", "explain", "operator:ann", "kv.get", "prefix:", "--file", rules)
+	do(exitFailed, "forbidden by policy/secret", "role", "explain", "operator:ann", "kv.get", "prefix:", "--file", rules)
 	do(exitUsage, "no action", "role", "explain", "operator:ann", "kv.gte", "key:a", "--file", rules)
 	do(exitDone, "operator:ann has operator, viewer", "role", "show", "operator:ann", "--file", rules)
 	do(exitDone, "forbid (principal", "role", "show", "policy/secret", "--file", rules)

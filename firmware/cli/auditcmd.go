@@ -334,7 +334,7 @@ func verifyAudit(s *streams, l *audit.Log, signed []audit.SignedHead, sets membe
 		if h.Box != l.Box {
 			continue
 		}
-		m, err := sets.of(h.Epoch)
+		m, err := sets.of(h.Site, h.Epoch)
 		if err == nil {
 			err = h.Check(m.Members, m.VerifyReading)
 		}
@@ -474,7 +474,7 @@ Example:
 				if err != nil {
 					return err
 				}
-				m, err := sets.of(p.Head.Epoch)
+				m, err := sets.of(p.Head.Site, p.Head.Epoch)
 				if err == nil {
 					err = p.Check(m.Members, m.VerifyReading)
 				}

@@ -22,8 +22,12 @@ const (
 	exitUsage  = 2
 )
 
-// errUsage says that the command line is wrong.
-var errUsage = errors.New("wrong usage")
+var (
+	// errUsage says that the command line is wrong.
+	errUsage = errors.New("wrong usage")
+	// errSaid says that the answer, which was printed, is no: there is nothing to add to it.
+	errSaid = errors.New("the answer is no")
+)
 
 // streams are the command's input and outputs.
 type streams struct {
@@ -51,8 +55,11 @@ func Run(ctx context.Context, b Build, args []string, stdin io.Reader, stdout, s
 	s := &streams{stdin, stdout, stderr}
 	root := command{name: "holdfast", about: "coordinates the boxes of an edge site, even when some of them lie", sub: commands(b)}
 	err := root.dispatch(ctx, s, "", args)
-	if err == nil {
+	switch {
+	case err == nil:
 		return exitDone
+	case errors.Is(err, errSaid):
+		return exitFailed
 	}
 	if _, printErr := fmt.Fprintln(stderr, "holdfast: "+oneLine(err)); printErr != nil {
 		return exitFailed

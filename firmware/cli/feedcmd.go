@@ -81,7 +81,7 @@ func feedFile(ctx context.Context, s *streams, path, addr string, o feed.Options
 func feedSite(ctx context.Context, t *feed.Trace, addr string, o feed.Options, bar *progress) (sum feed.Summary, err error) {
 	sum.Total = t.Accesses()
 	err = ask(addr, func(b *remote.Box) error {
-		list, err := endpointsOf(ctx, b)
+		cfg, err := clientOf(ctx, b, "holdfast feed")
 		if err != nil {
 			return err
 		}
@@ -90,12 +90,12 @@ func feedSite(ctx context.Context, t *feed.Trace, addr string, o feed.Options, b
 		}
 		dial, cancel := context.WithTimeout(ctx, o.GiveUp)
 		defer cancel()
-		c, err := client.Dial(dial, client.Config{Endpoints: list, Name: "holdfast feed", Token: token()})
+		c, err := client.Dial(dial, cfg)
 		if err != nil {
-			return waited(err, o.GiveUp)
+			return waited(denied(err), o.GiveUp)
 		}
 		o.Progress = bar.show
-		sum, err = feed.Run(ctx, t, feed.NewSink(c, len(list)), o)
+		sum, err = feed.Run(ctx, t, feed.NewSink(c, len(cfg.Endpoints)), o)
 		return errors.Join(denied(err), closeClient(ctx, c))
 	})
 	return sum, err

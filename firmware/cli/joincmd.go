@@ -185,6 +185,9 @@ Examples:
 					_, _ = fmt.Fprintln(s.err, p.String()) // it is no part of what was asked for
 				}
 				members, err := joining.Join(ctx, a)
+				if errors.Is(err, context.DeadlineExceeded) {
+					return fmt.Errorf("not in the site after %v; the token is good until its own time is over: run this again, and look at `holdfast site show` and `holdfast decision list` on a box of the site: %w", *timeout, err)
+				}
 				if err != nil {
 					return err
 				}

@@ -2,6 +2,7 @@ package cli
 
 import (
 	"bufio"
+	"cmp"
 	"context"
 	"encoding/base64"
 	"flag"
@@ -10,6 +11,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/holdfast-edge/holdfast/coord"
 	"github.com/holdfast-edge/holdfast/coord/trust/join"
 	"github.com/holdfast-edge/holdfast/coord/trust/roster"
 	"github.com/holdfast-edge/holdfast/firmware/members"
@@ -166,11 +168,15 @@ func (c *changing) run(ctx context.Context, s *streams, path string, fields map[
 				return err
 			}
 		}
+		sums := ""
+		if *c.asJSON { // else it was said
+			sums = ": " + r.Advice.String()
+		}
 		switch v := r.Advice.Verdict; {
 		case v == roster.Never:
-			return fmt.Errorf("refused: %s", r.Advice)
+			return fmt.Errorf("refused, also with --force%s", sums)
 		case v == roster.Forced && !*c.force:
-			return fmt.Errorf("refused unless --force: %s", r.Advice)
+			return fmt.Errorf("refused unless --force%s", sums)
 		}
 		if !*c.yes && !*c.asJSON {
 			if err := confirm(s); err != nil {
@@ -362,6 +368,8 @@ type offered struct {
 	remote.Changed
 	Token   string `json:"token"`
 	Command string `json:"command"`
+	// Until is not_after, which is in seconds of the site's clock, as this machine's clock will show it then.
+	Until time.Time `json:"not_after_time"`
 }
 
 func siteTokenCommand() command {
@@ -384,6 +392,9 @@ Examples:
 				if err := noArgs(args); err != nil {
 					return err
 				}
+				if *ttl < join.TTLSecondsMin*time.Second || *ttl > join.TTLSecondsMax*time.Second {
+					return fmt.Errorf("%w: --ttl %v; a join token is good for %v to %v", errUsage, *ttl, join.TTLSecondsMin*time.Second, join.TTLSecondsMax*time.Second)
+				}
 				return ask(*addr, func(b *remote.Box) error {
 					o, err := b.Site(ctx)
 					if err != nil {
@@ -405,7 +416,10 @@ Examples:
 					if err != nil {
 						return err
 					}
-					out := offered{Changed: *r, Token: t.Text(), Command: joinLine(t, o, *name)}
+					out := offered{
+						Changed: *r, Token: t.Text(), Command: joinLine(t, o, *name, *replace),
+						Until: time.Now().Add(*ttl).UTC().Truncate(time.Second),
+					}
 					if *asJSON {
 						return printJSON(s.out, out)
 					}
@@ -416,16 +430,17 @@ Examples:
 	}
 }
 
-// joinLine is what is to be run on the new box.
-func joinLine(t *join.Token, o *members.Overview, name string) string {
-	server := o.Listen
-	if server == "" {
-		server = "HOST:PORT"
+// joinLine is what is to be run on the new box. One that takes another's place has that one's name and address unless told otherwise.
+func joinLine(t *join.Token, o *members.Overview, name, replaces string) string {
+	m := &coord.Members{}
+	for i := range o.Members {
+		m.List = append(m.List, o.Members[i].Member)
 	}
-	if name == "" {
-		name = "NAME"
+	peer := "HOST:7400"
+	if i, err := roster.Find(m, replaces); replaces != "" && err == nil {
+		name, peer = cmp.Or(name, m.List[i].Name), m.List[i].Peer
 	}
-	return fmt.Sprintf("holdfast site join %s --server %s --name %s --peer HOST:7400", t.Text(), server, name)
+	return fmt.Sprintf("holdfast site join %s --server %s --name %s --peer %s", t.Text(), cmp.Or(o.Listen, "HOST:PORT"), cmp.Or(name, "NAME"), peer)
 }
 
 func printToken(s *streams, o *offered, ttl time.Duration) error {
@@ -441,6 +456,6 @@ func printToken(s *streams, o *offered, ttl time.Duration) error {
 	if o.Listen == "" {
 		note = "This box has no joining port: set listen in [join] of its configuration, here or on another box, and start it again.\n"
 	}
-	_, err := fmt.Fprintf(s.err, "\nGood for one box, for %v. %sOn the new box run (HOST is where the others reach it):\n  %s\n", ttl, note, o.Command)
+	_, err := fmt.Fprintf(s.err, "\nGood for one box, for %v. %sOn the new box run (--peer is where the others reach it):\n  %s\n", ttl, note, o.Command)
 	return err
 }

@@ -14,7 +14,7 @@ import (
 // chainBytesMax bounds a chain of member sets: 256 steps of 32 members.
 const chainBytesMax = 8 << 20
 
-// memberSets are the member sets by which signatures are judged, by epoch.
+// memberSets are the member sets of one site by which signatures are judged, by epoch.
 type memberSets map[uint64]*memberSet
 
 type memberSet struct {
@@ -22,8 +22,13 @@ type memberSet struct {
 	*trust.Verifier
 }
 
-// of is the set of an epoch.
-func (s memberSets) of(epoch uint64) (*memberSet, error) {
+// of is the set of an epoch of the site that a head says it is of.
+func (s memberSets) of(site coord.SiteID, epoch uint64) (*memberSet, error) {
+	for _, m := range s {
+		if m.Site != site {
+			return nil, fmt.Errorf("it is of site %v, and --site is the site.json of another one, %v", site, m.Site)
+		}
+	}
 	if m := s[epoch]; m != nil {
 		return m, nil
 	}

@@ -234,10 +234,12 @@ joins {"approve":"token"|"operator"}, expulsion {"mode":"operator"|"automatic"},
 what ships. With client "token" a program that shows no token may do nothing on the client ports: give tokens out before.
 
 Examples:
+  holdfast setting list
   holdfast setting put client '{"access":"token"}'
   holdfast setting remove client
 `,
 		sub: []command{
+			settingListCommand(),
 			settingChange("put", "NAME VALUE", "set a setting", `client '{"access":"token"}'`, 2),
 			settingChange("remove", "NAME", "put a setting back to what ships", "client", 1),
 		},

@@ -176,6 +176,9 @@ func rightsAct(f *flag.FlagSet) func(ctx context.Context, s *streams, path strin
 			default:
 				_, err = fmt.Fprintf(s.out, "done: %s %s\n", r.Kind, plain(r.Subject))
 			}
+			if err == nil && r.Hint != "" {
+				_, err = fmt.Fprintf(s.err, "Note: %s.\n", plain(r.Hint))
+			}
 			return err
 		})
 	}
@@ -208,8 +211,8 @@ func roleExplainCommand() command {
 	return command{
 		name: "explain", args: "PRINCIPAL ACTION RESOURCE", about: "say whether somebody may do something, and which policy says so",
 		more: `
-Resources: site, key:K, prefix:P, keys:FIRST..END, box:ID, role:NAME, operator:NAME, doc:KEY, token:ID. The exit code is 0 whatever the
-answer.
+Resources: site, key:K, prefix:P, keys:FIRST..END, box:ID, role:NAME, operator:NAME, doc:KEY, token:ID. The exit code is 1 when it
+may not.
 
 Examples:
   holdfast role explain program:cache kv.put key:cache/a
@@ -236,9 +239,14 @@ Examples:
 				}
 				e := access.RulesOf(o.State()).Explain(args[0], action, on)
 				if *asJSON {
-					return printJSON(s.out, e)
+					err = printJSON(s.out, e)
+				} else {
+					err = printExplanation(s.out, e)
 				}
-				return printExplanation(s.out, e)
+				if err == nil && !e.Allowed {
+					err = errSaid
+				}
+				return err
 			}
 		},
 	}
@@ -367,22 +375,24 @@ func policyFile(name, file string) (string, error) {
 func roleActionsCommand() command {
 	return command{
 		name: "actions", about: "list what can be allowed, with the group that policies call it by",
-		more: "\nExample:\n  holdfast role actions\n",
+		more: "\nThese are the actions of this program's release; with --addr those of the box's.\n\nExamples:\n  holdfast role actions\n  holdfast role actions --addr 10.0.0.10:8080\n",
 		flags: func(f *flag.FlagSet) func(context.Context, *streams, []string) error {
-			asJSON := f.Bool("json", false, "print JSON")
-			return func(_ context.Context, s *streams, args []string) error {
+			addr, asJSON := asking(f)
+			return func(ctx context.Context, s *streams, args []string) error {
 				if err := noArgs(args); err != nil {
 					return err
 				}
-				type row struct {
-					Action access.Action `json:"action"`
-					Group  string        `json:"group"`
-					About  string        `json:"about"`
-				}
-				var rows []row
-				for _, a := range access.Actions() {
-					if a.Class() != access.ClassNote {
-						rows = append(rows, row{a, a.Class().String(), a.About()})
+				rows := rights.Actions()
+				if *addr != "" {
+					err := ask(*addr, func(b *remote.Box) error {
+						o, err := b.Access(ctx)
+						if err == nil {
+							rows = o.Actions
+						}
+						return err
+					})
+					if err != nil {
+						return err
 					}
 				}
 				if *asJSON {
@@ -391,7 +401,7 @@ func roleActionsCommand() command {
 				t := table(s.out)
 				fmt.Fprintln(t, "ACTION\tGROUP\tABOUT")
 				for _, r := range rows {
-					fmt.Fprintf(t, "%v\t%s\t%s\n", r.Action, r.Group, r.About)
+					fmt.Fprintf(t, "%s\t%s\t%s\n", plain(r.Action), plain(r.Group), plain(r.About))
 				}
 				return t.Flush()
 			}

@@ -3,6 +3,7 @@ package cli
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"flag"
 	"fmt"
 	"io"
@@ -20,7 +21,8 @@ const addrHelp = `
 The box is asked at its console: --addr http://HOST:PORT, HOST:PORT or unix:///PATH/holdfast.sock.
 Over TLS: --addr https://ID@HOST:PORT, with the box's id (or more digits of its key's SHA-256), which is checked; or
 https://HOST:PORT, with who issued its certificate in the file that HOLDFAST_CA names.
-Without --addr it is this machine's own box.
+Without --addr it is this machine's own box. Over the network HOLDFAST_TOKEN is shown, a token; where that is bound to a key,
+HOLDFAST_TOKEN_KEY names the file of the holder's private key.
 `
 
 // asking declares the flags of commands that ask a box.
@@ -35,6 +37,9 @@ func boxAt(addr string) (*remote.Box, error) {
 		addr = remote.Default()
 	}
 	b, err := remote.New(addr)
+	if errors.Is(err, remote.ErrToken) {
+		return nil, err
+	}
 	if err != nil {
 		return nil, fmt.Errorf("%w: %w", errUsage, err)
 	}

@@ -7,13 +7,13 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
-	"os"
 	"time"
 
 	"github.com/holdfast-edge/holdfast/coord"
 	"github.com/holdfast-edge/holdfast/coord/client"
 	"github.com/holdfast-edge/holdfast/firmware/console/api"
 	"github.com/holdfast-edge/holdfast/firmware/remote"
+	"github.com/holdfast-edge/holdfast/firmware/unixsock"
 )
 
 const (
@@ -24,36 +24,57 @@ const (
 	closeTimeMax = time.Second
 )
 
-// endpointsOf learns the site's boxes from one of them, waiting a little for it to answer.
-func endpointsOf(ctx context.Context, b *remote.Box) ([]client.Endpoint, error) {
+// clientOf prepares a client of the site, whose boxes it learns from one of them, waiting a little for it to answer.
+func clientOf(ctx context.Context, b *remote.Box, name string) (client.Config, error) {
 	deadline := time.Now().Add(connectPatience)
 	for {
 		m, err := b.Members(ctx)
 		if err == nil {
-			return endpoints(&m)
+			return clientAmong(&m, name)
 		}
 		if !errors.Is(err, remote.ErrUnreachable) || time.Now().After(deadline) {
-			return nil, err
+			return client.Config{}, err
 		}
 		select {
 		case <-ctx.Done():
-			return nil, context.Cause(ctx)
+			return client.Config{}, context.Cause(ctx)
 		case <-time.After(connectPoll):
 		}
 	}
 }
 
-func endpoints(m *api.Members) ([]client.Endpoint, error) {
-	var list []client.Endpoint
+// clientAmong is a client of the boxes of m. A box that was asked over its own socket takes messages over one, too: whoever may open it needs no
+// token there. The others are for whoever has one.
+func clientAmong(m *api.Members, name string) (client.Config, error) {
+	c := client.Config{Name: name}
+	self := -1
 	for i := range m.Members {
-		if b := &m.Members[i]; b.Native != "" {
-			list = append(list, client.Endpoint{Network: "tcp", Address: b.Native, Box: b.ID})
+		if m.Members[i].Self && m.NativeSocket != "" {
+			self = i
+			short, _, err := unixsock.Short(m.NativeSocket) // good as long as this process
+			if err != nil {
+				return c, err
+			}
+			c.Endpoints = append(c.Endpoints, client.Endpoint{Network: "unix", Address: short, Box: m.Members[i].ID})
 		}
 	}
-	if len(list) == 0 {
-		return nil, errors.New("no box of the site serves the native stream; set native.listen in their configuration")
+	t, err := remote.FromEnv()
+	if self >= 0 && (err != nil || t.None()) {
+		return c, nil
 	}
-	return list, nil
+	if err != nil {
+		return c, err
+	}
+	c.TokenFor = t.Native
+	for i := range m.Members {
+		if b := &m.Members[i]; b.Native != "" && i != self {
+			c.Endpoints = append(c.Endpoints, client.Endpoint{Network: "tcp", Address: b.Native, Box: b.ID})
+		}
+	}
+	if len(c.Endpoints) == 0 {
+		return c, errors.New("no box of the site serves the native stream; set native.listen in their configuration")
+	}
+	return c, nil
 }
 
 func kvCommand() command {
@@ -121,13 +142,13 @@ func kvVerb(n int, run kvRun) func(f *flag.FlagSet) func(context.Context, *strea
 			return ask(*addr, func(b *remote.Box) error {
 				ctx, cancel := context.WithTimeout(ctx, *timeout)
 				defer cancel()
-				list, err := endpointsOf(ctx, b)
+				cfg, err := clientOf(ctx, b, "holdfast kv")
 				if err != nil {
 					return err
 				}
-				c, err := client.Dial(ctx, client.Config{Endpoints: list, Name: "holdfast kv", Token: token()})
+				c, err := client.Dial(ctx, cfg)
 				if err != nil {
-					return waited(err, *timeout)
+					return waited(denied(err), *timeout)
 				}
 				return errors.Join(waited(denied(run(ctx, c, s, *asJSON, args)), *timeout), closeClient(ctx, c))
 			})
@@ -135,13 +156,11 @@ func kvVerb(n int, run kvRun) func(f *flag.FlagSet) func(context.Context, *strea
 	}
 }
 
-// token is what programs of this machine show the client ports, as they show it consoles over the network.
-func token() []byte { return []byte(os.Getenv(remote.TokenEnv)) }
-
 // denied says more than a refusal does.
 func denied(err error) error {
 	if errors.Is(err, client.ErrDenied) {
-		return fmt.Errorf("%w; put a token that allows it into %s; `holdfast audit list --outcome denied` on the box says why", err, remote.TokenEnv)
+		return fmt.Errorf("%w; put a token that allows it into %s, or run this on a box with --addr unix:///PATH/holdfast.sock; `holdfast audit list --outcome denied` there says why",
+			err, remote.TokenEnv)
 	}
 	return err
 }

@@ -38,11 +38,12 @@ Examples:
   holdfast token inspect read.token
   holdfast token verify read.token --action kv.get --resource key:cache/a
   holdfast token revoke cache.token
+  holdfast token list
   holdfast token epoch                 (ends all tokens)
 `,
 		sub: []command{
 			tokenKeygenCommand(), tokenIssueCommand(), tokenAttenuateCommand(), tokenInspectCommand(), tokenVerifyCommand(),
-			tokenProveCommand(), tokenRevokeCommand(), tokenEpochCommand(),
+			tokenProveCommand(), tokenListCommand(), tokenRevokeCommand(), tokenEpochCommand(),
 		},
 	}
 }
@@ -65,6 +66,9 @@ func scopes(f *flag.FlagSet, ttl time.Duration) *scopeFlags {
 }
 
 func (s *scopeFlags) wish() (*rights.Wish, error) {
+	if *s.ttl < 0 || *s.ttl > rights.TTLMax {
+		return nil, fmt.Errorf("%w: --ttl %v; a token is good for %v at most", errUsage, *s.ttl, rights.TTLMax)
+	}
 	split := func(t string) []string {
 		return strings.FieldsFunc(t, func(r rune) bool { return r == ',' || r == ' ' })
 	}
@@ -111,28 +115,12 @@ func oneToken(args []string) error {
 	return nil
 }
 
-// keyFrom reads a private key, PEM PKCS #8; no name is no key.
+// keyFrom reads a private key; no name is no key.
 func keyFrom(file string) (*access.PrivateKey, error) {
 	if file == "" {
 		return nil, nil
 	}
-	b, err := fromFile(file, func(r io.Reader) ([]byte, error) { return io.ReadAll(io.LimitReader(r, 4<<10)) })
-	if err != nil {
-		return nil, err
-	}
-	block, _ := pem.Decode(b)
-	if block == nil {
-		return nil, fmt.Errorf("%s is no key in PEM form; `holdfast token keygen` makes one", file)
-	}
-	parsed, err := x509.ParsePKCS8PrivateKey(block.Bytes)
-	if err != nil {
-		return nil, fmt.Errorf("%s: %w", file, err)
-	}
-	key, ok := parsed.(*ecdsa.PrivateKey)
-	if !ok {
-		return nil, fmt.Errorf("%s: not a P-256 key", file)
-	}
-	return access.NewPrivateKey(key)
+	return remote.ReadKey(file)
 }
 
 func tokenKeygenCommand() command {
@@ -299,6 +287,9 @@ Examples:
 				if err != nil {
 					return err
 				}
+				if end := t.Effective().NotAfter; w.TTL > 0 && next.Effective().NotAfter == end && time.Until(time.Unix(int64(end), 0)) < w.TTL-time.Second {
+					fmt.Fprintf(s.err, "Note: it ends at %s, as the token that it is made of does, not in %v.\n", clockTime(end), w.TTL)
+				}
 				return printCapability(s, next, *asJSON)
 			}
 		},
@@ -376,14 +367,16 @@ func tokenInspectCommand() command {
 	}
 }
 
+// clockTime shows Unix seconds.
+func clockTime(u uint64) string { return time.Unix(int64(u), 0).UTC().Format(time.RFC3339) }
+
 func printInfo(w io.Writer, i *tokenInfo) error {
-	at := func(u uint64) string { return time.Unix(int64(u), 0).UTC().Format(time.RFC3339) }
 	t := table(w)
 	fmt.Fprintf(t, "id\t%v\n", i.ID)
 	for n, id := range i.IDs[:len(i.IDs)-1] {
 		fmt.Fprintf(t, "made of\t%v (block %d)\n", id, n)
 	}
-	fmt.Fprintf(t, "site\t%v, token epoch %d\nissuer\t%s\ngood\t%s to %s\n", i.Site, i.Epoch, plain(i.Issuer), at(i.NotBefore), at(i.NotAfter))
+	fmt.Fprintf(t, "site\t%v, token epoch %d\nissuer\t%s\ngood\t%s to %s\n", i.Site, i.Epoch, plain(i.Issuer), clockTime(i.NotBefore), clockTime(i.NotAfter))
 	fmt.Fprintf(t, "actions\t%s\nresources\t%s\n", plain(strings.Join(i.Actions, ", ")), plain(strings.Join(i.Resources, ", ")))
 	if i.Carried {
 		fmt.Fprintln(t, "holder\twhoever has this text")
@@ -465,7 +458,7 @@ func verifyToken(s *streams, t *access.Token, r *access.Rules, action, resource 
 	if g.NeedsProof() {
 		proof = "; who shows it must prove to have the holder's key"
 	}
-	_, err = fmt.Fprintf(s.out, "good until %s%s\n", time.Unix(int64(g.NotAfter()), 0).UTC().Format(time.RFC3339), proof)
+	_, err = fmt.Fprintf(s.out, "good until %s%s\n", clockTime(g.NotAfter()), proof)
 	if err == nil && said.Why != "" {
 		_, err = fmt.Fprintf(s.out, "%s on %s: %s\n", action, plain(resource), plain(said.Why))
 	}
@@ -476,7 +469,8 @@ func tokenProveCommand() command {
 	return command{
 		name: "prove", args: "TOKEN", about: "print a proof that you have the holder's key, good once for half a minute",
 		more: `
-It goes with the token: in the header Holdfast-Proof.
+It goes with the token: in the header Holdfast-Proof, or on the native stream behind the token, after a space. This command line makes
+proofs by itself where HOLDFAST_TOKEN_KEY names the key's file.
 
 Example:
   holdfast token prove mine.token --key mine.key --box 0123456789abcdef

@@ -107,6 +107,10 @@ func (c *Console) act(a *Act) http.HandlerFunc {
 		if err != nil {
 			reason = err.Error()
 		}
+		if d, ok := answer.(Audited); ok {
+			on, what := d.Audited()
+			resource, reason = first(on, resource), strings.TrimSpace(reason+" "+what)
+		}
 		c.record(r.Context(), x, a.Action, resource, audit.Allowed, "", reason)
 		text, code := note(answer), http.StatusOK
 		if err != nil {
@@ -129,6 +133,11 @@ func (c *Console) act(a *Act) http.HandlerFunc {
 			http.Redirect(w, r, back, http.StatusSeeOther)
 		}
 	}
+}
+
+// Audited is an answer whose record says more than what was asked for: on what it was done, empty for what the Act says, and how.
+type Audited interface {
+	Audited() (resource, reason string)
 }
 
 // note is what an answer has a page say, such as a secret that is shown once.

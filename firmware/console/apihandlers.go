@@ -40,7 +40,11 @@ func (c *Console) apiMembers(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	v := c.cfg.Site.View()
-	writeJSON(w, api.Members{Site: v.Site, Epoch: v.Epoch, N: v.N, F: v.F, Quorum: v.Quorum, Members: v.Members})
+	m := api.Members{Site: v.Site, Epoch: v.Epoch, N: v.N, F: v.F, Quorum: v.Quorum, Members: v.Members}
+	if local(r.Context()) {
+		m.NativeSocket = c.cfg.NativeSocket
+	}
+	writeJSON(w, m)
 }
 
 func (c *Console) apiBlocks(w http.ResponseWriter, _ *http.Request) {

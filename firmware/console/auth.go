@@ -305,10 +305,9 @@ func (c *Console) turnAway(w http.ResponseWriter, r *http.Request, x *Caller, er
 }
 
 func (c *Console) record(ctx context.Context, x *Caller, action, resource string, o audit.Outcome, policy, reason string) {
-	err := c.cfg.Record(context.WithoutCancel(ctx), audit.Record{
-		Principal: x.Principal, Action: action, Resource: resource, Outcome: o, Policy: policy, Reason: reason, Source: x.Source,
-	})
-	if err != nil {
+	rec := audit.Record{Principal: x.Principal, Action: action, Resource: resource, Outcome: o, Policy: policy, Reason: reason, Source: x.Source}
+	rec.Clip()
+	if err := c.cfg.Record(context.WithoutCancel(ctx), rec); err != nil {
 		c.cfg.Logger.Error("an action was not recorded", "action", action, "err", err)
 	}
 }

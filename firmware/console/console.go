@@ -66,6 +66,8 @@ type Config struct {
 	HistoryRoutes []string
 	// ViewOpen and MetricsOpen say that nobody needs to log in to look.
 	ViewOpen, MetricsOpen bool
+	// NativeSocket is the path of the box's native socket, for whoever asks over the console's; empty: none.
+	NativeSocket string
 	// Secure says that browsers come over TLS, so that cookies keep to it.
 	Secure bool
 	// Record writes the audit log.

@@ -8,6 +8,7 @@ import (
 	"io"
 	"net"
 	"sync"
+	"syscall"
 	"time"
 
 	"github.com/holdfast-edge/holdfast/coord"
@@ -113,7 +114,7 @@ func Join(ctx context.Context, a Ask) (*coord.Members, error) {
 
 // final says whether asking again is of no use.
 func final(err error) bool {
-	if errors.Is(err, join.ErrStale) || errors.Is(err, join.ErrLate) || errors.Is(err, join.ErrWork) || errors.Is(err, ErrBusy) {
+	if errors.Is(err, join.ErrUndecided) || errors.Is(err, join.ErrStale) || errors.Is(err, join.ErrLate) || errors.Is(err, join.ErrWork) || errors.Is(err, ErrBusy) {
 		return false
 	}
 	return errors.Is(err, ErrLiar) || errors.Is(err, ErrReach) || errors.Is(err, ErrLocked) || errors.Is(err, ErrNotGranted) || join.Code(err) != ""
@@ -158,11 +159,17 @@ func (j *joiner) once(ctx context.Context, server string) (*coord.Members, error
 func dial(ctx context.Context, server string) (net.Conn, error) {
 	d := net.Dialer{Timeout: dialMax}
 	conn, err := d.DialContext(ctx, "tcp", server)
-	if err != nil {
-		return nil, fmt.Errorf("joining: %s: %w", server, err)
+	switch {
+	case errors.Is(err, syscall.ECONNREFUSED):
+		return nil, fmt.Errorf("joining: nothing listens at %s: does the box run, and is that listen of [join] in its configuration? %w", server, err)
+	case err != nil:
+		return nil, fmt.Errorf("joining: %s is not reached: is the address right, and does a firewall let the port through? %w", server, err)
 	}
 	return conn, nil
 }
+
+// noJoiningPort says what to do about an address where something else listens.
+const noJoiningPort = "gives no puzzle, so it is no joining port; that is listen of [join] in that box's configuration (`holdfast site join-token` prints it)"
 
 // work gets a puzzle and solves it.
 func (j *joiner) work(ctx context.Context, server string) (*join.Solution, error) {
@@ -177,11 +184,11 @@ func (j *joiner) work(ctx context.Context, server string) (*join.Solution, error
 		return nil, fmt.Errorf("joining: %s: %w", server, err)
 	}
 	if _, err := io.ReadFull(conn, b[:]); err != nil {
-		return nil, fmt.Errorf("joining: %s gives no puzzle; is it a joining port? %w", server, err)
+		return nil, fmt.Errorf("joining: %s %s: %w", server, noJoiningPort, err)
 	}
 	c, err := join.ParseChallenge(b[:])
 	if err != nil {
-		return nil, fmt.Errorf("joining: %w: %s: %w", ErrProtocol, server, err)
+		return nil, fmt.Errorf("joining: %w: %s %s", ErrProtocol, server, noJoiningPort)
 	}
 	j.Tell(Progress{Puzzle: c.Bits()})
 	began := time.Now()

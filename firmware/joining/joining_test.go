@@ -2,10 +2,13 @@ package joining_test
 
 import (
 	"context"
+	"crypto/rand"
 	"crypto/tls"
 	"errors"
 	"io"
 	"net"
+	"net/http"
+	"net/http/httptest"
 	"slices"
 	"strconv"
 	"strings"
@@ -107,6 +110,48 @@ func nobody(t *testing.T) string {
 	l := listen(t)
 	defer l.Close()
 	return l.Addr().String()
+}
+
+func TestAJoinerWaitsUntilItsTokenIsDecided(t *testing.T) {
+	s := newSite(t, 1)
+	s.undecided = "1 of 3 words are given"
+	_, at := port(t, s, 0)
+	tok, err := join.NewToken(join.SiteHash(s.Members()), rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	a := ask(t, tok, "new", at)
+	heard := ""
+	a.Tell = func(p joining.Progress) {
+		if errors.Is(p.Again, join.ErrUndecided) {
+			heard = p.String()
+			s.decide(s.offer(t, tok))
+		}
+	}
+	if _, err := joining.Join(within(t), a); err != nil {
+		t.Fatal(err)
+	}
+	if !strings.Contains(heard, "not decided yet") || !strings.Contains(heard, "1 of 3 words") {
+		t.Errorf("it heard %q", heard)
+	}
+}
+
+func TestAJoinerHearsThatItAsksAtAWrongPort(t *testing.T) {
+	web := httptest.NewServer(http.NotFoundHandler())
+	t.Cleanup(web.Close)
+	for address, says := range map[string]string{nobody(t): "nothing listens", web.Listener.Addr().String(): "no joining port"} {
+		a := ask(t, newSite(t, 1).token(t), "new", address)
+		ctx, cancel := context.WithCancel(within(t))
+		a.Tell = func(p joining.Progress) {
+			if p.Again == nil || !strings.Contains(p.String(), says) || !strings.Contains(p.String(), "[join]") {
+				t.Errorf("%s: %s", address, p.String())
+			}
+			cancel()
+		}
+		if _, err := joining.Join(ctx, a); !errors.Is(err, context.Canceled) {
+			t.Errorf("%s: %v", address, err)
+		}
+	}
 }
 
 func TestADecisionThatIsOvertakenIsMadeAnew(t *testing.T) {

@@ -34,6 +34,8 @@ type fakeSite struct {
 	down     []coord.BoxID
 	words    joining.Words
 	refusal  error
+	// undecided is how the decision about a token that is not known stands.
+	undecided string
 	// overtaken is how many decisions are overtaken by others.
 	overtaken int
 	records   []audit.Record
@@ -79,6 +81,12 @@ func (s *fakeSite) Up(id coord.BoxID) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return !slices.Contains(s.down, id)
+}
+
+func (s *fakeSite) Undecided(join.TokenID) string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.undecided
 }
 
 func (s *fakeSite) Words(*coord.Decision) joining.Words {
@@ -179,12 +187,18 @@ func (s *fakeSite) token(t testing.TB) *join.Token {
 	if err != nil {
 		t.Fatal(err)
 	}
+	s.decide(s.offer(t, tok))
+	return tok
+}
+
+// offer is the decision that makes the site know a token.
+func (s *fakeSite) offer(t testing.TB, tok *join.Token) *coord.Decision {
+	t.Helper()
 	d, err := join.Offer(s, tok, public(t, tok), join.Wish{}, "operator:ann", 1)
 	if err != nil {
 		t.Fatal(err)
 	}
-	s.decide(d)
-	return tok
+	return d
 }
 
 // port serves the joining port of box 0 until the test ends.

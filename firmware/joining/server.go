@@ -65,6 +65,8 @@ type Site interface {
 	Admit(ctx context.Context, d *coord.Decision, request []byte) error
 	// Words is who has given its word on d so far.
 	Words(d *coord.Decision) Words
+	// Undecided says how the decision stands that would make the site know a token, "" if none is open.
+	Undecided(t join.TokenID) string
 	// Up says whether a box is reached; this one is.
 	Up(id coord.BoxID) bool
 }

@@ -143,6 +143,11 @@ func (s *Server) admit(ctx context.Context, conn net.Conn, r *join.Request, raw 
 // judge says whether a request may be granted by this box's state, and gives the decision that does it.
 func (s *Server) judge(r *join.Request) (*coord.Decision, error) {
 	a, err := r.Admit(s.c.Site)
+	if errors.Is(err, join.ErrUnknown) {
+		if waits := s.c.Site.Undecided(r.Token); waits != "" {
+			err = fmt.Errorf("%w: %v: %s", join.ErrUndecided, r.Token, waits)
+		}
+	}
 	if err != nil {
 		return nil, err
 	}

@@ -25,7 +25,9 @@ func (c *conn) finish(reason error) {
 		if !c.awaitAnswers() {
 			return
 		}
-	case errors.Is(reason, errProtocol), errors.Is(reason, errToken), errors.Is(reason, wire.ErrFrame):
+	case errors.Is(reason, errToken):
+		last.Code = coord.CodeDenied
+	case errors.Is(reason, errProtocol), errors.Is(reason, wire.ErrFrame):
 	default:
 		c.fail(reason)
 		return

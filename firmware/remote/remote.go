@@ -66,7 +66,8 @@ var (
 type Box struct {
 	address string
 	base    string
-	token   string // shown over the network only
+	token   *Token      // shown over the network; nil on the box's own socket
+	id      coord.BoxID // as the address names it, zero if it does not
 	http    *http.Client
 }
 
@@ -79,32 +80,24 @@ func Default() string {
 	return defaultURL
 }
 
-// What the environment says of consoles that are asked over the network.
-const (
-	// TokenEnv has the capability token that they are shown (docs/operators.md).
-	TokenEnv = "HOLDFAST_TOKEN"
-	// CAEnv names a file with the certificates, PEM, that https consoles are known by, beside the system's.
-	CAEnv = "HOLDFAST_CA"
-)
-
 // New prepares to ask the console at address: http://host:port, https://host:port, https://ID@host:port, host:port or
 // unix:///path/to/holdfast.sock. It connects to nothing yet. With an ID, the box's or more digits of the SHA-256 of its public key, the
 // certificate must be of that key, whatever else it says; without one it must be issued by somebody the system or HOLDFAST_CA knows.
 //
-// Errors: ErrAddress.
+// Errors: ErrAddress, ErrToken.
 func New(address string) (*Box, error) {
 	transport := &http.Transport{
 		DialContext:           (&net.Dialer{Timeout: answerTimeMax}).DialContext,
 		ResponseHeaderTimeout: answerTimeMax,
 		MaxIdleConnsPerHost:   2,
 	}
-	b := &Box{address: address, token: os.Getenv(TokenEnv), http: &http.Client{Transport: transport}}
+	b := &Box{address: address, http: &http.Client{Transport: transport}}
 	if path, ok := strings.CutPrefix(address, unixScheme); ok {
 		if !strings.HasPrefix(path, "/") {
 			return nil, fmt.Errorf("remote: %w: %q; write unix:///path/to/holdfast.sock", ErrAddress, address)
 		}
 		transport.DialContext = func(ctx context.Context, _, _ string) (net.Conn, error) { return unixsock.Dial(ctx, path) }
-		b.base, b.token = "http://localhost", ""
+		b.base = "http://localhost"
 		return b, nil
 	}
 	text := address
@@ -125,6 +118,9 @@ func New(address string) (*Box, error) {
 		if err := pin(transport.TLSClientConfig, u.User.String()); err != nil {
 			return nil, fmt.Errorf("remote: %w: %q; %w", ErrAddress, address, err)
 		}
+		if err := b.id.UnmarshalText([]byte(strings.ToLower(u.User.String()[:2*len(b.id)]))); err != nil {
+			return nil, fmt.Errorf("remote: %w: %q; %w", ErrAddress, address, err)
+		}
 	} else if file := os.Getenv(CAEnv); u.Scheme == "https" && file != "" {
 		pem, err := os.ReadFile(file)
 		if err != nil {
@@ -140,7 +136,8 @@ func New(address string) (*Box, error) {
 		transport.TLSClientConfig.RootCAs = pool
 	}
 	b.base = u.Scheme + "://" + u.Host
-	return b, nil
+	b.token, err = FromEnv()
+	return b, err
 }
 
 // pin accepts the certificates of one key: a box issues its own, and no name or date in them means anything. want are digits of the key's
@@ -476,8 +473,15 @@ func (b *Box) ChangeSite(ctx context.Context, path string, fields map[string]str
 
 // do gives the body of an answer that is none of an error.
 func (b *Box) do(ctx context.Context, req *http.Request) (io.ReadCloser, error) {
-	if b.token != "" {
-		req.Header.Set("Authorization", "Bearer "+b.token)
+	if b.token != nil && !b.token.None() {
+		text, proof, err := b.token.Show(b.id)
+		if err != nil {
+			return nil, err
+		}
+		req.Header.Set("Authorization", "Bearer "+text)
+		if proof != "" {
+			req.Header.Set("Holdfast-Proof", proof)
+		}
 	}
 	resp, err := b.http.Do(req)
 	if err != nil {

@@ -59,6 +59,25 @@ type Overview struct {
 	Grants     map[string][]string `json:"grants"`
 	TokenEpoch uint64              `json:"token_epoch"`
 	Faults     []access.Fault      `json:"faults,omitempty"`
+	// Actions are what can be allowed.
+	Actions []ActionInfo `json:"actions"`
+}
+
+// ActionInfo is an action, the group that policies call it by, and what it is.
+type ActionInfo struct {
+	Action string `json:"action"`
+	Group  string `json:"group"`
+	About  string `json:"about"`
+}
+
+// Actions are those of this release that can be allowed.
+func Actions() (list []ActionInfo) {
+	for _, a := range access.Actions() {
+		if a.Class() != access.ClassNote {
+			list = append(list, ActionInfo{a.String(), a.Class().String(), a.About()})
+		}
+	}
+	return list
 }
 
 // Overview is the site now.
@@ -67,7 +86,7 @@ func (d *Desk) Overview() (any, error) {
 	r := access.RulesOf(st)
 	o := &Overview{
 		Members: st.Members(), Seconds: st.Seconds(), Documents: []Document{}, Roles: r.Roles(), Grants: r.Grants(),
-		TokenEpoch: r.TokenEpoch(), Faults: r.Faults(),
+		TokenEpoch: r.TokenEpoch(), Faults: r.Faults(), Actions: Actions(),
 	}
 	for _, p := range access.DocPrefixes() {
 		for _, doc := range st.Docs(p) {
@@ -128,6 +147,18 @@ type Answer struct {
 	// Token is one that was issued, and ID its name.
 	Token string `json:"token,omitempty"`
 	ID    string `json:"id,omitempty"`
+	// Hint is what is odd about what was asked for and is done nevertheless.
+	Hint string `json:"hint,omitempty"`
+
+	issued string // what the token is good for, for the audit log
+}
+
+// Audited implements console.Audited.
+func (a *Answer) Audited() (resource, reason string) {
+	if a.issued == "" {
+		return "", ""
+	}
+	return access.TokenOf + ":" + a.ID, a.issued
 }
 
 // Acts are what can be asked for. Fields are texts; lists have commas.
@@ -209,8 +240,24 @@ func (d *Desk) grant(takes bool) func(context.Context, *console.Caller, console.
 				return nil, err
 			}
 		}
-		return d.write(ctx, by, kind, who, key, value, 0, p["reason"])
+		answer, err := d.write(ctx, by, kind, who, key, value, 0, p["reason"])
+		if a, ok := answer.(*Answer); ok && !takes {
+			a.Hint = d.stranger(who)
+		}
+		return answer, err
 	}
+}
+
+// stranger says that a principal that has a role now does not exist yet: a name that was mistyped is given rights without a word otherwise.
+func (d *Desk) stranger(who string) string {
+	name, ok := strings.CutPrefix(who, access.Operator+":")
+	if !ok {
+		return ""
+	}
+	if _, known := d.c.State().Doc(access.DocOperator + name); known {
+		return ""
+	}
+	return fmt.Sprintf("there is no operator %s yet: whoever is added by that name has the role; `holdfast operator list` shows who there is", name)
 }
 
 func (d *Desk) putRole(ctx context.Context, by *console.Caller, p console.Params) (any, error) {
@@ -285,6 +332,9 @@ func (d *Desk) epoch(ctx context.Context, by *console.Caller, p console.Params) 
 	return d.write(ctx, by, access.TokenEpoch, "site", access.DocEpoch, strconv.AppendUint(nil, next, 10), 0, p["reason"])
 }
 
+// TTLMax is for how long a token can be good: access.TokenSecondsMax, without the minute before now at which it begins.
+const TTLMax = 365 * 24 * time.Hour
+
 // Wish is what a token is to be.
 type Wish struct {
 	Actions, Resources []string
@@ -312,13 +362,28 @@ func NewBlock(w *Wish, site coord.SiteID, epoch uint64, issuer string, now time.
 	return b, carried, err
 }
 
+// scope says of a token, in one line, who signed it, what it is good for and until when, and who holds its key; nothing of it is secret.
+func scope(t *access.Token) string {
+	e := t.Effective()
+	holder := "whoever has its text"
+	if !t.Carries() {
+		holder = e.Holder.String()
+	}
+	s := fmt.Sprintf("signed by %s until %s for holder %s: %s on %s", e.Issuer, time.Unix(int64(e.NotAfter), 0).UTC().Format(time.RFC3339), holder,
+		strings.Join(e.Actions, ","), strings.Join(e.Resources, ","))
+	if e.Decision != nil {
+		s += ", for decision " + e.Decision.Short()
+	}
+	return s
+}
+
 // issue makes a token with the operator's own key.
 func (d *Desk) issue(ctx context.Context, by *console.Caller, p console.Params) (any, error) {
 	w := &Wish{Actions: list(p["actions"]), Resources: list(p["resources"]), Note: p["note"], TTL: time.Hour}
 	var err error
 	if p["ttl"] != "" {
-		if w.TTL, err = time.ParseDuration(p["ttl"]); err != nil {
-			return nil, bad(err)
+		if w.TTL, err = time.ParseDuration(p["ttl"]); err != nil || w.TTL <= 0 || w.TTL > TTLMax {
+			return nil, bad(fmt.Errorf("ttl %q; a token is good for %v at most, and that is written such as 90m, 24h or 720h", p["ttl"], TTLMax))
 		}
 	}
 	if p["holder"] != "" {
@@ -355,7 +420,7 @@ func (d *Desk) issue(ctx context.Context, by *console.Caller, p console.Params) 
 		if err != nil {
 			return err
 		}
-		a.Subject, a.Token, a.ID, a.Done = t.String(), t.Text(), t.ID().String(), true
+		a.Subject, a.Token, a.ID, a.Done, a.issued = t.String(), t.Text(), t.ID().String(), true, scope(t)
 		return nil
 	})
 	if err != nil {

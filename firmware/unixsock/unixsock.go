@@ -32,7 +32,7 @@ func Listen(ctx context.Context, path string) (net.Listener, error) {
 	if err := clear(ctx, path); err != nil {
 		return nil, err
 	}
-	short, release, err := shorten(path)
+	short, release, err := Short(path)
 	if err != nil {
 		return nil, fmt.Errorf("unixsock: listen: %w", err)
 	}
@@ -54,7 +54,7 @@ func Listen(ctx context.Context, path string) (net.Listener, error) {
 
 // Dial connects to path.
 func Dial(ctx context.Context, path string) (net.Conn, error) {
-	short, release, err := shorten(path)
+	short, release, err := Short(path)
 	if err != nil {
 		return nil, fmt.Errorf("unixsock: dial: %w", err)
 	}
@@ -119,8 +119,8 @@ func clear(ctx context.Context, path string) error {
 	return nil
 }
 
-// shorten gives a name for path that fits into a socket address, good until release is called.
-func shorten(path string) (short string, release func(), err error) {
+// Short gives a name for path that fits into a socket address, good in this process until release is called.
+func Short(path string) (short string, release func(), err error) {
 	if len(path) <= pathBytesMax {
 		return path, func() {}, nil
 	}

@@ -12,6 +12,8 @@ var (
 	ErrSite = errors.New("another site's token")
 	// ErrUnknown says that the site has no such token: it never had, it was withdrawn, or it is long over.
 	ErrUnknown = errors.New("unknown token")
+	// ErrUndecided says that the site has not decided on the token yet.
+	ErrUndecided = errors.New("token is not decided yet")
 	// ErrUsed says that another box has joined with the token.
 	ErrUsed = errors.New("token is used")
 	// ErrExpired says that the token's time is over.
@@ -49,6 +51,7 @@ var codes = []struct {
 	{"malformed", ErrMalformed},
 	{"wrong-site", ErrSite},
 	{"unknown-token", ErrUnknown},
+	{"undecided-token", ErrUndecided},
 	{"used-token", ErrUsed},
 	{"expired-token", ErrExpired},
 	{"replayed", ErrReplayed},

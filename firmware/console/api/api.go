@@ -48,6 +48,8 @@ type Members struct {
 	F       int               `json:"f"`
 	Quorum  int               `json:"quorum"`
 	Members []site.MemberView `json:"members"`
+	// NativeSocket is where the box itself speaks the native stream; told over its own socket only.
+	NativeSocket string `json:"native_socket,omitempty"`
 }
 
 // Blocks answers /api/v1/blocks, newest first.
