@@ -204,7 +204,7 @@ func runOnce(ctx context.Context, o Options) (err error) {
 		return fmt.Errorf("box: open joining port: %w", err)
 	}
 	pages, err := console.New(console.Config{
-		Site: s, Past: disk.base.Handovers, Audit: ledger.disk, Desk: power.desk, Access: power, Record: ledger.Record,
+		Site: s, Submit: s.Submit, Past: disk.base.Handovers, Audit: ledger.disk, Desk: power.desk, Access: power, Record: ledger.Record,
 		Acts: slices.Concat(power.acts(), roles.Acts(), members.Acts()),
 		Shows: map[string]console.Show{
 			"/access": {Action: "role.list", Also: "token.list", Get: roles.Overview},

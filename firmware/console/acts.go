@@ -166,7 +166,9 @@ func codeOf(err error) int {
 	case errors.Is(err, operators.ErrWrong), errors.Is(err, operators.ErrCode), errors.Is(err, operators.ErrLocked),
 		errors.Is(err, passkey.ErrRefused), errors.Is(err, passkey.ErrUnknown), errors.Is(err, passkey.ErrCopied):
 		return http.StatusForbidden
-	case errors.Is(err, operators.ErrDone):
+	case errors.Is(err, errOrder):
+		return http.StatusServiceUnavailable
+	case errors.Is(err, operators.ErrDone), errors.Is(err, errConflict):
 		return http.StatusConflict
 	case errors.Is(err, operators.ErrWait):
 		return http.StatusTooManyRequests

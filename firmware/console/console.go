@@ -73,7 +73,9 @@ type Config struct {
 	// Record writes the audit log.
 	Record func(ctx context.Context, r audit.Record) error
 	// Hosts are names under which browsers may come, beside addresses and localhost.
-	Hosts  []string
+	Hosts []string
+	// Submit has the site order a message; nil: keys are not changed here.
+	Submit func(r *site.Request)
 	Logger *slog.Logger
 }
 
@@ -211,7 +213,7 @@ func (c *Console) routes() (http.Handler, error) {
 	post("/passkey/options", c.passkeyOptions)
 	post("/passkey/login", c.passkeyLogin)
 	post("/unlock", c.unlock)
-	for _, a := range slices.Concat(c.operatorActs(), c.passkeyActs(), c.auditActs(), c.decisionActs(), c.cfg.Acts) {
+	for _, a := range slices.Concat(c.operatorActs(), c.passkeyActs(), c.auditActs(), c.decisionActs(), c.keyActs(), c.cfg.Acts) {
 		post(a.Path, c.act(a))
 	}
 	mux.HandleFunc("/", c.notFound)

@@ -13,6 +13,7 @@ import (
 	"strings"
 
 	"github.com/holdfast-edge/holdfast/coord/site"
+	"github.com/holdfast-edge/holdfast/firmware/console/api"
 )
 
 // page is one page of the console: sections that templates make of data, on the server, for the first paint and again
@@ -25,8 +26,8 @@ type page struct {
 	name string
 	// group is where the navigation lists it; empty: it is reached from other pages.
 	group string
-	// action is what the policies call looking at it; empty: console.view.
-	action string
+	// action is what the policies call looking at it; empty: console.view. listed is what the navigation lists it for; empty: action.
+	action, listed string
 	// acts are the actions for which it has forms: look.Can says which of them the viewer may do.
 	acts []string
 	// share says who may see the same rendering.
@@ -90,6 +91,9 @@ func (l *look) Back(path, field, otherwise string) string {
 	return l.typed[field]
 }
 
+// Here is the page's own address, for forms to come back to.
+func (l *look) Here() string { return l.request.URL.RequestURI() }
+
 // value is a parameter of the page: of its path, or of its query.
 func (l *look) value(name string) string {
 	if v := l.request.PathValue(name); v != "" {
@@ -145,6 +149,8 @@ func (c *Console) loadPages() error {
 	c.templates, err = template.New("").Funcs(template.FuncMap{
 		"count": countText, "rate": rateText, "clock": clockText, "day": dayText, "icon": iconOf,
 		"slice": func(list ...string) []string { return list }, "reason": reasonText, "colour": func(i int) int { return i%6 + 1 },
+		"bytes": func(b api.Bytes) string { return bytesText(b) }, "urlpath": func(b api.Bytes) string { return url.PathEscape(string(b)) },
+		"count64": func(n int64) string { return countText(uint64(max(n, 0))) }, "countInt": func(n int) string { return countText(uint64(max(n, 0))) },
 	}).ParseFS(pageFiles, "pages/*.html")
 	if err != nil {
 		return fmt.Errorf("console: load pages: %w", err)
@@ -265,7 +271,7 @@ func (c *Console) mayDo(x *Caller, action, resource string) bool {
 
 // mayLook says whether x may see a page; nothing is recorded.
 func (c *Console) mayLook(x *Caller, p *page) bool {
-	return c.maySee(x, first(p.action, actionView))
+	return c.maySee(x, first(p.listed, p.action, actionView))
 }
 
 // render makes a page's sections for a look.
@@ -341,6 +347,9 @@ func (c *Console) answer(w http.ResponseWriter, r *http.Request, code int, name 
 // pageFailed says why a page cannot be shown.
 func (c *Console) pageFailed(w http.ResponseWriter, r *http.Request, err error) {
 	switch {
+	case errors.As(err, new(*refused)), errors.Is(err, errLogin), errors.Is(err, errChange):
+		x, _ := c.caller(r, actionView, "")
+		c.turnAway(w, r, x, err)
 	case errors.Is(err, errNotFound):
 		c.sorry(w, r, http.StatusNotFound, err)
 	case errors.Is(err, ErrBad):

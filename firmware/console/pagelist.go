@@ -18,6 +18,22 @@ func (c *Console) pageList() []*page {
 		},
 	}, c.tracePages(), []*page{
 		{
+			path: pageOfLog, title: "Log", name: "log", group: "Site", action: actionLog, live: true, data: c.logData,
+			sections: []part{{"list", ""}},
+		},
+		{
+			path: pageOfLog + "/{height}", title: "Block", name: "block", action: actionLog, data: c.blockData,
+			sections: []part{{"head", "half tall"}, {"certificate", "half"}, {"batches", "half"}, {"messages", ""}},
+		},
+		{
+			path: pageOfKeys, title: "Keys", name: "keys", group: "Site", listed: actionGet, live: true, share: byPrincipal, data: c.keysData,
+			acts: []string{actionPut}, sections: []part{{"browse", ""}, {"changes", "half"}, {"new", "half"}},
+		},
+		{
+			path: pageOfOneKey, title: "Key", name: "key", live: true, share: byPrincipal, data: c.keyData,
+			acts: []string{actionPut, actionDelete}, sections: []part{{"value", ""}, {"edit", "half"}, {"versions", "half"}},
+		},
+		{
 			path: "/trust", title: "Trust", name: "trust", group: "Trust", action: "trust.read", live: true, data: c.trustData,
 			sections: []part{{"standing", ""}, {"evidence", ""}}, needs: map[string]string{"evidence": "evidence.read"},
 		},

@@ -81,7 +81,7 @@ function become(main: Element, page: Document, answer: Response): void {
   }
   for (const s of main.querySelectorAll("section[id], #messages")) {
     const old = document.getElementById(s.id);
-    if (old) morph(old, s);
+    if (old) morph(old, s, true);
   }
   document.querySelector("#messages > *")?.scrollIntoView({ block: "nearest" });
 }

@@ -5,7 +5,10 @@
 
 const keyOf = (n: Node): string => (n instanceof Element ? n.getAttribute("data-key") || n.id : "");
 
-export function morph(from: Element, to: Element): void {
+//
+// A form with data-whole changes as a whole or not at all: what it compares with, such as a revision, belongs to what was typed.
+// Only the answer to the form itself (whole) changes it while something is typed in it.
+export function morph(from: Element, to: Element, whole = false): void {
   const had = new Map<string, ChildNode>();
   for (const n of from.childNodes) {
     const k = keyOf(n);
@@ -33,7 +36,7 @@ export function morph(from: Element, to: Element): void {
     if (same && same.nodeName === next.nodeName && same.nodeType === next.nodeType) {
       if (same === at) at = at.nextSibling;
       else from.insertBefore(same, at);
-      become(same, next);
+      become(same, next, whole);
     } else {
       from.insertBefore(document.importNode(next, true), at);
     }
@@ -45,12 +48,13 @@ export function morph(from: Element, to: Element): void {
   }
 }
 
-function become(from: ChildNode, to: ChildNode): void {
+function become(from: ChildNode, to: ChildNode, whole: boolean): void {
   if (!(from instanceof Element) || !(to instanceof Element)) {
     if (from.nodeValue !== to.nodeValue) from.nodeValue = to.nodeValue;
     return;
   }
   if (from.isEqualNode(to) || from.hasAttribute("data-mine")) return;
+  if (!whole && from.hasAttribute("data-whole") && [...from.querySelectorAll("*")].some(isTyped)) return;
   const typed = isTyped(from);
   for (const a of [...from.attributes]) {
     if (!to.hasAttribute(a.name) && !keeps(from, a.name, typed)) from.removeAttribute(a.name);
@@ -59,12 +63,12 @@ function become(from: ChildNode, to: ChildNode): void {
     if (from.getAttribute(a.name) !== a.value && !keeps(from, a.name, typed)) from.setAttribute(a.name, a.value);
   }
   if (from instanceof HTMLTextAreaElement && typed) return;
-  morph(from, to);
+  morph(from, to, whole);
 }
 
 // isTyped says whether the reader changed a field, or is in it.
-export function isTyped(e: Element): boolean {
-  if (e instanceof HTMLInputElement) return e === document.activeElement || e.value !== e.defaultValue || e.checked !== e.defaultChecked;
+function isTyped(e: Element): boolean {
+  if (e instanceof HTMLInputElement && e.type !== "hidden") return e === document.activeElement || e.value !== e.defaultValue || e.checked !== e.defaultChecked;
   if (e instanceof HTMLTextAreaElement) return e === document.activeElement || e.value !== e.defaultValue;
   if (e instanceof HTMLOptionElement) return e.selected !== e.defaultSelected;
   return false;
