@@ -51,6 +51,7 @@ type keysPage struct {
 	Start    string // where it begins, when this is not it
 	Revision uint64
 	Changes  []keyChange
+	MayPut   bool
 }
 
 type crumb struct{ Text, Path string }
@@ -137,7 +138,7 @@ func (c *Console) keysData(l *look) (any, error) {
 			return nil, err
 		}
 	}
-	d := &keysPage{Prefix: prefix, Crumbs: crumbs(prefix)}
+	d := &keysPage{Prefix: prefix, Crumbs: crumbs(prefix), MayPut: c.mayDo(l.caller, actionPut, everyKeyPrefix+string(prefix))}
 	r := &kv.Range{Key: prefix, End: prefixEnd(prefix), Limit: keysPageMax + 1, KeysOnly: true}
 	if len(prefix) == 0 {
 		r.Key = firstKey

@@ -8,6 +8,7 @@ import (
 	"strings"
 
 	"github.com/holdfast-edge/holdfast/coord"
+	"github.com/holdfast-edge/holdfast/coord/kv"
 	"github.com/holdfast-edge/holdfast/coord/site"
 	"github.com/holdfast-edge/holdfast/firmware/console/api"
 )
@@ -52,11 +53,7 @@ var errStop = errors.New("enough")
 func (c *Console) logData(l *look) (any, error) {
 	v := l.View
 	d := &logPage{Kind: l.value("kind"), Author: l.value("author"), Key: l.value("key"), To: l.value("to"), Members: v.Members, Oldest: max(v.LogFrom, 1), Newest: v.Height}
-	for k := coord.Kind(0); k < 32; k++ { // those that messages of clients have
-		if name := kindName(k); !strings.HasPrefix(name, "kind ") {
-			d.Kinds = append(d.Kinds, name)
-		}
-	}
+	d.Kinds = kindNames[:]
 	key, err := readBytes(d.Key)
 	if err != nil {
 		return nil, err
@@ -124,7 +121,7 @@ func (m *matcher) row(v *site.View, b *site.LogBlock) (logRow, bool) {
 	var authors []string
 	each(b, func(batch int, who coord.BoxID, msg *api.Message) bool {
 		row.Messages++
-		if m.author != "" && who.String() != m.author || m.kind != "" && msg.Kind != m.kind || m.key != "" && !strings.HasPrefix(string(msg.Key), m.key) {
+		if m.author != "" && who.String() != m.author || m.kind != "" && msg.Kind != m.kind || m.key != "" && !m.about(msg) {
 			return true
 		}
 		row.Matching++
@@ -142,15 +139,56 @@ func (m *matcher) row(v *site.View, b *site.LogBlock) (logRow, bool) {
 	return row, row.Matching > 0
 }
 
+// about says whether a message names a key with the prefix.
+func (m *matcher) about(msg *api.Message) bool {
+	key := []byte(msg.Key)
+	if msg.Kind == "kv" {
+		_, key = sayOp(msg)
+	}
+	return strings.HasPrefix(string(key), m.key)
+}
+
 // say is a message in a few words.
 func say(m *api.Message) string {
+	what, key := m.Kind, m.Key
 	switch {
+	case m.Object != nil && m.Count != nil && *m.Count == 1:
+		return fmt.Sprintf("%s object %d", m.Kind, *m.Object)
 	case m.Object != nil && m.Count != nil:
 		return fmt.Sprintf("%s object %d, %d times", m.Kind, *m.Object, *m.Count)
-	case len(m.Key) > 0:
-		return m.Kind + " " + clip(bytesText(m.Key[:min(len(m.Key), messageKeyClip)]), messageClip)
+	case m.Kind == "kv":
+		what, key = sayOp(m)
 	}
-	return m.Kind
+	if len(key) == 0 {
+		return what
+	}
+	return what + " " + clip(bytesText(key[:min(len(key), messageKeyClip)]), messageClip)
+}
+
+// sayOp says what an operation of the etcd API does, and on which key.
+func sayOp(m *api.Message) (what string, key []byte) {
+	o, err := kv.Decode(m.Key, m.Value)
+	switch {
+	case err != nil:
+		return "malformed operation", nil
+	case o.Put != nil:
+		return "put", o.Put.Key
+	case o.Delete != nil && len(o.Delete.End) > 0:
+		return "delete from", o.Delete.Key
+	case o.Delete != nil:
+		return "delete", o.Delete.Key
+	case o.Txn != nil:
+		for _, then := range o.Txn.Then { // what it is about, most often
+			switch {
+			case then.Put != nil:
+				return "transaction: put", then.Put.Key
+			case then.Delete != nil:
+				return "transaction: delete", then.Delete.Key
+			}
+		}
+		return "transaction", nil
+	}
+	return "read", nil
 }
 
 // each calls fn for the messages of a block until it gives false. A batch that cannot be read has none.
@@ -273,7 +311,13 @@ func messageOf(n int, author string, m *api.Message) messageRow {
 	}
 	switch {
 	case m.Object != nil && m.Count != nil:
-		row.Key, row.Value = fmt.Sprintf("object %d", *m.Object), fmt.Sprintf("%d times", *m.Count)
+		row.Key, row.Value = fmt.Sprintf("object %d", *m.Object), fmt.Sprintf("+ %d", *m.Count)
+	case m.Kind == "kv":
+		what, key := sayOp(m)
+		row.Kind, row.Key = what, clip(bytesText(key[:min(len(key), messageKeyClip)]), messageClip)
+		if len(key) > 0 && len(key) <= messageKeyClip {
+			row.Path = keyPath(key)
+		}
 	case len(m.Key) > 0:
 		row.Key = clip(bytesText(m.Key[:min(len(m.Key), messageKeyClip)]), messageClip)
 		if len(m.Key) <= messageKeyClip && (m.Kind == "put" || m.Kind == "delete" || m.Kind == "get") {

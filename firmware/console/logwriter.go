@@ -99,20 +99,16 @@ func message(c *coord.Columns, i, batch int) api.Message {
 	return m
 }
 
+// kindNames are those of the kinds that a log has, in their order from 1.
+var kindNames = [...]string{
+	"open", "put", "delete", "get", "observe", "checkpoint", "kv", "lease", "compact", "tick", "barrier", "lead", "prove", "decide", "audit", "opinion", "trace",
+}
+
 func kindName(k coord.Kind) string {
-	switch k {
-	case coord.KindOpen:
-		return "open"
-	case coord.KindPut:
-		return "put"
-	case coord.KindDelete:
-		return "delete"
-	case coord.KindGet:
-		return "get"
-	case coord.KindObserve:
-		return "observe"
+	if k < 1 || int(k) > len(kindNames) {
+		return fmt.Sprintf("kind %d", k)
 	}
-	return fmt.Sprintf("kind %d", k)
+	return kindNames[k-1]
 }
 
 func certificate(c *coord.Cert) *api.Certificate {
