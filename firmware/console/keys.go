@@ -132,8 +132,8 @@ func (c *Console) keysData(l *look) (any, error) {
 	if len(prefix) > coord.KeyBytesMax || len(after) > coord.KeyBytesMax {
 		return nil, fmt.Errorf("%w: a key has at most %d bytes", ErrBad, coord.KeyBytesMax)
 	}
-	all := c.sees(l, actionGet, everyKeyPrefix+string(prefix))
-	if !all && len(prefix) == 0 && !c.sees(l, actionGet, "") {
+	all := c.maySeeOn(l, actionGet, everyKeyPrefix+string(prefix))
+	if !all && len(prefix) == 0 && !c.maySeeOn(l, actionGet, "") {
 		if err := c.need(l, actionGet, everyKeyPrefix); err != nil {
 			return nil, err
 		}
@@ -159,7 +159,7 @@ func (c *Console) keysData(l *look) (any, error) {
 	}
 	for i := range a.KVs {
 		k := &a.KVs[i]
-		if !all && !c.sees(l, actionGet, keyResource(k.Key)) {
+		if !all && !c.maySeeOn(l, actionGet, keyResource(k.Key)) {
 			d.Hidden++
 			continue
 		}
@@ -185,7 +185,7 @@ func (c *Console) keyChanges(l *look, st *state.Machine, prefix []byte, all bool
 			for i := range r.Events {
 				e := &r.Events[i]
 				left -= len(e.KV.Key) + len(e.KV.Value)
-				if !bytes.HasPrefix(e.KV.Key, prefix) || !all && !c.sees(l, actionGet, keyResource(e.KV.Key)) {
+				if !bytes.HasPrefix(e.KV.Key, prefix) || !all && !c.maySeeOn(l, actionGet, keyResource(e.KV.Key)) {
 					continue
 				}
 				list = append(list, keyChange{r.Revision, bytes.Clone(e.KV.Key), keyPath(e.KV.Key), e.Delete, preview(e.KV.Value)})
@@ -456,8 +456,8 @@ func (c *Console) changeKey(ctx context.Context, key []byte, rev uint64, op kv.O
 	return nil, fmt.Errorf("%w: the page shows what it is now. Do it again if you still want it", errConflict)
 }
 
-// sees says whether the viewer may see something; nothing is recorded.
-func (c *Console) sees(l *look, action, resource string) bool {
+// maySeeOn says whether the viewer may see a resource; nothing is recorded.
+func (c *Console) maySeeOn(l *look, action, resource string) bool {
 	x := l.caller
 	switch {
 	case c.cfg.ViewOpen || x.Local:
