@@ -67,7 +67,7 @@ func newKeys(t *testing.T, a Access) (*oneBox, *browser, *guarded) {
 	t.Helper()
 	s, d := servingSite(), newDesk(t)
 	box := &oneBox{state: s.state, height: 1}
-	c, err := New(Config{Site: s, Submit: box.Submit, Audit: auditLog(t), Desk: d.Desk, Access: a, Record: d.record, Logger: slog.New(slog.DiscardHandler)})
+	c, err := New(Config{Site: s, Metrics: measures(t, s), Submit: box.Submit, Audit: auditLog(t), Desk: d.Desk, Access: a, Record: d.record, Logger: slog.New(slog.DiscardHandler)})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -19,6 +19,7 @@ func TestARouteThatIsNotDescribedIsAFault(t *testing.T) {
 		"a show":  {Shows: map[string]Show{"/things": {}}},
 		"nothing": {},
 	} {
+		cfg.Metrics = measures(t, servingSite())
 		cfg.Site, cfg.Audit, cfg.Desk, cfg.Record, cfg.Logger = servingSite(), auditLog(t), newDesk(t).Desk, unrecorded, slog.New(slog.DiscardHandler)
 		cfg.Metrics = measures(t, cfg.Site)
 		_, err := New(cfg)
