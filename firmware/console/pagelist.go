@@ -42,6 +42,10 @@ func (c *Console) pageList() []*page {
 			acts: []string{"decision.approve", "decision.refuse"}, sections: []part{{"open", "bare"}, {"ended", ""}},
 		},
 		{
+			path: "/audit", title: "Audit", name: "audit", group: "Trust", action: "audit.read", live: true, data: c.auditData,
+			sections: []part{{"filter", "bare"}, {"records", ""}, {"heads", ""}, {"export", ""}},
+		},
+		{
 			path: "/operators", title: "Operators", name: "operators", group: "Manage", action: "role.list", share: bySession, live: true, data: c.operatorsData,
 			acts:     []string{"operator.add", "operator.disable", "operator.reset", "session.end"},
 			sections: []part{{"list", ""}, {"add", "half bare"}, {"sessions", ""}},
