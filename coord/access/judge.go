@@ -125,10 +125,7 @@ func (c *judging) judge() error {
 	case MemberAdd, MemberReplace, MemberRemove, MemberRotate, MemberEdit:
 		return c.judgeMember(kind)
 	case JoinToken:
-		if err := join.CheckOffer(c.st, c.d); err != nil {
-			return err
-		}
-		return c.byRight(kind, Site())
+		return c.judgeOffer()
 	case JoinRevoke:
 		return c.judgeJoinRevoke()
 	}
@@ -239,11 +236,54 @@ func (c *judging) judgeJoin(kind Action) error {
 	if err := join.CheckAdmission(c.st, c.d, c.a.Join); err != nil {
 		return err
 	}
+	// Nobody whom policies know asks for it, so none need permit it; but what they forbid to the new box is not done.
+	if err := c.joinForbids(kind); err != nil {
+		return err
+	}
 	if Setting(c.st, SettingJoins) == JoinsOperator {
 		return fmt.Errorf("its request to join is good; %s has an operator approve it: %w", SettingJoins, errWait)
 	}
 	c.why = "a good token to join"
 	return nil
+}
+
+// joinForbids says which policy forbids that the box comes in, or takes the place of the one that goes.
+func (c *judging) joinForbids(kind Action) error {
+	now, next, on := c.st.Members(), c.next(), Site()
+	var come coord.BoxID
+	for i := range next.List {
+		if now.Index(next.List[i].ID) < 0 {
+			come = next.List[i].ID
+		}
+	}
+	if kind == MemberReplace {
+		for i := range now.List {
+			if next.Index(now.List[i].ID) < 0 {
+				on = BoxOf(now.List[i].ID)
+			}
+		}
+	}
+	if v := c.rules.Decide(Box+":"+come.String(), kind, on); !v.Allowed && v.Policy != "" {
+		return v.Err()
+	}
+	return nil
+}
+
+// judgeOffer judges a new token. One that replaces a box is as good as replacing it, so who makes it must be allowed to.
+func (c *judging) judgeOffer() error {
+	if err := join.CheckOffer(c.st, c.d); err != nil {
+		return err
+	}
+	doc, err := join.ParseDoc(c.d.Writes[0].Value)
+	if err != nil {
+		return wrong("%v", err)
+	}
+	if doc.Replaces != nil {
+		if err := c.byRight(MemberReplace, BoxOf(*doc.Replaces)); err != nil {
+			return err
+		}
+	}
+	return c.byRight(JoinToken, Site())
 }
 
 func (c *judging) judgeExpulsion(now *coord.Members, gone coord.BoxID) error {

@@ -334,6 +334,59 @@ func TestMembersChangeAsTheirKindSaysAndByWhoMay(t *testing.T) {
 	r.want("rotate against a policy", rotate("box-c", "box-c2"), No, "policy/p")
 }
 
+// A token that replaces a box is as good as the right to replace it: who makes it has that, and what forbids the one forbids the other.
+func TestATokenThatReplacesAsksForTheRightToReplace(t *testing.T) {
+	r := newRig(t)
+	old := r.members.List[2].ID
+	token, err := join.NewToken(join.SiteHash(r.members), bytes.NewReader(bytes.Repeat([]byte{5}, 64)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	key, err := token.Key()
+	if err != nil {
+		t.Fatal(err)
+	}
+	offer := func(who string) *coord.Decision {
+		d, err := join.Offer(r, token, key.PublicKey(), join.Wish{Replaces: &old}, who, 1)
+		if err != nil {
+			t.Fatal(err)
+		}
+		d.Made = r.seconds
+		return r.signed(d)
+	}
+	const desk = `permit (principal == Operator::"vera", action == Action::"join.token", resource);`
+	r.set("policy/desk", desk)
+	r.want("by who may make tokens only", offer("operator:vera"), No, "member.replace")
+	r.want("by an operator", offer("operator:olaf"), Yes, "operator:olaf may")
+	keep := `forbid (principal, action == Action::"member.replace", resource == Box::"` + old.String() + `");`
+	r.set("policy/keep", keep)
+	r.want("where it is forbidden", offer("operator:olaf"), No, "policy/keep")
+	delete(r.docs, "policy/keep")
+	made := offer("operator:olaf")
+	r.apply(t, made)
+	id, err := trust.LoadOrCreate(t.TempDir())
+	if err != nil {
+		t.Fatal(err)
+	}
+	q := &join.Request{
+		Site: r.members.Site, SiteHash: token.Site, Token: token.ID, Seconds: r.seconds,
+		Box: coord.Member{ID: id.ID(), Name: "box-e", Key: id.PublicKey(), Peer: "box-e:7400"},
+	}
+	if err := q.Sign(token, id); err != nil {
+		t.Fatal(err)
+	}
+	admit, err := q.Admit(r)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := WithRequest(admit.Decision, q.Append(nil)); err != nil {
+		t.Fatal(err)
+	}
+	r.want("a box that comes with it", admit.Decision, Yes, "a good token")
+	r.set("policy/keep", keep)
+	r.want("where it is forbidden since", admit.Decision, No, "policy/keep")
+}
+
 func TestABoxJoinsByAGoodRequest(t *testing.T) {
 	r := newRig(t)
 	token, err := join.NewToken(join.SiteHash(r.members), bytes.NewReader(bytes.Repeat([]byte{5}, 64)))
@@ -376,6 +429,9 @@ func TestABoxJoinsByAGoodRequest(t *testing.T) {
 	r.set(SettingJoins, `{"approve":"operator"}`)
 	r.want("where an operator approves", d, Wait, "an operator")
 	delete(r.docs, SettingJoins)
+	r.set("policy/closed", `forbid (principal, action == Action::"member.add", resource);`)
+	r.want("where a policy forbids it", d, No, "policy/closed")
+	delete(r.docs, "policy/closed")
 	more := *d
 	more.Writes = append(append([]coord.DocWrite(nil), d.Writes...), coord.DocWrite{Key: "grant/operator:eve", Value: []byte(adminGrant)})
 	r.want("with more than it asked for", &more, No, "not the decision of the request")

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net"
+	"slices"
 
 	"github.com/holdfast-edge/holdfast/coord"
 	"github.com/holdfast-edge/holdfast/coord/access"
@@ -142,6 +143,19 @@ func (d *door) Undecided(t join.TokenID) string {
 		}
 	}
 	return ""
+}
+
+// Open is how many decisions but d this box has proposed that would use up a token.
+func (d *door) Open(token join.TokenID, but *coord.Decision) int {
+	st, self, n := d.s.State(), d.s.View().ID, 0
+	id := but.Digest(st.Members().Site)
+	for _, o := range st.Open() {
+		uses := slices.ContainsFunc(o.Decision.Writes, func(w coord.DocWrite) bool { return w.Key == join.DocKey(token) })
+		if o.ID != id && o.By == self && uses {
+			n++
+		}
+	}
+	return n
 }
 
 // Words is who has given its word so far.

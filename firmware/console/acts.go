@@ -34,6 +34,8 @@ type Act struct {
 	Run func(ctx context.Context, by *Caller, p Params) (any, error)
 	// Back is the page that a browser sees afterwards.
 	Back string
+	// ActionOf, if not nil, is what the policies call it this time.
+	ActionOf func(p Params) string
 	// Own says that it is about the caller's own account: whoever is logged in may do it, also one who must choose a password.
 	Own bool
 	// Self, if not nil, says whether it is about the caller's own account this time, which needs no policy.
@@ -67,10 +69,14 @@ func (c *Console) act(a *Act) http.HandlerFunc {
 		if a.Resource != nil {
 			resource = a.Resource(p)
 		}
-		x, err := c.caller(r, a.Action, resource)
+		action := a.Action
+		if a.ActionOf != nil {
+			action = a.ActionOf(p)
+		}
+		x, err := c.caller(r, action, resource)
 		if err == nil && x.Session != nil && !x.Session.CheckCSRF(first(r.Header.Get("X-CSRF-Token"), p["csrf"])) {
 			err = errCSRF
-			c.record(r.Context(), x, a.Action, resource, audit.Denied, "", err.Error())
+			c.record(r.Context(), x, action, resource, audit.Denied, "", err.Error())
 			c.sorry(w, r, http.StatusForbidden, err)
 			return
 		}
@@ -81,11 +87,11 @@ func (c *Console) act(a *Act) http.HandlerFunc {
 		case err != nil || a.Own:
 		case a.Self != nil && !x.mustChange && a.Self(x, p):
 		default:
-			err = c.may(r.Context(), x, a.Action, resource)
+			err = c.may(r.Context(), x, action, resource)
 		}
 		if err == nil && a.Signed && x.Session != nil && x.Session.Locked() {
 			err = operators.ErrLocked
-			c.record(r.Context(), x, a.Action, resource, audit.Denied, "", err.Error())
+			c.record(r.Context(), x, action, resource, audit.Denied, "", err.Error())
 			c.sorry(w, r, codeOf(err), err)
 			return
 		}
@@ -97,7 +103,7 @@ func (c *Console) act(a *Act) http.HandlerFunc {
 		x.By, x.origin = c.by(x), c.origin(r)
 		answer, err := a.Run(r.Context(), x, p)
 		if err != nil && !errors.Is(err, ErrLater) {
-			c.record(r.Context(), x, a.Action, resource, audit.Failed, "", err.Error())
+			c.record(r.Context(), x, action, resource, audit.Failed, "", err.Error())
 			if !c.comeBack(w, r, back, &returned{path: r.URL.Path, typed: p, code: codeOf(err), err: err}) {
 				c.sorry(w, r, codeOf(err), err)
 			}
@@ -111,7 +117,7 @@ func (c *Console) act(a *Act) http.HandlerFunc {
 			on, what := d.Audited()
 			resource, reason = first(on, resource), strings.TrimSpace(reason+" "+what)
 		}
-		c.record(r.Context(), x, a.Action, resource, audit.Allowed, "", reason)
+		c.record(r.Context(), x, action, resource, audit.Allowed, "", reason)
 		text, code := note(answer), http.StatusOK
 		if err != nil {
 			text, code = strings.TrimPrefix(text+". "+err.Error(), ". "), http.StatusAccepted

@@ -443,6 +443,89 @@ func TestServingEndsWithItsContextWhoeverIsConnected(t *testing.T) {
 	}
 }
 
+// proven is a connection from an address that has solved the puzzle, and what it was answered.
+func proven(t *testing.T, at, from string) (net.Conn, byte) {
+	t.Helper()
+	d := net.Dialer{LocalAddr: &net.TCPAddr{IP: net.ParseIP(from)}}
+	dial := func(say string) net.Conn {
+		conn, err := d.Dial("tcp", at)
+		if err != nil {
+			t.Fatal(err)
+		}
+		_, _ = io.WriteString(conn, say)
+		return conn
+	}
+	asks := dial("HFJOIN1?")
+	defer asks.Close()
+	var c [join.ChallengeBytes]byte
+	if _, err := io.ReadFull(asks, c[:]); err != nil {
+		t.Fatal(err)
+	}
+	challenge, err := join.ParseChallenge(c[:])
+	if err != nil {
+		t.Fatal(err)
+	}
+	solution, _, _ := challenge.Search(0, 1, 1)
+	conn := dial("HFJOIN1!" + string(solution[:]))
+	t.Cleanup(func() { _ = conn.Close() })
+	var is [1]byte
+	if _, err := io.ReadFull(conn, is[:]); err != nil {
+		t.Fatal(err)
+	}
+	return conn, is[0]
+}
+
+func TestOneAddressHasAQuarterOfThePlacesAfterTheProof(t *testing.T) {
+	_, at := port(t, newSite(t, 1), 0)
+	const places, busy = 4, 3
+	var held net.Conn
+	for i := range places {
+		conn, is := proven(t, at, "127.0.0.2")
+		if held = conn; is != 0 {
+			t.Fatalf("connection %d: answered %d", i+1, is)
+		}
+	}
+	if _, is := proven(t, at, "127.0.0.2"); is != busy {
+		t.Errorf("one more: answered %d", is)
+	}
+	if _, is := proven(t, at, "127.0.0.3"); is != 0 {
+		t.Errorf("another address: answered %d", is)
+	}
+	_ = held.Close()
+	for ctx := within(t); ; { // its place is free when the server has seen its end
+		if _, is := proven(t, at, "127.0.0.2"); is == 0 {
+			break
+		}
+		select {
+		case <-ctx.Done():
+			t.Fatal("the place stays taken")
+		case <-time.After(300 * time.Millisecond): // what one address may connect
+		}
+	}
+}
+
+// Whoever has a token, and makes requests for many boxes with it, does not take all decisions that a box may have open.
+func TestOneTokenHasTwoOpenDecisionsAtMost(t *testing.T) {
+	s := newSite(t, 1)
+	_, at := port(t, s, 0)
+	s.openOf(2)
+	a := ask(t, s.token(t), "new", at)
+	done := make(chan error, 1)
+	ctx := within(t)
+	go func() { _, err := joining.Join(ctx, a); done <- err }()
+	for !s.recorded(audit.Denied, "busy") {
+		select {
+		case err := <-done:
+			t.Fatalf("it was let in, or refused otherwise: %v", err)
+		case <-time.After(10 * time.Millisecond):
+		}
+	}
+	s.openOf(1)
+	if err := <-done; err != nil {
+		t.Error(err)
+	}
+}
+
 // After the proof it is TLS 1.3 or nothing, and this port's protocol.
 func TestAfterTheProofItIsTLS13(t *testing.T) {
 	s := newSite(t, 1)
@@ -455,28 +538,9 @@ func TestAfterTheProofItIsTLS13(t *testing.T) {
 		"TLS 1.2":          {&tls.Config{NextProtos: []string{"holdfast-join/1"}, MaxVersion: tls.VersionTLS12}, false},
 		"another protocol": {&tls.Config{NextProtos: []string{"h2"}}, false},
 	} {
-		conn, err := net.Dial("tcp", at)
-		if err != nil {
-			t.Fatal(err)
-		}
-		var c [join.ChallengeBytes]byte
-		_, _ = io.WriteString(conn, "HFJOIN1?")
-		if _, err := io.ReadFull(conn, c[:]); err != nil {
-			t.Fatal(err)
-		}
-		_ = conn.Close()
-		if conn, err = net.Dial("tcp", at); err != nil {
-			t.Fatal(err)
-		}
-		challenge, err := join.ParseChallenge(c[:])
-		if err != nil {
-			t.Fatal(err)
-		}
-		solution, _, _ := challenge.Search(0, 1, 1)
-		_, _ = conn.Write(append([]byte("HFJOIN1!"), solution[:]...))
-		var is [1]byte
-		if _, err := io.ReadFull(conn, is[:]); err != nil || is[0] != 0 {
-			t.Fatalf("%v, %v", is, err)
+		conn, is := proven(t, at, "127.0.0.1")
+		if is != 0 {
+			t.Fatalf("answered %d", is)
 		}
 		tc.config.InsecureSkipVerify = true
 		if err := tls.Client(conn, tc.config).Handshake(); (err == nil) != tc.good {

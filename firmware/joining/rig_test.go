@@ -33,6 +33,7 @@ type fakeSite struct {
 	versions uint64
 	down     []coord.BoxID
 	words    joining.Words
+	open     int
 	refusal  error
 	// undecided is how the decision about a token that is not known stands.
 	undecided string
@@ -93,6 +94,18 @@ func (s *fakeSite) Words(*coord.Decision) joining.Words {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return s.words
+}
+
+func (s *fakeSite) Open(join.TokenID, *coord.Decision) int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.open
+}
+
+func (s *fakeSite) openOf(n int) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.open = n
 }
 
 func (s *fakeSite) record(_ context.Context, r audit.Record) error {

@@ -25,6 +25,11 @@ const (
 	strangersMax = 128
 	// provenMax bounds those that have and whose request is not granted yet, each with a TLS state of some 40 KiB.
 	provenMax = 16
+	// provenOfHostMax are those of one address: somebody who solves puzzles keeps no more than a quarter of the places from others.
+	provenOfHostMax = 4
+	// openOfTokenMax bounds the decisions of one token that are open at once: a box has places for 8 (coord/state), and a joiner that
+	// starts anew makes another request.
+	openOfTokenMax = 2
 	// prefaceMax is how long a stranger may take for its 8 or 50 bytes, talkMax how long all up to the request may take. Both are for the
 	// whole, however often a byte comes.
 	prefaceMax = 5 * time.Second
@@ -67,6 +72,8 @@ type Site interface {
 	Words(d *coord.Decision) Words
 	// Undecided says how the decision stands that would make the site know a token, "" if none is open.
 	Undecided(t join.TokenID) string
+	// Open is how many decisions this box has proposed that are open and would use up a token; d is not counted.
+	Open(token join.TokenID, d *coord.Decision) int
 	// Up says whether a box is reached; this one is.
 	Up(id coord.BoxID) bool
 }
@@ -91,9 +98,10 @@ type Server struct {
 	mu        sync.Mutex // guards what follows
 	gate      *join.Gate
 	hosts     *limit.Buckets[netip.Addr]
-	strangers []*stranger              // oldest first
-	proven    int                      // connections
-	waiting   map[coord.Digest]*waiter // by the request that is being decided
+	strangers []*stranger // oldest first
+	proven    int         // connections
+	provenOf  map[netip.Addr]int
+	waiting   map[join.TokenID]*waiter // by the token whose request is being decided
 	counts    Counts
 }
 
@@ -101,7 +109,7 @@ type Server struct {
 type Counts struct {
 	Connections uint64 `json:"connections"`
 	// TooMany were of addresses beyond their rate, PushedOut had shown no proof when newer ones came, Busy came when too many proven ones
-	// were there.
+	// were there, of all or of their address.
 	TooMany   uint64 `json:"too_many"`
 	PushedOut uint64 `json:"pushed_out"`
 	Busy      uint64 `json:"busy"`
@@ -124,7 +132,7 @@ func New(c Config) (*Server, error) {
 	}
 	return &Server{
 		c: c, began: time.Now(), gate: join.NewGate(key, c.Bits), hosts: limit.New[netip.Addr](hostRate, hostsMax, hostKeep),
-		waiting: map[coord.Digest]*waiter{},
+		provenOf: map[netip.Addr]int{}, waiting: map[join.TokenID]*waiter{},
 		tls: &tls.Config{
 			Certificates: []tls.Certificate{c.Certificate}, MinVersion: tls.VersionTLS13, NextProtos: []string{protocol},
 			SessionTicketsDisabled: true,
@@ -183,13 +191,13 @@ func (s *Server) serve(ctx context.Context, conn net.Conn) {
 		return
 	}
 	ok := s.preface(conn, host)
-	if !s.leave(me, ok) {
+	if !s.leave(me, host, ok) {
 		if ok {
 			_, _ = conn.Write([]byte{busy})
 		}
 		return
 	}
-	defer s.done()
+	defer s.done(host)
 	_ = conn.SetDeadline(time.Now().Add(talkMax))
 	if _, err := conn.Write([]byte{goOn}); err != nil {
 		return
@@ -198,7 +206,7 @@ func (s *Server) serve(ctx context.Context, conn net.Conn) {
 	if err := t.HandshakeContext(ctx); err != nil {
 		return
 	}
-	s.talk(ctx, t)
+	s.talk(ctx, t, host)
 }
 
 func hostOf(conn net.Conn) netip.Addr {
@@ -228,7 +236,7 @@ func (s *Server) enter(me *stranger, host netip.Addr) bool {
 }
 
 // leave takes a connection from those that have shown nothing, and counts it with the others if it is proven and there is room.
-func (s *Server) leave(me *stranger, proven bool) bool {
+func (s *Server) leave(me *stranger, host netip.Addr, proven bool) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if i := slices.Index(s.strangers, me); i >= 0 {
@@ -237,18 +245,26 @@ func (s *Server) leave(me *stranger, proven bool) bool {
 	if !proven {
 		return false
 	}
-	if s.proven >= provenMax {
+	if s.proven >= provenMax || s.provenOf[host] >= provenOfHostMax {
 		s.counts.Busy++
 		return false
 	}
-	s.proven++
+	s.place(host, 1)
 	return true
 }
 
-func (s *Server) done() {
+func (s *Server) done(host netip.Addr) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.proven--
+	s.place(host, -1)
+}
+
+// place counts n more proven connections of a host; mu is held.
+func (s *Server) place(host netip.Addr, n int) {
+	s.proven += n
+	if s.provenOf[host] += n; s.provenOf[host] == 0 {
+		delete(s.provenOf, host)
+	}
 }
 
 // preface reads what the stranger wants, and says whether it brought a solution.

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"net/netip"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -18,7 +19,7 @@ import (
 )
 
 // talk is a connection whose proof was good, within TLS.
-func (s *Server) talk(ctx context.Context, conn net.Conn) {
+func (s *Server) talk(ctx context.Context, conn net.Conn, host netip.Addr) {
 	hello, err := readFrame(conn, helloBytes)
 	if err != nil || len(hello) != helloBytes {
 		return
@@ -47,7 +48,7 @@ func (s *Server) talk(ctx context.Context, conn net.Conn) {
 		s.refuse(ctx, conn, who, what, fmt.Errorf("%w: not the token that it began with", join.ErrMalformed))
 		return
 	}
-	err = s.admit(ctx, conn, r, raw)
+	err = s.admit(ctx, conn, host, r, raw)
 	if errors.Is(err, join.ErrReplayed) && s.c.Site.Members().Index(r.Box.ID) >= 0 {
 		err = nil // it has what it asks for, and its connection broke before it heard so
 	}
@@ -95,7 +96,7 @@ func (s *Server) signed(ctx context.Context, hash coord.Digest, id coord.BoxID) 
 }
 
 // admit judges a request, and has the site decide it while it tells the joiner how that stands.
-func (s *Server) admit(ctx context.Context, conn net.Conn, r *join.Request, raw []byte) error {
+func (s *Server) admit(ctx context.Context, conn net.Conn, host netip.Addr, r *join.Request, raw []byte) error {
 	d, err := s.judge(r)
 	if err != nil {
 		return err
@@ -103,10 +104,10 @@ func (s *Server) admit(ctx context.Context, conn net.Conn, r *join.Request, raw 
 	if err := reach(ctx, &r.Box); err != nil {
 		return err
 	}
-	// From here on the token has vouched for it: it may wait as long as a decision may, one connection a request.
+	// From here on the token has vouched for it: it may wait as long as a decision may, one connection a token.
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
-	defer s.only(r.Digest(), cancel)()
+	defer s.only(r.Token, host, cancel)()
 	var watch sync.WaitGroup
 	defer watch.Wait()
 	_ = conn.SetDeadline(time.Time{})
@@ -171,6 +172,9 @@ func (s *Server) decide(ctx context.Context, r *join.Request, raw []byte, from s
 			return err
 		}
 		asked.Store(d)
+		if n := s.c.Site.Open(r.Token, d); n >= openOfTokenMax {
+			return fmt.Errorf("%w: %d other requests with this token wait to be decided", ErrBusy, n)
+		}
 		if err = s.c.Site.Admit(ctx, d, raw); !errors.Is(err, ErrOvertaken) {
 			return err
 		}
@@ -178,23 +182,23 @@ func (s *Server) decide(ctx context.Context, r *join.Request, raw []byte, from s
 	return fmt.Errorf("%w: %w", ErrBusy, ErrOvertaken)
 }
 
-// only makes this the one connection that waits for a request, until release: a joiner whose connection broke comes with a new one, and
+// only makes this the one connection that waits with a token, until release: a joiner whose connection broke comes with a new one, and
 // the old one's end may be seen late.
-func (s *Server) only(request coord.Digest, end func()) (release func()) {
+func (s *Server) only(token join.TokenID, host netip.Addr, end func()) (release func()) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if old := s.waiting[request]; old != nil {
+	if old := s.waiting[token]; old != nil {
 		old.end()
 	}
 	me := &waiter{end}
-	s.waiting[request] = me
-	s.proven-- // it waits for people; who talks must not wait for it
+	s.waiting[token] = me
+	s.place(host, -1) // it waits for people; who talks must not wait for it
 	return func() {
 		s.mu.Lock()
 		defer s.mu.Unlock()
-		s.proven++
-		if s.waiting[request] == me {
-			delete(s.waiting, request)
+		s.place(host, 1)
+		if s.waiting[token] == me {
+			delete(s.waiting, token)
 		}
 	}
 }

@@ -41,13 +41,16 @@ type guest struct {
 // NewLobby makes an empty lobby.
 func NewLobby() *Lobby { return &Lobby{guests: map[join.TokenID]*guest{}} }
 
-// Wait waits until the operator has said yes to r (nil). Another request with the same token takes its place.
+// Wait waits until the operator has said yes to r (nil). Another request with the same token, or of the same box, takes its place.
 // Errors: ErrTurnedAway, or of ctx.
 func (l *Lobby) Wait(ctx context.Context, r *join.Request, from string) error {
 	g := &guest{Guest{ID: r.Box.ID, Name: r.Box.Name, Peer: r.Box.Peer, Token: r.Token, From: from, WallMs: r.WallMs}, make(chan error, 1)}
 	l.mu.Lock()
-	if old := l.guests[r.Token]; old != nil {
-		old.said <- fmt.Errorf("%w: another box came with the token", ErrTurnedAway)
+	for token, old := range l.guests {
+		if token == r.Token || old.ID == r.Box.ID {
+			delete(l.guests, token)
+			old.said <- fmt.Errorf("%w: another request came with its token, or with another token", ErrTurnedAway)
+		}
 	}
 	l.guests[r.Token] = g
 	l.mu.Unlock()

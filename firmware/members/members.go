@@ -122,11 +122,24 @@ func (d *Desk) Acts() []*console.Act {
 		}
 		return "box:" + p["box"] // nobody: whoever may, hears so
 	}
+	// To let in a box that takes another's place is to replace that.
+	admits := func(p console.Params) string {
+		if d.replacedBy(p["box"]) != nil {
+			return roster.Replace
+		}
+		return roster.Add
+	}
+	admitted := func(p console.Params) string {
+		if old := d.replacedBy(p["box"]); old != nil {
+			return "box:" + old.String()
+		}
+		return ""
+	}
 	return []*console.Act{
 		{Path: "/site/join-token", Action: join.MakeToken, Back: "/", Run: d.token},
 		{Path: "/site/withdraw", Action: join.RevokeToken, Back: "/", Run: d.withdraw},
-		{Path: "/site/admit", Action: roster.Add, Signed: true, Back: "/", Run: d.say(true)},
-		{Path: "/site/refuse", Action: roster.Add, Signed: true, Back: "/", Run: d.say(false)},
+		{Path: "/site/admit", Action: roster.Add, ActionOf: admits, Resource: admitted, Signed: true, Back: "/", Run: d.say(true)},
+		{Path: "/site/refuse", Action: roster.Add, ActionOf: admits, Resource: admitted, Signed: true, Back: "/", Run: d.say(false)},
 		{Path: "/site/add", Action: roster.Add, Back: "/", Run: d.add},
 		{Path: "/site/remove", Action: roster.Remove, Resource: box, Back: "/", Run: d.remove},
 		{Path: "/site/replace", Action: roster.Replace, Resource: box, Back: "/", Run: d.replace},
@@ -224,6 +237,25 @@ func (d *Desk) withdraw(ctx context.Context, by *console.Caller, p console.Param
 	}
 	err = d.c.Decide(ctx, by, dec)
 	return &Answer{Kind: dec.Kind, Subject: dec.Subject, ID: id.String(), Done: err == nil}, err
+}
+
+// replacedBy is the box whose place the guest with this id would take, by its token; nil: none, or there is no such guest.
+func (d *Desk) replacedBy(text string) *coord.BoxID {
+	var id coord.BoxID
+	if id.UnmarshalText([]byte(text)) != nil {
+		return nil
+	}
+	for _, g := range d.c.Lobby.Guests() {
+		if g.ID != id {
+			continue
+		}
+		if doc, ok := d.c.Site.Doc(join.DocKey(g.Token)); ok {
+			if t, err := join.ParseDoc(doc.Value); err == nil {
+				return t.Replaces
+			}
+		}
+	}
+	return nil
 }
 
 // say is the operator's word on a box that waits here; what the site decides then goes its own way.

@@ -29,6 +29,7 @@ type fakeSite struct {
 	decided []*coord.Decision
 	waits   bool
 	lobby   *members.Lobby
+	acts    []*console.Act
 }
 
 func (s *fakeSite) Doc(key string) (coord.Doc, bool) { d, ok := s.docs[key]; return d, ok }
@@ -92,9 +93,10 @@ func newDesk(t *testing.T, n int) (*fakeSite, func(path string, p console.Params
 		Lobby: s.lobby,
 		Self:  func() coord.BoxID { return s.members.List[0].ID }, NextKey: func() ([]byte, error) { return next, nil },
 	})
+	s.acts = d.Acts()
 	return s, func(path string, p console.Params) (*members.Answer, error) {
 		t.Helper()
-		for _, a := range d.Acts() {
+		for _, a := range s.acts {
 			if a.Path == path {
 				got, err := a.Run(t.Context(), &console.Caller{Principal: "operator:ann"}, p)
 				if got == nil {
@@ -223,6 +225,53 @@ func TestATokenMadeElsewhereKeepsItsSecretThere(t *testing.T) {
 		if _, err := do("/site/join-token", q); !errors.Is(err, console.ErrBad) {
 			t.Errorf("%s: %v", name, err)
 		}
+	}
+}
+
+func TestToLetInABoxThatTakesAPlaceIsToReplace(t *testing.T) {
+	s, do := newDesk(t, 4)
+	old := s.members.List[2].ID
+	var admit *console.Act
+	for _, a := range s.acts {
+		if a.Path == "/site/admit" {
+			admit = a
+		}
+	}
+	for name, replaces := range map[string]*coord.BoxID{"a place of its own": nil, "another's": &old} {
+		id := coord.BoxID{7, 0xab, byte(len(name))}
+		p := console.Params{"box": strings.ToUpper(id.String())}
+		if got := admit.ActionOf(p); got != roster.Add {
+			t.Errorf("nobody waits: %s", got)
+		}
+		fields := console.Params{}
+		if replaces != nil {
+			fields["replaces"] = replaces.String()
+		}
+		a, err := do("/site/join-token", fields)
+		if err != nil {
+			t.Fatal(err)
+		}
+		var token join.TokenID
+		if err := token.UnmarshalText([]byte(a.ID)); err != nil {
+			t.Fatal(err)
+		}
+		ctx, cancel := context.WithCancel(t.Context())
+		said := make(chan error, 1)
+		go func() {
+			said <- s.lobby.Wait(ctx, &join.Request{Token: token, Box: coord.Member{ID: id}}, "10.0.0.9:1")
+		}()
+		for len(s.lobby.Guests()) == 0 {
+			runtime.Gosched()
+		}
+		action, on := roster.Add, ""
+		if replaces != nil {
+			action, on = roster.Replace, "box:"+old.String()
+		}
+		if got, what := admit.ActionOf(p), admit.Resource(p); got != action || what != on {
+			t.Errorf("%s: asks for %s on %q", name, got, what)
+		}
+		cancel()
+		<-said
 	}
 }
 
