@@ -83,6 +83,7 @@ func (c *Console) act(a *Act) http.HandlerFunc {
 		if err == nil && a.Own && x.Session == nil {
 			err = errLogin
 		}
+		back := localPath(first(p["back"], a.Back))
 		switch {
 		case err != nil || a.Own:
 		case a.Self != nil && !x.mustChange && a.Self(x, p):
@@ -92,19 +93,20 @@ func (c *Console) act(a *Act) http.HandlerFunc {
 		if err == nil && a.Signed && x.Session != nil && x.Session.Locked() {
 			err = operators.ErrLocked
 			c.record(r.Context(), x, action, resource, audit.Denied, "", err.Error())
-			c.sorry(w, r, codeOf(err), err)
+			if !askPassword(w, r, back, err) {
+				c.sorry(w, r, codeOf(err), err)
+			}
 			return
 		}
 		if err != nil {
 			c.turnAway(w, r, x, err)
 			return
 		}
-		back := localPath(first(p["back"], a.Back))
 		x.By, x.origin = c.by(x), c.origin(r)
 		answer, err := a.Run(r.Context(), x, p)
 		if err != nil && !errors.Is(err, ErrLater) {
 			c.record(r.Context(), x, action, resource, audit.Failed, "", err.Error())
-			if !c.comeBack(w, r, back, &returned{path: r.URL.Path, typed: p, code: codeOf(err), err: err}) {
+			if !askPassword(w, r, back, err) && !c.comeBack(w, r, back, &returned{path: r.URL.Path, typed: p, code: codeOf(err), err: err}) {
 				c.sorry(w, r, codeOf(err), err)
 			}
 			return

@@ -151,6 +151,7 @@ func (c *Console) routes() (http.Handler, error) {
 		{"/login", anyone, "", c.loginPage},
 		{"/setup", anyone, "", c.setupPage},
 		{"/password", anyone, "", c.own(c.passwordPage)},
+		{"/unlock", anyone, "", c.own(c.unlockPage)},
 		{assetsPath + "{name}", anyone, "", c.assets.serve},
 		{"/healthz", anyone, "", c.healthz},
 		{"/readyz", anyone, "", c.readyz},

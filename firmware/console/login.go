@@ -50,7 +50,7 @@ func (c *Console) loginPage(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	f := c.frame("Log in", nil, x)
-	f.Next = localPath(r.URL.Query().Get("next"))
+	f.Next, f.Passkeys = localPath(r.URL.Query().Get("next")), c.passkeysHere(r) == nil
 	c.answer(w, r, http.StatusOK, "login", f)
 }
 
@@ -69,7 +69,7 @@ func (c *Console) login(w http.ResponseWriter, r *http.Request) {
 			return
 		}
 		f := c.frame("Log in", nil, nil)
-		f.Error, f.Name, f.Next = err.Error(), p["name"], localPath(p["next"])
+		f.Error, f.Name, f.Next, f.Passkeys = err.Error(), p["name"], localPath(p["next"]), c.passkeysHere(r) == nil
 		c.answer(w, r, loginCode(err), "login", f)
 		return
 	}
@@ -229,6 +229,10 @@ const minute = "2006-01-02 15:04 MST"
 type operatorsPage struct {
 	Operators []operatorRow
 	Sessions  []sessionRow
+	// Passkeys are the viewer's own; Domain is what new ones would be for, empty where there are none, and Here that this page may make some.
+	Passkeys []api.Passkey
+	Domain   string
+	Here     bool
 }
 
 type operatorRow struct {
@@ -246,6 +250,14 @@ func (c *Console) operatorsData(l *look) (any, error) {
 	d := &operatorsPage{}
 	for _, o := range c.cfg.Desk.List() {
 		d.Operators = append(d.Operators, operatorRow{o, time.Unix(o.Created, 0).UTC().Format(minute), o.Name == l.Who})
+	}
+	if p := c.cfg.Desk.Passkeys(); p != nil {
+		d.Domain, d.Here = p.Domain(), c.passkeysHere(l.request) == nil
+	}
+	if o, _, ok := c.cfg.Desk.Get(l.Who); ok {
+		for i := range o.Passkeys {
+			d.Passkeys = append(d.Passkeys, passkeyOf(&o.Passkeys[i]))
+		}
 	}
 	for _, s := range c.cfg.Desk.Sessions() {
 		d.Sessions = append(d.Sessions, sessionRow{

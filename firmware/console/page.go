@@ -127,6 +127,8 @@ type frame struct {
 	Sections    []section
 	// Name and Next are what was typed into the form to log in, and where to go then.
 	Name, Next string
+	// Passkeys says that the page offers to sign in with one.
+	Passkeys bool
 }
 
 type navGroup struct {

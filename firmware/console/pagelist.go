@@ -48,7 +48,7 @@ func (c *Console) pageList() []*page {
 		{
 			path: "/operators", title: "Operators", name: "operators", group: "Manage", action: "role.list", share: bySession, live: true, data: c.operatorsData,
 			acts:     []string{"operator.add", "operator.disable", "operator.reset", "session.end"},
-			sections: []part{{"list", ""}, {"add", "half bare"}, {"sessions", ""}},
+			sections: []part{{"list", ""}, {"add", "half bare"}, {"passkeys", ""}, {"sessions", ""}},
 		},
 	})
 }

@@ -3,8 +3,10 @@ package console
 import (
 	"context"
 	"encoding/base64"
+	"errors"
 	"fmt"
 	"net/http"
+	"net/url"
 	"time"
 
 	"github.com/holdfast-edge/holdfast/firmware/console/api"
@@ -77,11 +79,35 @@ func (c *Console) unlock(w http.ResponseWriter, r *http.Request) {
 		c.sorry(w, r, http.StatusForbidden, errCSRF)
 		return
 	}
-	if err := c.cfg.Desk.Unlock(r.Context(), x.Session, p["password"], x.try(r, c.cookieValue(r, deviceCookie))); err != nil {
+	next := localPath(p["next"])
+	err = c.cfg.Desk.Unlock(r.Context(), x.Session, p["password"], x.try(r, c.cookieValue(r, deviceCookie)))
+	switch {
+	case err == nil && isAPI(r):
+		writeJSON(w, map[string]string{"result": "done"})
+	case err == nil:
+		http.Redirect(w, r, next, http.StatusSeeOther)
+	case isAPI(r):
 		c.sorry(w, r, codeOf(err), err)
-		return
+	default:
+		f := c.frame("Your password", nil, x)
+		f.Error, f.Next = err.Error(), next
+		c.answer(w, r, codeOf(err), "unlock", f)
 	}
-	writeJSON(w, map[string]string{"result": "done"})
+}
+
+func (c *Console) unlockPage(w http.ResponseWriter, r *http.Request, x *Caller) {
+	f := c.frame("Your password", nil, x)
+	f.Next = localPath(r.URL.Query().Get("next"))
+	c.answer(w, r, http.StatusOK, "unlock", f)
+}
+
+// askPassword leads a form of a page to where the password is given, and then back; false: it is no page that asks, or no password that is missing.
+func askPassword(w http.ResponseWriter, r *http.Request, back string, err error) bool {
+	if isAPI(r) || !errors.Is(err, operators.ErrLocked) {
+		return false
+	}
+	http.Redirect(w, r, "/unlock?next="+url.QueryEscape(back), http.StatusSeeOther)
+	return true
 }
 
 // passkeyActs change which passkeys an operator has.

@@ -36,7 +36,7 @@ func images() []string {
 
 func e2econsole(ctx context.Context) (err error) {
 	short := flag.Bool("short", false, "each page once at each size, and a small load: below three minutes")
-	only := flag.String("only", "", "parts, with commas: pages, policy, noscript, keyboard, live, forms, setup, gone, load")
+	only := flag.String("only", "", "parts, with commas: pages, policy, noscript, keyboard, live, forms, setup, passkeys, gone, load")
 	update := flag.Bool("update", false, "write tools/e2econsole/layout.json as the pages are now")
 	pictures := flag.Bool("images", false, "write the README's pictures to docs/img")
 	serve := flag.Bool("serve", false, "only run the site, until it is interrupted")
@@ -85,7 +85,12 @@ func browse(ctx context.Context, s *liveSite, dir string, parts []string, short,
 	if err != nil {
 		return fmt.Errorf("%w; run ./tools/deps.sh e2e-console", err)
 	}
-	fresh, err := startFresh(ctx, s)
+	fresh, err := startFresh(ctx, s, "fresh", "")
+	if err != nil {
+		return err
+	}
+	// Chromium has passkeys at localhost without TLS, and at no address.
+	keys, err := startFresh(ctx, s, "passkeys", "passkeys = \"localhost\"\n")
 	if err != nil {
 		return err
 	}
@@ -93,9 +98,10 @@ func browse(ctx context.Context, s *liveSite, dir string, parts []string, short,
 	config := map[string]any{
 		"modules": dir, "chromium": chromium, "shots": filepath.Join(dir, "shots"), "layoutFile": "tools/e2econsole/layout.json", "imagesDir": "docs/img",
 		"base": s.Boxes[0].Console, "client": "http://" + s.Boxes[0].Client, "operator": operator, "password": s.Password,
-		"last":  map[string]any{"base": last.Console, "pid": last.PID},
-		"fresh": map[string]any{"base": fresh.console, "code": fresh.code},
-		"short": short, "update": update,
+		"last":    map[string]any{"base": last.Console, "pid": last.PID},
+		"fresh":   map[string]any{"base": fresh.console, "code": fresh.code},
+		"passkey": map[string]any{"base": strings.Replace(keys.console, "127.0.0.1", "localhost", 1), "code": keys.code},
+		"short":   short, "update": update,
 	}
 	if len(parts) > 0 {
 		config["only"] = parts

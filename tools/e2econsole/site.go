@@ -116,19 +116,19 @@ func (s *liveSite) stop() error {
 // fresh is a box that nobody has set up.
 type fresh struct{ console, code string }
 
-// startFresh runs a site of one new box, which has no operator yet.
-func startFresh(ctx context.Context, s *liveSite) (*fresh, error) {
+// startFresh runs a site of one new box, which has no operator yet, in the folder name. more is of its console's configuration.
+func startFresh(ctx context.Context, s *liveSite, name, more string) (*fresh, error) {
 	base, err := freePorts(ctx)
 	if err != nil {
 		return nil, err
 	}
-	dir := filepath.Join(s.dir, "fresh")
+	dir := filepath.Join(s.dir, name)
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return nil, err
 	}
 	config := filepath.Join(dir, "holdfast.toml")
-	text := fmt.Sprintf("data_dir = %q\nname = \"new-box\"\n[peer]\nlisten = \"127.0.0.1:%d\"\n[client]\nlisten = \"127.0.0.1:%d\"\n[console]\nlisten = \"127.0.0.1:%d\"\n",
-		dir, base+20, base+40, base)
+	text := fmt.Sprintf("data_dir = %q\nname = \"new-box\"\n[peer]\nlisten = \"127.0.0.1:%d\"\n[client]\nlisten = \"127.0.0.1:%d\"\n[console]\nlisten = \"127.0.0.1:%d\"\n%s",
+		dir, base+20, base+40, base, more)
 	if err := os.WriteFile(config, []byte(text), 0o600); err != nil {
 		return nil, err
 	}

@@ -2,7 +2,9 @@
 // forms do not lose what was typed.
 import { follow } from "./live";
 import { watchForms } from "./forms";
+import { watchPasskeys } from "./passkey";
 
 const events = document.body.dataset.events;
 if (events) follow(events);
 watchForms();
+watchPasskeys();

@@ -86,7 +86,7 @@ function become(main: Element, page: Document, answer: Response): void {
   document.querySelector("#messages > *")?.scrollIntoView({ block: "nearest" });
 }
 
-function complain(text: string): void {
+export function complain(text: string): void {
   const p = document.createElement("p");
   p.className = "note bad";
   p.setAttribute("role", "alert");

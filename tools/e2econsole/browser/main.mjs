@@ -6,6 +6,7 @@ import { Layout } from "./layout.mjs";
 import { gone, live } from "./live.mjs";
 import { axe } from "./look.mjs";
 import { everyPage, further, light, policyHolds, withoutScript } from "./pages.mjs";
+import { passkeys } from "./passkeys.mjs";
 import { forms, setup } from "./people.mjs";
 import { Report } from "./report.mjs";
 
@@ -29,12 +30,12 @@ try {
   if (part("keyboard")) await keyboard({ ...all, paths: config.short ? paths.slice(0, 3) : all.paths });
   if (part("live")) await live(all);
   if (part("forms")) await forms(all);
-  if (part("setup")) {
-    await setup({ ...all, axeOf: async (page, name) => {
-      await page.evaluate(browser.axeSource);
-      report.check(`${name}: axe`, await page.evaluate(axe));
-    } });
-  }
+  const axeOf = async (page, name) => {
+    await page.evaluate(browser.axeSource);
+    report.check(`${name}: axe`, await page.evaluate(axe));
+  };
+  if (part("setup")) await setup({ ...all, axeOf });
+  if (part("passkeys")) await passkeys({ ...all, axeOf });
   if (part("gone") && !config.short) await gone(all);
   layout.save();
 } finally {
