@@ -1,6 +1,7 @@
 package site
 
 import (
+	"fmt"
 	"time"
 
 	"github.com/holdfast-edge/holdfast/coord"
@@ -167,6 +168,16 @@ func (s *Site) answered(places []uint64) {
 // now.
 func (s *Site) Clock() (shift int64) { return time.Now().UnixNano() - s.now() }
 
+// Ahead is how far another member's clock is ahead of this box's, as the links measured it last; 0 when that is not known.
+func (s *Site) Ahead(box coord.BoxID) time.Duration {
+	for _, p := range s.links.Peers() {
+		if p.ID == box && !p.Compared.IsZero() {
+			return p.Ahead
+		}
+	}
+	return 0
+}
+
 // Unusual has all traces of the next while kept, because something is not as it mostly is.
 func (s *Site) Unusual(until time.Duration) {
 	if r := s.o.Box.Ring; r != nil {
@@ -185,4 +196,25 @@ func (s *Site) AskTrace(id trace.ID) {
 func (s *Site) TellTrace(to coord.BoxID, id trace.ID, records []byte) {
 	part := &coord.TracePart{ID: id, Records: records}
 	s.send(coord.Parcel{To: to, Msg: &coord.PeerMsg{Epoch: s.ep.Load().Members.Epoch, Trace: part}})
+}
+
+// Block is the final block of a height with its batches, and the height of the one whose certificate it is final by. nil: the log does not
+// have it.
+func (s *Site) Block(height uint64) (b *LogBlock, certAt uint64, err error) {
+	if height == 0 {
+		return nil, 0, nil
+	}
+	bs, x, err := s.o.Log.Blocks(height-1, 1)
+	if err != nil || len(bs) == 0 {
+		return nil, 0, err
+	}
+	b = &LogBlock{Block: bs[0], Digest: bs[0].Digest(), Leader: s.leaderOf(bs[0].Round), Cert: x}
+	for i := range b.Block.Refs {
+		bt, err := s.o.Log.Batch(b.Block.Refs[i].Digest)
+		if err != nil {
+			return nil, 0, fmt.Errorf("site: batch of height %d: %w", height, err)
+		}
+		b.Batches = append(b.Batches, bt)
+	}
+	return b, bs[len(bs)-1].Height, nil
 }

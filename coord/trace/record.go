@@ -96,8 +96,8 @@ func (r *Record) Duration() int64 {
 	return to - from
 }
 
-// shift moves all points that are known.
-func (r *Record) shift(by int64) {
+// Shift moves all points that are known by nanoseconds.
+func (r *Record) Shift(by int64) {
 	for i := range r.At {
 		if r.At[i] != 0 {
 			r.At[i] += by

@@ -91,7 +91,7 @@ func (r *Ring) Find(dst []Record, id ID, shift int64) []Record {
 	for place := r.next - held; place < r.next && len(dst) < most; place++ {
 		if r.ids[place%n] == id {
 			rec := r.recs[place%n]
-			rec.shift(shift)
+			rec.Shift(shift)
 			dst = append(dst, rec)
 		}
 	}
@@ -107,7 +107,7 @@ func (r *Ring) Last(dst []Record, most int, shift int64) []Record {
 	for k := uint64(1); k <= held && most > 0; k++ {
 		if rec := r.at(r.next - k); rec.At[Answered] != 0 {
 			dst = append(dst, *rec)
-			dst[len(dst)-1].shift(shift)
+			dst[len(dst)-1].Shift(shift)
 			most--
 		}
 	}

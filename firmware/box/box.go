@@ -175,12 +175,18 @@ func runOnce(ctx context.Context, o Options) (err error) {
 		KeepRevisions: uint64(o.Config.History.KeepRevisions), KeepTime: time.Duration(o.Config.History.KeepTime),
 		KeepBytes: uint64(o.Config.History.KeepBytes), Audit: ledger.Record, Access: power.rules, Password: power.password,
 	})
-	bell := newBell(ledger.Record, who.key.ID(), log)
-	clerk := newClerk(ledger.Record, who.key.ID(), log)
-	s, err := openSite(&o, who, boxes, disk, ports.peer, api.Changes, ledger.signed, bell.ring, clerk, power, hw, log)
+	traces, err := openTracing(o.Config, who, o.Version, log)
 	if err != nil {
 		return err
 	}
+	opened(traces.disk.Close)
+	bell := newBell(ledger.Record, who.key.ID(), log)
+	clerk := newClerk(ledger.Record, who.key.ID(), log)
+	s, err := openSite(&o, who, boxes, disk, ports.peer, api.Changes, ledger.signed, bell.ring, clerk, power, hw, traces, log)
+	if err != nil {
+		return err
+	}
+	traces.keeper.Attach(s)
 	known.of = s
 	if o.opened != nil {
 		o.opened(s, func() ([]byte, error) { return who.nextKey(o.Config) })
@@ -204,7 +210,7 @@ func runOnce(ctx context.Context, o Options) (err error) {
 		return fmt.Errorf("box: open joining port: %w", err)
 	}
 	pages, err := console.New(console.Config{
-		Site: s, Submit: s.Submit, Past: disk.base.Handovers, Audit: ledger.disk, Desk: power.desk, Access: power, Record: ledger.Record,
+		Site: s, Submit: s.Submit, Past: disk.base.Handovers, Audit: ledger.disk, Desk: power.desk, Access: power, Record: ledger.Record, Traces: traces.keeper,
 		Acts: slices.Concat(power.acts(), roles.Acts(), members.Acts()),
 		Shows: map[string]console.Show{
 			"/access": {Action: "role.list", Also: "token.list", Get: roles.Overview},
@@ -219,7 +225,7 @@ func runOnce(ctx context.Context, o Options) (err error) {
 	}
 	known.ready = pages.Ready
 	r := &running{
-		o: o, log: log, boxes: boxes, hardware: hw, known: known, ledger: ledger, bell: bell, clerk: clerk, power: power, site: s, streams: streams, pages: pages, api: api,
+		o: o, log: log, boxes: boxes, hardware: hw, known: known, ledger: ledger, bell: bell, clerk: clerk, traces: traces, power: power, site: s, streams: streams, pages: pages, api: api,
 		client: ports.client, newcomers: newcomers, join: ports.join,
 		native:  present(ports.native, sockets.native),
 		console: present(ports.console, sockets.console),
@@ -239,6 +245,7 @@ type running struct {
 	ledger          *ledger
 	bell            *bell
 	clerk           *clerk
+	traces          *tracing
 	power           *authority
 	site            *site.Site
 	streams         *native.Server
@@ -265,6 +272,7 @@ func (r *running) run(ctx context.Context) error {
 	ledger := start(never, stop, "audit log", func(ctx context.Context) error { return r.ledger.run(ctx, r.site) })
 	power := start(never, stop, "rules", r.power.run)
 	alarms := start(never, stop, "alarms", func(ctx context.Context) error { r.bell.run(ctx, r.site); return nil })
+	traces := start(never, stop, "traces", r.traces.run)
 	clerk := start(never, stop, "records of decisions", func(ctx context.Context) error { r.clerk.run(ctx); return nil })
 	r.note(never, "box.start", "", "version "+r.o.Version)
 	boxes := start(never, stop, "member set", func(ctx context.Context) error {
@@ -314,7 +322,7 @@ func (r *running) run(ctx context.Context) error {
 		err = context.Cause(alive)
 	}
 	r.note(never, "box.stop", "", "version "+r.o.Version)
-	for _, p := range append(streams, boxes, machine, remember, power, clerk, alarms, ledger, ordering, pages) {
+	for _, p := range append(streams, boxes, machine, remember, power, clerk, alarms, ledger, ordering, traces, pages) {
 		if e := p.stop(); e != nil && !errors.Is(err, e) {
 			err = errors.Join(err, fmt.Errorf("box: %s: %w", p.name, e))
 		}

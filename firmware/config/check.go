@@ -3,6 +3,7 @@ package config
 import (
 	"fmt"
 	"net"
+	"net/url"
 	"reflect"
 	"strconv"
 	"strings"
@@ -19,6 +20,8 @@ const (
 	segmentMax     Size = 1 << 30               // a segment is preallocated as a whole
 	retainMax      Size = 1 << 40               // beyond any card
 	auditMin       Size = 1 << 20               // a few thousand records
+	tracesMin      Size = 256 << 10             // a hundred traces
+	tracesMax      Size = 1 << 30               // half a million
 	memoryMin      Size = 16 << 20              // below this the collector runs without end
 	roundMin            = 20 * time.Millisecond // below the fsync of a card leaders change for nothing
 	waitMax             = time.Minute           // a minute without a leader is an outage, whatever the reason
@@ -82,7 +85,24 @@ func (c *Config) check() error {
 	if err := c.HAL.check(); err != nil {
 		return err
 	}
+	if err := c.Traces.check(); err != nil {
+		return err
+	}
 	return c.checkRanges()
+}
+
+func (t *Traces) check() error {
+	if !(t.Sample >= 0 && t.Sample <= 1) {
+		return fmt.Errorf("%w: traces.sample = %v; it is a share from 0 to 1", ErrValue, t.Sample)
+	}
+	if t.OTLP == "" {
+		return nil
+	}
+	u, err := url.Parse(t.OTLP)
+	if err != nil || u.Scheme != "http" && u.Scheme != "https" || u.Host == "" || u.User != nil || u.RawQuery != "" || u.Fragment != "" {
+		return fmt.Errorf("%w: traces.otlp = %q; it is where a collector takes OTLP over HTTP, such as https://collector:4318", ErrValue, t.OTLP)
+	}
+	return nil
 }
 
 // checkSecrets is about where keys lie.
@@ -227,6 +247,7 @@ func (c *Config) checkRanges() error {
 	}{
 		{"log.segment_size", int64(c.Log.SegmentSize), int64(segmentMin), int64(segmentMax), sizeText},
 		{"audit.keep_bytes", int64(c.Audit.KeepBytes), int64(auditMin), int64(retainMax), sizeText},
+		{"traces.keep_bytes", int64(c.Traces.KeepBytes), int64(tracesMin), int64(tracesMax), sizeText},
 		{"log.retain_size", int64(c.Log.RetainSize), int64(c.Log.SegmentSize), int64(retainMax), sizeText},
 		{"timeouts.round", int64(c.Timeouts.Round), int64(roundMin), int64(waitMax), durationText},
 		{"timeouts.leader_down", int64(c.Timeouts.LeaderDown), int64(roundMin), int64(waitMax), durationText},

@@ -57,6 +57,7 @@ type Config struct {
 	Limits   Limits   `toml:"limits" json:"limits"`
 	HAL      HAL      `toml:"hal" json:"hal"`
 	Audit    Audit    `toml:"audit" json:"audit"`
+	Traces   Traces   `toml:"traces" json:"traces"`
 	Join     Join     `toml:"join" json:"join"`
 }
 
@@ -156,6 +157,15 @@ type Audit struct {
 	KeepBytes Size `toml:"keep_bytes" json:"keep_bytes"`
 }
 
+// Traces are about where the time of batches went.
+type Traces struct {
+	Sample      float64 `toml:"sample" json:"sample"`
+	KeepBytes   Size    `toml:"keep_bytes" json:"keep_bytes"`
+	OTLP        string  `toml:"otlp" json:"otlp"`
+	HeadersFile string  `toml:"otlp_headers_file" json:"otlp_headers_file"`
+	CAFile      string  `toml:"otlp_ca_file" json:"otlp_ca_file"`
+}
+
 // Join is about new boxes: the port where they ask, and, on a new box, whom it asks.
 type Join struct {
 	Listen      string   `toml:"listen" json:"listen"`
@@ -228,6 +238,7 @@ func Load(path string) (*Config, error) {
 		*f = under(dir, *f)
 	}
 	c.Join.TokenFile = under(dir, c.Join.TokenFile)
+	c.Traces.HeadersFile, c.Traces.CAFile = under(dir, c.Traces.HeadersFile), under(dir, c.Traces.CAFile)
 	c.Encryption.PassphraseFile = under(dir, c.Encryption.PassphraseFile)
 	if strings.HasSuffix(c.HAL.Board, ".toml") {
 		c.HAL.Board = under(dir, c.HAL.Board)

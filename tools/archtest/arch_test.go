@@ -39,6 +39,7 @@ var allowed = map[string][]string{
 	"coord/anomaly": {},
 	"coord/trace":   {"coord", "coord/kv"},
 	"coord/replay":  {"coord", "coord/state"},
+	"coord/cause":   {"coord", "coord/kv", "coord/trace"},
 	"coord/client":  {"coord", "coord/wire"},
 	"coord/site":    {"coord", "coord/audit", "coord/kv", "coord/wire", "coord/batch", "coord/bft", "coord/link", "coord/state", "coord/trace", "coord/trust", "coord/trust/suspicion"},
 	"coord/liar":    {"coord"},
@@ -135,7 +136,7 @@ func TestWhatDecidesDoesNoIO(t *testing.T) {
 	pure := []string{
 		"hal", "coord", "coord/wire", "coord/batch", "coord/bft", "coord/state", "coord/audit", "coord/trust/suspicion",
 		"coord/trust/join", "coord/trust/limit", "coord/trust/roster", "coord/access",
-		"coord/anomaly", "coord/anomaly/nab", "coord/trace",
+		"coord/anomaly", "coord/anomaly/nab", "coord/trace", "coord/cause",
 	}
 	for _, p := range packages(t) {
 		folder := strings.TrimPrefix(p.ImportPath, module)
