@@ -22,8 +22,8 @@ const evidenceMode = 0o644
 
 func debugCommand() command {
 	return command{
-		name: "debug", about: "look into what a box knows of the others",
-		sub: []command{evidenceCommand()},
+		name: "debug", about: "look into what a box knows of the others, and why the state is what it is",
+		sub: []command{evidenceCommand(), whyCommand()},
 	}
 }
 

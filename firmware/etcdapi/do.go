@@ -23,22 +23,22 @@ import (
 // order has a message ordered and gives its result. Errors are gRPC's, as etcd has them; after one that is
 // codes.Unavailable or codes.DeadlineExceeded the message may still take effect.
 func (s *Server) order(ctx context.Context, kind coord.Kind, key, value []byte) (coord.Result, error) {
-	done, err := s.submit(kind, key, value)
+	done, err := s.submit(ctx, kind, key, value)
 	if err != nil {
 		return coord.Result{}, err
 	}
 	return s.ordered(ctx, done)
 }
 
-// submit has a message ordered; its reply comes over done.
-func (s *Server) submit(kind coord.Kind, key, value []byte) (done chan coord.Reply, err error) {
+// submit has a message ordered, below the trace that ctx's client brought; its reply comes over done.
+func (s *Server) submit(ctx context.Context, kind coord.Kind, key, value []byte) (done chan coord.Reply, err error) {
 	if len(key) > coord.KeyBytesMax || len(value) > coord.ValueBytesMax {
 		return nil, rpctypes.ErrGRPCRequestTooLarge
 	}
 	cols := new(coord.Columns)
 	cols.Add(kind, 0, 0, time.Now().UnixMilli(), key, value)
 	done = make(chan coord.Reply, 1)
-	s.cfg.Site.Submit(&site.Request{Cols: cols, Done: func(r coord.Reply) { done <- r }})
+	s.cfg.Site.Submit(&site.Request{Cols: cols, Trace: traceOf(ctx), Done: func(r coord.Reply) { done <- r }})
 	return done, nil
 }
 

@@ -41,6 +41,9 @@ func newGateway(s *Server) (*gateway, error) {
 		if strings.EqualFold(h, ProofHeader) {
 			return ProofHeader, true
 		}
+		if strings.EqualFold(h, TraceHeader) {
+			return TraceHeader, true
+		}
 		return runtime.DefaultHeaderMatcher(h)
 	}), runtime.WithMarshalerOption(runtime.MIMEWildcard, &runtime.HTTPBodyMarshaler{
 		Marshaler: &runtime.JSONPb{

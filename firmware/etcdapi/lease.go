@@ -116,7 +116,7 @@ func (s *Server) takeKeepAlives(ctx context.Context, in grpc.BidiStreamingServer
 		}
 		k := kept{id: r.ID}
 		if r.ID != 0 {
-			if k.done, err = s.submit(coord.KindLease, nil, kv.AppendLease(nil, kv.LeaseKeepAlive, r.ID, 0)); err != nil {
+			if k.done, err = s.submit(in.Context(), coord.KindLease, nil, kv.AppendLease(nil, kv.LeaseKeepAlive, r.ID, 0)); err != nil {
 				return err
 			}
 		}

@@ -405,6 +405,24 @@ func (b *Box) get(ctx context.Context, path string, into any) error {
 	return nil
 }
 
+// Traces asks for the traces that the box keeps; q is api.TraceQuery's fields as the query of /api/v1/traces.
+func (b *Box) Traces(ctx context.Context, q url.Values) (t api.Traces, err error) {
+	err = b.get(ctx, "/api/v1/traces?"+q.Encode(), &t)
+	return t, err
+}
+
+// Trace asks for one trace.
+func (b *Box) Trace(ctx context.Context, id string) (t api.Trace, err error) {
+	err = b.get(ctx, "/api/v1/traces/"+url.PathEscape(id), &t)
+	return t, err
+}
+
+// Why asks what a revision depends on.
+func (b *Box) Why(ctx context.Context, revision uint64, depth int) (w api.Why, err error) {
+	err = b.get(ctx, fmt.Sprintf("/api/v1/why/%d?depth=%d", revision, depth), &w)
+	return w, err
+}
+
 func (b *Box) open(ctx context.Context, path string) (io.ReadCloser, error) {
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, b.base+path, nil)
 	if err != nil {
