@@ -48,31 +48,69 @@ func boxAt(addr string) (*remote.Box, error) {
 
 func statusCommand() command {
 	return command{
-		name: "status", about: "say how a box and its site are",
+		name: "status", about: "say how a box and its site are, and what to do next",
 		more: addrHelp + `
+The graphs are the last 30 minutes of the box's own history. With --watch it is shown anew each second until q or Ctrl-C; in a pipe one after the
+other. NO_COLOR is heeded.
+
 Examples:
   holdfast status
+  holdfast status --watch
   holdfast status --addr http://127.0.0.1:8081 --json
 `,
 		flags: func(f *flag.FlagSet) func(context.Context, *streams, []string) error {
 			addr, asJSON := asking(f)
+			again, every := watching(f)
 			return func(ctx context.Context, s *streams, args []string) error {
 				if err := noArgs(args); err != nil {
 					return err
 				}
+				if *again && *asJSON {
+					return fmt.Errorf("%w: --watch or --json", errUsage)
+				}
 				return ask(*addr, func(b *remote.Box) error {
-					if *asJSON {
+					switch {
+					case *asJSON:
 						return b.Raw(ctx, "/api/v1/status", s.out)
+					case *again:
+						return watchBox(ctx, s, b, *every, func(context.Context, style) []string { return nil })
 					}
-					st, err := b.Status(ctx)
+					o, err := look(ctx, b, nil)
 					if err != nil {
 						return err
 					}
-					return printStatus(s.out, &st)
+					_, err = fmt.Fprintln(s.out, strings.Join(o.draw(styleOf(s.out)), "\n"))
+					return err
 				})
 			}
 		},
 	}
+}
+
+// watching declares the flags of commands that show something again and again.
+func watching(f *flag.FlagSet) (again *bool, every *time.Duration) {
+	return f.Bool("watch", false, "show it again and again, until q or Ctrl-C"), f.Duration("every", time.Second, "with --watch: how `often`")
+}
+
+// watchBox shows the overview of a box and below it what more gives. A box that does not answer is said to, and waited for.
+func watchBox(ctx context.Context, s *streams, b *remote.Box, every time.Duration, more func(ctx context.Context, s style) []string) error {
+	var before *overview
+	return live(ctx, s, every, func(ctx context.Context, st style) []string {
+		o, err := look(ctx, b, before)
+		if err != nil {
+			var lines []string
+			for _, l := range wrap(plain(oneLine(err)), max(40, st.width)-2) {
+				lines = append(lines, "  "+l)
+			}
+			lines[0] = st.paint(red, st.pick("●", "*")) + lines[0][1:]
+			if before != nil {
+				lines = append(append(lines, "", "  "+st.paint(dim, "as it was "+ago(time.Since(before.Status.Taken))+" ago:"), ""), before.draw(st)...)
+			}
+			return lines
+		}
+		before = o
+		return append(o.draw(st), more(ctx, st)...)
+	})
 }
 
 func ask(addr string, fn func(*remote.Box) error) error {
@@ -82,23 +120,6 @@ func ask(addr string, fn func(*remote.Box) error) error {
 	}
 	defer b.Close()
 	return fn(b)
-}
-
-func printStatus(w io.Writer, st *api.Status) error {
-	up := 0
-	for i := range st.Members {
-		if st.Members[i].Up {
-			up++
-		}
-	}
-	t := table(w)
-	fmt.Fprintf(t, "%s\n\n", st.Verdict)
-	fmt.Fprintf(t, "box\t%s (%v), up for %v, version %s\n", st.Name, st.ID, st.Taken.Sub(st.Started).Round(time.Second), st.Version)
-	fmt.Fprintf(t, "site\t%v, %d of %d boxes up, %d may fail, %d must agree\n", st.Site, up, st.N, st.F, st.Quorum)
-	fmt.Fprintf(t, "leader\t%s, round %d\n", nameOf(st.Members, st.Leader), st.Round)
-	fmt.Fprintf(t, "height\t%d, revision %d\n", st.Height, st.Revision)
-	fmt.Fprintf(t, "messages\t%d applied, %.1f a second\n", st.Applied, st.Rate)
-	return t.Flush()
 }
 
 func nameOf(members []site.MemberView, id coord.BoxID) string {
@@ -191,15 +212,17 @@ func printMembers(w io.Writer, st *api.Status) error {
 
 func topCommand() command {
 	return command{
-		name: "top", about: "list the most observed objects",
+		name: "top", about: "list the most observed objects; with --watch live, below how the box is",
 		more: addrHelp + `
 Examples:
   holdfast top -n 20
+  holdfast top --watch
   holdfast top -n 100 --json --addr http://127.0.0.1:8083
 `,
 		flags: func(f *flag.FlagSet) func(context.Context, *streams, []string) error {
 			addr, asJSON := asking(f)
 			n := f.Int("n", 10, "how `many` objects")
+			again, every := watching(f)
 			return func(ctx context.Context, s *streams, args []string) error {
 				if err := noArgs(args); err != nil {
 					return err
@@ -207,7 +230,13 @@ Examples:
 				if *n < 0 || *n > api.TopMax {
 					return fmt.Errorf("%w: -n %d; it is from 0 to %d", errUsage, *n, api.TopMax)
 				}
+				if *again && *asJSON {
+					return fmt.Errorf("%w: --watch or --json", errUsage)
+				}
 				return ask(*addr, func(b *remote.Box) error {
+					if *again {
+						return watchBox(ctx, s, b, *every, topBelow(b, *n))
+					}
 					top, err := b.Top(ctx, *n)
 					if err != nil {
 						return err
@@ -219,6 +248,32 @@ Examples:
 				})
 			}
 		},
+	}
+}
+
+// topBelow gives the lines of the most observed objects, with how often each is observed since the last time.
+func topBelow(b *remote.Box, n int) func(context.Context, style) []string {
+	var before map[uint64]uint64
+	var at time.Time
+	return func(ctx context.Context, s style) []string {
+		top, err := b.Top(ctx, n)
+		now := time.Now()
+		if err != nil {
+			return []string{"", "  " + s.cut(plain(oneLine(err)), s.width-2)}
+		}
+		lines := []string{"", "  " + s.paint(dim, s.cut(fmt.Sprintf("%s  %s %s   %s observations of %s objects", padded("OBJECT", 20, false), padded("COUNT", 12, true),
+			padded("PER SECOND", 11, true), grouped(top.Total), grouped(top.Distinct)), s.width-2))}
+		counts := make(map[uint64]uint64, len(top.Top))
+		for _, c := range top.Top {
+			counts[c.Object] = c.Count
+			rate := ""
+			if was, known := before[c.Object]; known && now.After(at) {
+				rate = fmt.Sprintf("%.1f", float64(c.Count-was)/now.Sub(at).Seconds())
+			}
+			lines = append(lines, s.cut(fmt.Sprintf("  %s  %s %s", padded(fmt.Sprint(c.Object), 20, false), padded(grouped(c.Count), 12, true), padded(rate, 11, true)), s.width))
+		}
+		before, at = counts, now
+		return lines
 	}
 }
 

@@ -38,6 +38,12 @@ type Status struct {
 	Serving  bool              `json:"serving"`
 	Verdict  string            `json:"verdict"`
 	Fault    string            `json:"fault"`
+	Full     string            `json:"full"`
+	Removed  bool              `json:"removed"`
+	Epoch    uint64            `json:"epoch"`
+	// Decisions are open ones, of which Word is this box's.
+	Decisions []site.DecisionView `json:"decisions"`
+	Counters  site.Counters       `json:"counters"`
 }
 
 // Members answers /api/v1/members.
