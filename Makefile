@@ -15,7 +15,7 @@ BENCH_CHECK := -rounds 3 -time 3s -loads put-1,put-16,put-64,put-256,batches
 TRACE      := testdata/traces/web07.trace.xz
 RUN_DIR    ?= .holdfast
 
-.PHONY: web bench-matrix bench-baseline bench-check bench-short bench-targets bench-peers bench-peers-short e2e-hal e2e-hal-short e2e-console e2e-console-short bench-layout bench-detect etcd-diff etcd-clients etcd-clients-short etcd-hist etcd-bench mutants mutants-long chaos chaos-short model model-long build arm64 deps run test check unit race sim fuzz bench e2e arm64-smoke image clean help
+.PHONY: nab web bench-matrix bench-baseline bench-check bench-short bench-targets bench-peers bench-peers-short e2e-hal e2e-hal-short e2e-console e2e-console-short bench-layout bench-detect etcd-diff etcd-clients etcd-clients-short etcd-hist etcd-bench mutants mutants-long chaos chaos-short model model-long build arm64 deps run test check unit race sim fuzz bench e2e arm64-smoke image clean help
 
 help: ## list the targets
 	@grep -hE '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/ -/'
@@ -168,6 +168,9 @@ bench-short: build ## the benchmark's programs still work: a second of each load
 
 bench-layout: ## what layouts, huge pages and prefetching are worth on this machine: docs/layout.md
 	go run ./tools/layout
+
+nab: ## the anomaly detector by NAB's rules, cross-fitted: the tables of docs/anomaly.md; DATA=dir WINDOWS=file for other files
+	go run ./tools/nab $(if $(DATA),-data $(DATA) -windows $(WINDOWS),-out docs/anomaly.md)
 
 arm64-smoke: arm64 build ## the arm64 binary runs a one-box site under qemu
 	./tools/arm64-smoke.sh bin/holdfast-linux-arm64 bin/holdfast

@@ -1,0 +1,116 @@
+package anomaly
+
+import (
+	"fmt"
+	"math"
+	"math/rand/v2"
+	"os"
+	"testing"
+	"time"
+)
+
+// noises are stationary series: none of their points is an event. step is the seconds between points.
+var noises = map[string]func(r *rand.Rand, step float64) func() float64{
+	"Gaussian": func(r *rand.Rand, _ float64) func() float64 {
+		return func() float64 { return 100 + 5*r.NormFloat64() }
+	},
+	// Student's t with three degrees of freedom: its variance exists, its kurtosis does not.
+	"heavy-tailed": func(r *rand.Rand, _ float64) func() float64 {
+		return func() float64 {
+			chi2 := 0.0
+			for range 3 {
+				v := r.NormFloat64()
+				chi2 += v * v
+			}
+			return 100 + 5*r.NormFloat64()/math.Sqrt(chi2/3)
+		}
+	},
+	"waiting times": func(r *rand.Rand, _ float64) func() float64 { // log-normal, as latencies are
+		return func() float64 { return 0.005 * math.Exp(0.5*r.NormFloat64()) }
+	},
+	"AR(1)": func(r *rand.Rand, _ float64) func() float64 {
+		x := 0.0
+		return func() float64 { x = 0.9*x + r.NormFloat64(); return 50 + x }
+	},
+	"a day with noise": func(r *rand.Rand, step float64) func() float64 {
+		at := 0.0
+		return func() float64 {
+			at += step
+			return 100 + 40*math.Sin(at/86400*2*math.Pi) + 5*r.NormFloat64()
+		}
+	},
+}
+
+// alarmsInAMonth counts how often one of the series that a box watches is an alarm in 30 days of noise.
+func alarmsInAMonth(kind string, watched int, step time.Duration, seed uint64) int {
+	next := noises[kind](rand.New(rand.NewPCG(seed, 1)), step.Seconds())
+	d, limit, alarms := New(Default), ChanceLimit(watched, step), 0
+	for i := range int(month / step) {
+		if d.Push(epoch.Add(time.Duration(i)*step), next()).Chance < limit {
+			alarms++
+		}
+	}
+	return alarms
+}
+
+// A box watches 64 series every 15 seconds. The short form simulates a sixteenth of them for the whole
+// month against the whole box's limit; HOLDFAST_NOISE=64 all of them.
+func TestStationaryNoiseAlarmsAtMostOnceABoxAMonth(t *testing.T) {
+	const watched, step = 64, 15 * time.Second
+	series := watched / 16
+	if s := os.Getenv("HOLDFAST_NOISE"); s != "" {
+		fmt.Sscan(s, &series)
+	}
+	for kind := range noises {
+		t.Run(kind, func(t *testing.T) {
+			t.Parallel()
+			alarms := 0
+			for s := range series {
+				alarms += alarmsInAMonth(kind, watched, step, uint64(s))
+			}
+			t.Logf("%d alarms of %d series in a month", alarms, series)
+			if float64(alarms) > math.Ceil(float64(series)/watched) {
+				t.Errorf("%d series had %d alarms in a month; a box of %d may have one", series, alarms, watched)
+			}
+		})
+	}
+}
+
+func TestAnAlarmHearsWhatIsGross(t *testing.T) {
+	const watched, step = 64, 15 * time.Second
+	limit := ChanceLimit(watched, step)
+	for _, c := range []struct {
+		noise, event string
+		after        func(v float64) float64
+	}{
+		{"Gaussian", "doubles", func(v float64) float64 { return 2 * v }},
+		{"Gaussian", "stops", func(float64) float64 { return 0 }},
+		{"heavy-tailed", "times 100", func(v float64) float64 { return 100 * v }},
+		{"waiting times", "times 100", func(v float64) float64 { return 100 * v }},
+		{"AR(1)", "doubles", func(v float64) float64 { return 2 * v }},
+		{"a day with noise", "times three", func(v float64) float64 { return 3 * v }},
+	} {
+		for _, days := range []int{1, 7} {
+			next := noises[c.noise](rand.New(rand.NewPCG(9, 9)), step.Seconds())
+			d := New(Default)
+			event := days * int(24*time.Hour/step)
+			least, usual := 1.0, 1.0
+			for i := range event + 40 {
+				v := next()
+				if i >= event {
+					v = c.after(v)
+				}
+				p := d.Push(epoch.Add(time.Duration(i)*step), v)
+				if i >= event {
+					least = min(least, p.Chance)
+				} else {
+					usual = min(usual, p.Chance)
+				}
+			}
+			t.Logf("%s %s after %d days: chance %.1e, before at least %.1e, limit %.1e", c.noise, c.event, days, least, usual, limit)
+			if least >= limit {
+				t.Errorf("%s %s after %d days: not an alarm", c.noise, c.event, days)
+			}
+		}
+	}
+}
