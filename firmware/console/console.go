@@ -23,6 +23,7 @@ import (
 	"github.com/holdfast-edge/holdfast/coord"
 	"github.com/holdfast-edge/holdfast/coord/audit"
 	"github.com/holdfast-edge/holdfast/coord/site"
+	"github.com/holdfast-edge/holdfast/firmware/history"
 	"github.com/holdfast-edge/holdfast/firmware/metrics"
 	"github.com/holdfast-edge/holdfast/firmware/operators"
 )
@@ -64,6 +65,8 @@ type Config struct {
 	// History, if not nil, answers HistoryRoutes below /api/v1: questions about metrics, also by POST.
 	History       http.Handler
 	HistoryRoutes []string
+	// Query answers questions about this box's metrics for the pages; nil: no history is kept.
+	Query history.Querier
 	// ViewOpen and MetricsOpen say that nobody needs to log in to look.
 	ViewOpen, MetricsOpen bool
 	// NativeSocket is the path of the box's native socket, for whoever asks over the console's; empty: none.
@@ -96,6 +99,7 @@ type Console struct {
 	origins   *http.CrossOriginProtection
 	assets    *assets
 	boards    *boards
+	asked     asking
 	top       topCache
 	draining  atomic.Bool
 	bodies    map[string]*fields // of "METHOD /path", as openapi.json has them

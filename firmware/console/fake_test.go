@@ -127,9 +127,13 @@ func measures(t *testing.T, s Site) *metrics.Metrics {
 	return m
 }
 
-func newConsole(t *testing.T, s Site) *Console {
+func newConsole(t *testing.T, s Site, change ...func(*Config)) *Console {
 	t.Helper()
-	c, err := New(Config{Site: s, Metrics: measures(t, s), Audit: auditLog(t), Desk: newDesk(t).Desk, ViewOpen: true, MetricsOpen: true, Record: unrecorded, Hosts: []string{"Shop.Example"}, Logger: slog.New(slog.DiscardHandler)})
+	cfg := Config{Site: s, Metrics: measures(t, s), Audit: auditLog(t), Desk: newDesk(t).Desk, ViewOpen: true, MetricsOpen: true, Record: unrecorded, Hosts: []string{"Shop.Example"}, Logger: slog.New(slog.DiscardHandler)}
+	for _, fn := range change {
+		fn(&cfg)
+	}
+	c, err := New(cfg)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -16,7 +16,6 @@ func (c *Console) pageList() []*page {
 			path: "/boxes", title: "Boxes", name: "boxes", group: "Site", action: "member.list", live: true,
 			acts: []string{"member.remove", "join.token"}, sections: []part{{"list", ""}, {"join", "half bare"}},
 		},
-	}, c.tracePages(), []*page{
 		{
 			path: pageOfLog, title: "Log", name: "log", group: "Site", action: actionLog, live: true, data: c.logData,
 			sections: []part{{"list", ""}},
@@ -33,6 +32,7 @@ func (c *Console) pageList() []*page {
 			path: pageOfOneKey, title: "Key", name: "key", live: true, share: byPrincipal, data: c.keyData,
 			acts: []string{actionPut, actionDelete}, sections: []part{{"value", ""}, {"edit", "half"}, {"versions", "half"}},
 		},
+	}, c.metricsPages(), c.tracePages(), []*page{
 		{
 			path: "/trust", title: "Trust", name: "trust", group: "Trust", action: "trust.read", live: true, data: c.trustData,
 			sections: []part{{"standing", ""}, {"evidence", ""}}, needs: map[string]string{"evidence": "evidence.read"},
