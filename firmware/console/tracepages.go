@@ -111,6 +111,7 @@ func spanBar(start, long, whole int64, failed bool, box int) template.HTML {
 type tracePage struct {
 	*api.Trace
 	Took  string
+	Load  string
 	Boxes []string // by colour
 	Rows  []spanRow
 }
@@ -139,7 +140,7 @@ func (c *Console) traceData(l *look) (any, error) {
 	if err != nil {
 		return nil, err
 	}
-	d := &tracePage{Trace: t, Took: took(t.Duration)}
+	d := &tracePage{Trace: t, Took: took(t.Duration), Load: countOf(int(t.Messages), "message") + ", " + countOf(int(t.TraceHead.Bytes), "byte")}
 	whole := t.Duration
 	for i := range t.Spans {
 		whole = max(whole, t.Spans[i].Start+t.Spans[i].Duration)
@@ -217,7 +218,7 @@ func (d *whyPage) draw() {
 		n := &d.Why.Nodes[i]
 		place[n.ID] = i
 		d.Nodes = append(d.Nodes, whyRow{WhyNode: *n, N: i, What: whatOf(n)})
-		g.Nodes = append(g.Nodes, chart.Node{ID: n.ID, Rank: n.Rank, Label: n.Label, Note: noteOf(n), Class: n.Kind, Link: "#node-" + strconv.Itoa(i)})
+		g.Nodes = append(g.Nodes, chart.Node{ID: n.ID, Rank: n.Rank, Label: nodeText(n), Note: noteOf(n), Class: n.Kind, Link: "#node-" + strconv.Itoa(i)})
 	}
 	for _, e := range d.Why.Edges {
 		from, ok := place[e.From]
@@ -243,20 +244,39 @@ func edgeText(kind, label string) string {
 	return text
 }
 
-// noteOf is a node's second line in the drawing.
+// nodeText and noteOf are a node's two lines in the drawing.
+func nodeText(n *api.WhyNode) string {
+	switch {
+	case n.Kind == api.WhyMessage && n.Revision > 0:
+		return fmt.Sprintf("revision %d", n.Revision)
+	case n.Kind == api.WhyBatch:
+		return "batch of " + n.AuthorName
+	case n.Kind == api.WhyBlock:
+		return fmt.Sprintf("block %d", n.Height)
+	}
+	return n.Label
+}
+
 func noteOf(n *api.WhyNode) string {
 	switch n.Kind {
 	case api.WhyMessage:
 		if len(n.Keys) > 0 {
-			return keyText(n.Keys[0])
+			return strings.TrimSpace(n.Op + " " + bytesText(n.Keys[0]))
 		}
 		return n.Op
 	case api.WhyBatch:
-		return "batch of " + n.AuthorName
+		return countOf(n.Messages, "message")
 	case api.WhyBlock:
 		return "led by " + n.LeaderName
 	}
 	return n.Kind
+}
+
+func countOf(n int, what string) string {
+	if n != 1 {
+		what += "s"
+	}
+	return fmt.Sprintf("%d %s", n, what)
 }
 
 // whatOf is all that is known of a node, in words.
@@ -267,7 +287,7 @@ func whatOf(n *api.WhyNode) string {
 		add("%s", n.Op)
 	}
 	for _, k := range n.Keys[:min(len(n.Keys), 3)] {
-		add("key %s", keyText(k))
+		add("key %s", bytesText(k))
 	}
 	if !n.Time.IsZero() {
 		add("at %s", dayText(n.Time))
@@ -276,7 +296,7 @@ func whatOf(n *api.WhyNode) string {
 		add("number %d of session %s", n.Seq, n.Session)
 	}
 	if n.Kind == api.WhyBatch {
-		add("%d messages, made by %s", n.Messages, n.AuthorName)
+		add("%s, made by %s", countOf(n.Messages, "message"), n.AuthorName)
 		for _, p := range n.Phases {
 			add("%s %s", p.Name, took(p.Duration))
 		}
@@ -291,13 +311,4 @@ func whatOf(n *api.WhyNode) string {
 		}
 	}
 	return strings.Join(parts, "; ")
-}
-
-// keyText is a key for people: as text if it is, otherwise quoted.
-func keyText(k api.Bytes) string {
-	q := strconv.Quote(string(k))
-	if q[1:len(q)-1] == string(k) {
-		return string(k)
-	}
-	return q
 }

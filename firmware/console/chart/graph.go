@@ -19,10 +19,10 @@ const (
 
 // Sizes of a graph's drawing, in CSS pixels: it is not stretched.
 const (
-	nodeWidth, nodeHeight = 168, 46
+	nodeWidth, nodeHeight = 176, 46
 	nodeGapX, nodeGapY    = 18, 40
 	laneWidth             = 14 // of an edge on its way through a layer
-	labelMax              = 24 // characters that fit into a node
+	labelMax              = 20 // characters that fit into a node
 	graphMargin           = 6
 )
 
@@ -77,8 +77,8 @@ func (g *Graph) SVG() template.HTML {
 				continue
 			}
 			n := s.node
-			fmt.Fprintf(&b, `<a class="node %s" href="%s" aria-label="%s"><rect x="%s" y="%s" width="%d" height="%d" rx="7"/><text x="%s" y="%s">%s</text><text class="note" x="%s" y="%s">%s</text></a>`,
-				esc(n.Class), esc(n.Link), esc(n.Label+", "+n.Note), num(s.x), num(s.top()), nodeWidth, nodeHeight,
+			fmt.Fprintf(&b, `<a class="node %s" href="%s"><rect x="%s" y="%s" width="%d" height="%d" rx="7"/><text x="%s" y="%s">%s</text> <text class="note" x="%s" y="%s">%s</text></a>`,
+				esc(n.Class), esc(n.Link), num(s.x), num(s.top()), nodeWidth, nodeHeight,
 				num(s.x+10), num(s.top()+19), esc(short(n.Label)), num(s.x+10), num(s.top()+36), esc(short(n.Note)))
 		}
 	}
