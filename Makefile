@@ -15,7 +15,7 @@ BENCH_CHECK := -rounds 3 -time 3s -loads put-1,put-16,put-64,put-256,batches
 TRACE      := testdata/traces/web07.trace.xz
 RUN_DIR    ?= .holdfast
 
-.PHONY: nab web bench-matrix bench-baseline bench-check bench-short bench-targets bench-peers bench-peers-short e2e-hal e2e-hal-short e2e-console e2e-console-short bench-layout bench-detect etcd-diff etcd-clients etcd-clients-short etcd-hist etcd-bench mutants mutants-long chaos chaos-short model model-long build arm64 deps run test check unit race sim fuzz bench e2e arm64-smoke image clean help
+.PHONY: e2e-observe e2e-observe-short nab web bench-matrix bench-baseline bench-check bench-short bench-targets bench-peers bench-peers-short e2e-hal e2e-hal-short e2e-console e2e-console-short bench-layout bench-detect etcd-diff etcd-clients etcd-clients-short etcd-hist etcd-bench mutants mutants-long chaos chaos-short model model-long build arm64 deps run test check unit race sim fuzz bench e2e arm64-smoke image clean help
 
 help: ## list the targets
 	@grep -hE '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/ -/'
@@ -37,7 +37,7 @@ run: build ## four boxes on this machine, with a real request trace being counte
 
 # More than fifty decoders; with more time each, all of this would not fit.
 test: FUZZTIME = 5s
-test: deps check unit race sim model mutants chaos-short etcd-diff etcd-clients-short etcd-hist fuzz arm64-smoke e2e-hal-short e2e-console-short bench-short bench-peers-short ## everything that fits in an hour on two cores
+test: deps check unit race sim model mutants chaos-short etcd-diff etcd-clients-short etcd-hist fuzz arm64-smoke e2e-hal-short e2e-console-short e2e-observe-short bench-short bench-peers-short ## everything that fits in an hour on two cores
 	@./tools/summary.sh
 
 check: ## format, vet, staticcheck, dead code, tidy, layers: under a minute when warm
@@ -121,6 +121,16 @@ e2e-console-short: build ## each page once at each size, below three minutes
 	./tools/deps.sh e2e-console
 	go build -o bin/e2econsole/e2econsole ./tools/e2econsole
 	bin/e2econsole/e2econsole -short
+
+e2e-observe: build ## a site under Debian's Prometheus (both histogram modes) and Alertmanager: rules, alarms, receivers that are down, silences
+	./tools/deps.sh e2e-observe
+	go build -o bin/e2eobserve ./tools/e2eobserve
+	bin/e2eobserve
+
+e2e-observe-short: build ## the same with shorter times in the rules, below three minutes
+	./tools/deps.sh e2e-observe
+	go build -o bin/e2eobserve ./tools/e2eobserve
+	bin/e2eobserve -short
 
 fuzz: ## FUZZTIME=10s for each fuzz target
 	./tools/fuzz.sh $(FUZZTIME)

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Installs what the build and the tests need on a bare Debian 12 machine that has Go, make and git.
-# Safe to repeat; does nothing when everything is there. "deps.sh e2e-hal" and "deps.sh e2e-console" install
+# Safe to repeat; does nothing when everything is there. "deps.sh e2e-hal", "deps.sh e2e-console" and "deps.sh e2e-observe" install
 # what these targets need beside it.
 set -euo pipefail
 cd "$(dirname "$0")/.."
@@ -30,10 +30,23 @@ if [ "${1:-}" = e2e-console ]; then
 	command -v node >/dev/null || want+=(nodejs)
 	command -v npm >/dev/null || want+=(npm)
 fi
+quiet=
+if [ "${1:-}" = e2e-observe ]; then
+	command -v prometheus >/dev/null || want+=(prometheus)
+	command -v prometheus-alertmanager >/dev/null || want+=(prometheus-alertmanager)
+	quiet=1
+fi
 if [ ${#want[@]} -gt 0 ]; then
 	sudo=''
 	[ "$(id -u)" = 0 ] || sudo=sudo
 	$sudo apt-get update -q
+	# The test runs these programs itself: a policy of 101 (invoke-rc.d) keeps their packages from starting them as services.
+	policy=/usr/sbin/policy-rc.d
+	if [ -n "$quiet" ] && [ ! -e $policy ]; then
+		printf '#!/bin/sh\nexit 101\n' | $sudo tee $policy >/dev/null
+		$sudo chmod 755 $policy
+		trap '$sudo rm -f $policy' EXIT
+	fi
 	$sudo env DEBIAN_FRONTEND=noninteractive apt-get install -q -y --no-install-recommends "${want[@]}"
 fi
 go mod download

@@ -36,6 +36,10 @@ type Action uint8
 // The actions, in the order of their names.
 const (
 	noAction Action = iota
+	AlarmRead
+	AlarmSilence
+	AlarmTest
+	AlarmUnsilence
 	AuditAlive
 	AuditExport
 	AuditHeads
@@ -128,6 +132,10 @@ type actionRow struct {
 }
 
 var actionTable = [actions]actionRow{
+	AlarmRead:        {"alarm.read", ClassView, "see a box's alarms, and how its receivers are reached"},
+	AlarmSilence:     {"alarm.silence", ClassOperate, "keep alarms of a box from being told for a time"},
+	AlarmTest:        {"alarm.test", ClassOperate, "have a box's receivers told of an alarm that is none"},
+	AlarmUnsilence:   {"alarm.unsilence", ClassOperate, "end a silence of a box's alarms"},
 	AuditAlive:       {"audit.alive", ClassNote, "a box had nothing to record for an hour"},
 	AuditExport:      {"audit.export", ClassOperate, "mark a box's audit records as safe elsewhere, so that they may go"},
 	AuditHeads:       {"audit.heads", ClassView, "see the signed heads of audit logs"},

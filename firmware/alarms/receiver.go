@@ -81,6 +81,12 @@ func (t *Target) shown() string {
 	return t.Kind + " " + u.Scheme + "://" + u.Host
 }
 
+// Check says whether a receiver can work: its address, and the files with secrets. Errors: ErrReceiver.
+func (t *Target) Check() error {
+	_, err := t.open()
+	return err
+}
+
 // open prepares the receiver; it connects to nothing. Errors: ErrReceiver; none has the URL's path or a secret.
 func (t *Target) open() (receiver, error) {
 	bad := func(format string, args ...any) error {

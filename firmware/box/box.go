@@ -20,6 +20,7 @@ import (
 	"github.com/holdfast-edge/holdfast/coord"
 	"github.com/holdfast-edge/holdfast/coord/audit"
 	"github.com/holdfast-edge/holdfast/coord/site"
+	"github.com/holdfast-edge/holdfast/firmware/alarms"
 	"github.com/holdfast-edge/holdfast/firmware/config"
 	"github.com/holdfast-edge/holdfast/firmware/console"
 	"github.com/holdfast-edge/holdfast/firmware/etcdapi"
@@ -209,6 +210,10 @@ func runOnce(ctx context.Context, o Options) (err error) {
 	if err != nil {
 		return fmt.Errorf("box: open joining port: %w", err)
 	}
+	watch, err := openAlarms(o.Config, who, known, s.View, log)
+	if err != nil {
+		return err
+	}
 	pages, err := console.New(console.Config{
 		Site: s, Submit: s.Submit, Past: disk.base.Handovers, Audit: ledger.disk, Desk: power.desk, Access: power, Record: ledger.Record, Traces: traces.keeper,
 		Acts: slices.Concat(power.acts(), roles.Acts(), members.Acts()),
@@ -217,7 +222,7 @@ func runOnce(ctx context.Context, o Options) (err error) {
 			"/site":   {Action: "member.list", Get: members.Overview},
 		},
 		Metrics: known.metrics, History: known.history.API("/api/v1"), HistoryRoutes: history.Routes(), Query: known.history,
-		Hosts: o.Config.Console.Hosts, NativeSocket: o.Config.Native.Socket, Logger: log,
+		Alarms: watch, Hosts: o.Config.Console.Hosts, NativeSocket: o.Config.Native.Socket, Logger: log,
 		ViewOpen: o.Config.Console.View == "open", MetricsOpen: o.Config.Console.Metrics == "open", Secure: o.Config.Console.Secure(),
 	})
 	if err != nil {
@@ -225,7 +230,7 @@ func runOnce(ctx context.Context, o Options) (err error) {
 	}
 	known.ready = pages.Ready
 	r := &running{
-		o: o, log: log, boxes: boxes, hardware: hw, known: known, ledger: ledger, bell: bell, clerk: clerk, traces: traces, power: power, site: s, streams: streams, pages: pages, api: api,
+		o: o, log: log, boxes: boxes, hardware: hw, known: known, watch: watch, ledger: ledger, bell: bell, clerk: clerk, traces: traces, power: power, site: s, streams: streams, pages: pages, api: api,
 		client: ports.client, newcomers: newcomers, join: ports.join,
 		native:  present(ports.native, sockets.native),
 		console: present(ports.console, sockets.console),
@@ -242,6 +247,7 @@ type running struct {
 	boxes           *membership
 	hardware        *hardware
 	known           *measures
+	watch           *alarms.Service
 	ledger          *ledger
 	bell            *bell
 	clerk           *clerk
@@ -267,11 +273,12 @@ func (r *running) run(ctx context.Context) error {
 	pages := start(never, stop, "console", func(ctx context.Context) error {
 		return r.pages.Serve(ctx, consoleDrain, r.o.Config.Limits.ConsoleConnections, r.console...)
 	})
-	machine := start(never, stop, "hardware", func(ctx context.Context) error { return r.hardware.run(ctx, r.site.View) })
+	machine := start(never, stop, "hardware", func(ctx context.Context) error { return r.hardware.run(ctx, r.site.View, r.watch.Worst) })
 	remember := start(never, stop, "history", r.known.history.Run)
 	ledger := start(never, stop, "audit log", func(ctx context.Context) error { return r.ledger.run(ctx, r.site) })
 	power := start(never, stop, "rules", r.power.run)
-	alarms := start(never, stop, "alarms", func(ctx context.Context) error { r.bell.run(ctx, r.site); return nil })
+	bell := start(never, stop, "suspicions", func(ctx context.Context) error { r.bell.run(ctx, r.site); return nil })
+	watch := start(never, stop, "alarms", r.watch.Run)
 	traces := start(never, stop, "traces", r.traces.run)
 	clerk := start(never, stop, "records of decisions", func(ctx context.Context) error { r.clerk.run(ctx); return nil })
 	r.note(never, "box.start", "", "version "+r.o.Version)
@@ -322,7 +329,7 @@ func (r *running) run(ctx context.Context) error {
 		err = context.Cause(alive)
 	}
 	r.note(never, "box.stop", "", "version "+r.o.Version)
-	for _, p := range append(streams, boxes, machine, remember, power, clerk, alarms, ledger, ordering, traces, pages) {
+	for _, p := range append(streams, boxes, machine, watch, remember, power, clerk, bell, ledger, ordering, traces, pages) {
 		if e := p.stop(); e != nil && !errors.Is(err, e) {
 			err = errors.Join(err, fmt.Errorf("box: %s: %w", p.name, e))
 		}

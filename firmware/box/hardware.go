@@ -316,7 +316,7 @@ func (h *hardware) loop() func(func()) {
 }
 
 // run keeps the machine's settings and shows how the site is, until ctx ends.
-func (h *hardware) run(ctx context.Context, view func() *site.View) error {
+func (h *hardware) run(ctx context.Context, view func() *site.View, worst func() string) error {
 	var parts sync.WaitGroup
 	if h.values["hal.apply"] == "plan" {
 		parts.Go(func() {
@@ -327,7 +327,7 @@ func (h *hardware) run(ctx context.Context, view func() *site.View) error {
 		})
 	}
 	if h.panel != nil {
-		parts.Go(func() { h.panel.run(ctx, view) })
+		parts.Go(func() { h.panel.run(ctx, view, worst) })
 	}
 	<-ctx.Done()
 	parts.Wait()

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/holdfast-edge/holdfast/coord/site"
+	"github.com/holdfast-edge/holdfast/firmware/alarms"
 	"github.com/holdfast-edge/holdfast/firmware/config"
 	"github.com/holdfast-edge/holdfast/hal"
 	"github.com/holdfast-edge/holdfast/hal/linux"
@@ -30,13 +31,14 @@ type mood int
 const (
 	moodNone     mood = iota // nothing was shown yet
 	moodServing              // all boxes are here
-	moodDegraded             // writes are ordered, or will be in a moment, and something is missing
+	moodDegraded             // writes are ordered, or will be in a moment, and something is missing or warned of
+	moodAlarm                // a critical alarm fires
 	moodNoQuorum             // the site cannot write as far as this box can tell
 	moodFault                // this box has stopped voting
 )
 
-// moodOf reads the site's state.
-func moodOf(v *site.View) mood {
+// moodOf reads the site's state, and the worst alarm that fires.
+func moodOf(v *site.View, worst string) mood {
 	up, silent := 0, false
 	for i := range v.Members {
 		if m := &v.Members[i]; m.Up {
@@ -49,7 +51,9 @@ func moodOf(v *site.View) mood {
 		return moodFault
 	case up < v.Quorum || v.Full != "":
 		return moodNoQuorum
-	case up < v.N || silent || !v.Serving:
+	case worst == alarms.Critical:
+		return moodAlarm
+	case up < v.N || silent || !v.Serving || worst == alarms.Warning:
 		return moodDegraded
 	}
 	return moodServing
@@ -69,6 +73,8 @@ func (m mood) show(l light) error {
 		return l.Set(true)
 	case moodDegraded:
 		return l.Blink(1800*time.Millisecond, 200*time.Millisecond)
+	case moodAlarm:
+		return l.Blink(900*time.Millisecond, 300*time.Millisecond)
 	case moodNoQuorum:
 		return l.Blink(500*time.Millisecond, 500*time.Millisecond)
 	}
@@ -132,10 +138,10 @@ func (p *panel) close() error {
 }
 
 // run shows the site's state and waits for the button, until ctx ends.
-func (p *panel) run(ctx context.Context, view func() *site.View) {
+func (p *panel) run(ctx context.Context, view func() *site.View, worst func() string) {
 	var parts sync.WaitGroup
 	if p.light != nil {
-		parts.Go(func() { p.shine(ctx, view) })
+		parts.Go(func() { p.shine(ctx, view, worst) })
 	}
 	if p.button != nil {
 		parts.Go(func() { p.await(ctx) })
@@ -143,12 +149,12 @@ func (p *panel) run(ctx context.Context, view func() *site.View) {
 	parts.Wait()
 }
 
-func (p *panel) shine(ctx context.Context, view func() *site.View) {
+func (p *panel) shine(ctx context.Context, view func() *site.View, worst func() string) {
 	tick := time.NewTicker(lookEvery)
 	defer tick.Stop()
 	shown := moodNone
 	for {
-		if now := moodOf(view()); now != shown {
+		if now := moodOf(view(), worst()); now != shown {
 			if err := now.show(p.light); err != nil {
 				p.log.Warn("the status light cannot be set any more", "err", err)
 				return

@@ -17,6 +17,7 @@ import (
 	"time"
 
 	"github.com/holdfast-edge/holdfast/coord/site"
+	"github.com/holdfast-edge/holdfast/firmware/alarms"
 	"github.com/holdfast-edge/holdfast/firmware/config"
 	"github.com/holdfast-edge/holdfast/hal"
 	"github.com/holdfast-edge/holdfast/hal/haltest"
@@ -39,20 +40,24 @@ func view(up int, change func(*site.View)) *site.View {
 
 func TestALightShowsHowTheSiteIs(t *testing.T) {
 	for _, tc := range []struct {
-		name string
-		view *site.View
-		mood mood
+		name  string
+		view  *site.View
+		worst string
+		mood  mood
 	}{
-		{"all are here", view(4, nil), moodServing},
-		{"one is away", view(3, nil), moodDegraded},
-		{"one does not vote yet", view(4, func(v *site.View) { v.Members[2].VotesFrom = 11 }), moodDegraded},
-		{"the leader changes", view(4, func(v *site.View) { v.Serving = false }), moodDegraded},
-		{"two are away", view(2, nil), moodNoQuorum},
-		{"the disk is full", view(4, func(v *site.View) { v.Full = "the log" }), moodNoQuorum},
-		{"the log failed", view(4, func(v *site.View) { v.Fault = "the log" }), moodFault},
-		{"the log failed and nobody is here", view(1, func(v *site.View) { v.Fault = "the log" }), moodFault},
+		{"all are here", view(4, nil), "", moodServing},
+		{"one is away", view(3, nil), "", moodDegraded},
+		{"one does not vote yet", view(4, func(v *site.View) { v.Members[2].VotesFrom = 11 }), "", moodDegraded},
+		{"the leader changes", view(4, func(v *site.View) { v.Serving = false }), "", moodDegraded},
+		{"something is worth knowing", view(4, nil), alarms.Info, moodServing},
+		{"something is warned of", view(4, nil), alarms.Warning, moodDegraded},
+		{"a critical alarm fires", view(3, nil), alarms.Critical, moodAlarm},
+		{"two are away", view(2, nil), alarms.Critical, moodNoQuorum},
+		{"the disk is full", view(4, func(v *site.View) { v.Full = "the log" }), "", moodNoQuorum},
+		{"the log failed", view(4, func(v *site.View) { v.Fault = "the log" }), alarms.Critical, moodFault},
+		{"the log failed and nobody is here", view(1, func(v *site.View) { v.Fault = "the log" }), "", moodFault},
 	} {
-		if got := moodOf(tc.view); got != tc.mood {
+		if got := moodOf(tc.view, tc.worst); got != tc.mood {
 			t.Errorf("%s: mood %d, want %d", tc.name, got, tc.mood)
 		}
 	}
@@ -108,6 +113,7 @@ func TestEveryMoodLooksDifferentOnTheBoardsLight(t *testing.T) {
 	}{
 		{moodServing, "none 1  "},
 		{moodDegraded, "timer 1 1800 200"},
+		{moodAlarm, "timer 1 900 300"},
 		{moodNoQuorum, "timer 1 500 500"},
 		{moodFault, "timer 1 100 100"},
 	} {
@@ -151,7 +157,7 @@ func TestTheLightIsSetWhenTheSiteChangesAndNotElse(t *testing.T) {
 		now.Store(view(4, nil))
 		ctx, cancel := context.WithCancel(t.Context())
 		var parts sync.WaitGroup
-		parts.Go(func() { p.run(ctx, now.Load) })
+		parts.Go(func() { p.run(ctx, now.Load, func() string { return "" }) })
 		after := func(v *site.View) {
 			synctest.Wait()
 			now.Store(v)
@@ -178,7 +184,7 @@ func TestALightThatFailsIsLeftAloneAndSaidOnce(t *testing.T) {
 		p := &panel{log: slog.New(slog.NewTextHandler(&log, nil)), light: &fakeLight{err: errors.New("unplugged")}}
 		ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 		defer cancel()
-		p.run(ctx, func() *site.View { return view(4, nil) })
+		p.run(ctx, func() *site.View { return view(4, nil) }, func() string { return "" })
 		if strings.Count(log.String(), "unplugged") != 1 || ctx.Err() != nil {
 			t.Errorf("%v\n%s", ctx.Err(), &log)
 		}
@@ -216,7 +222,7 @@ func TestTheButtonHeldForFiveSecondsPrintsTheSetupCodeOnce(t *testing.T) {
 		}
 		ctx, cancel := context.WithCancel(t.Context())
 		var parts sync.WaitGroup
-		parts.Go(func() { p.run(ctx, nil) })
+		parts.Go(func() { p.run(ctx, nil, nil) })
 		hold := func(level gpio.Level, d time.Duration, want int) {
 			t.Helper()
 			pin.set(level)

@@ -5,9 +5,11 @@ import (
 	"flag"
 	"fmt"
 	"runtime"
+	"slices"
 	"strings"
 	"time"
 
+	"github.com/holdfast-edge/holdfast/firmware/box"
 	"github.com/holdfast-edge/holdfast/firmware/config"
 	"github.com/holdfast-edge/holdfast/hal/work"
 )
@@ -58,6 +60,9 @@ func configCheck(f *flag.FlagSet) func(context.Context, *streams, []string) erro
 		if err != nil {
 			return err
 		}
+		if err := box.CheckAlarms(c); err != nil {
+			return err
+		}
 		if *asJSON {
 			return printJSON(s.out, c)
 		}
@@ -74,12 +79,25 @@ func configCheck(f *flag.FlagSet) func(context.Context, *streams, []string) erro
 		fmt.Fprintf(t, "looking\t%s; metrics %s\n", map[string]string{"open": "takes no login", "login": "takes a login or a token"}[c.Console.View], map[string]string{"open": "are open", "login": "too"}[c.Console.Metrics])
 		fmt.Fprintf(t, "leader\tgiven up after %v without a block while there is work\n", time.Duration(c.Timeouts.Round))
 		fmt.Fprintf(t, "memory\tabout %v\n", c.Limits.MemorySoft)
+		fmt.Fprintf(t, "alarms\t%s\n", explainAlarms(&c.Alarms))
 		fmt.Fprintf(t, "hardware\t%s\n", explainHAL(&c.HAL))
 		if !c.Console.Secure() && !config.Loopback(c.Console.Listen) {
 			fmt.Fprintf(t, "warning\tthe console is plain text on the network\n")
 		}
 		return t.Flush()
 	}
+}
+
+// explainAlarms says who is told, without addresses.
+func explainAlarms(a *config.Alarms) string {
+	var kinds []string
+	for kind, r := range a.Receivers() {
+		if n := len(r.URLs); n > 0 {
+			kinds = append(kinds, fmt.Sprintf("%s (%d, from %s)", kind, n, r.Severity))
+		}
+	}
+	slices.Sort(kinds)
+	return fmt.Sprintf("asked every %v; told to: %s", time.Duration(a.Every), orElse(strings.Join(kinds, ", "), "nobody"))
 }
 
 // explainHAL says what the box will do to the machine.

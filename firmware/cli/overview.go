@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/holdfast-edge/holdfast/coord/site"
+	"github.com/holdfast-edge/holdfast/firmware/alarms"
 	"github.com/holdfast-edge/holdfast/firmware/console/api"
 	"github.com/holdfast-edge/holdfast/firmware/remote"
 )
@@ -21,9 +22,9 @@ const (
 
 // overview is what the terminal shows of a box and its site. What the box does not tell stays empty, and is not shown.
 type overview struct {
-	Status api.Status     `json:"status"`
-	Alarms []remote.Alarm `json:"alarms,omitempty"`
-	Steps  []string       `json:"todo"`
+	Status api.Status         `json:"status"`
+	Alarms []alarms.AlertView `json:"alarms,omitempty"`
+	Steps  []string           `json:"todo"`
 	// Rate is messages a second, Latency the mean of a decision and CPU processors' seconds a second, from the box's history; oldest first.
 	Rate    []remote.Point `json:"rate,omitempty"`
 	Latency []remote.Point `json:"latency,omitempty"`
@@ -57,10 +58,10 @@ func look(ctx context.Context, b *remote.Box, before *overview) (*overview, erro
 		return nil, err
 	}
 	o := &overview{Status: st, Steps: todo(&st)}
-	if alarms, err := b.Alarms(ctx); err == nil { // not every box has alarms, nor may everybody see them
-		for i := range alarms {
-			if alarms[i].State == "firing" {
-				o.Alarms = append(o.Alarms, alarms[i])
+	if v, err := b.Alarms(ctx); err == nil { // not everybody may see them
+		for i := range v.Alarms {
+			if v.Alarms[i].State == alarms.Firing {
+				o.Alarms = append(o.Alarms, v.Alarms[i])
 			}
 		}
 	}

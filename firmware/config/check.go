@@ -88,6 +88,9 @@ func (c *Config) check() error {
 	if err := c.Traces.check(); err != nil {
 		return err
 	}
+	if err := c.Alarms.check(); err != nil {
+		return err
+	}
 	return c.checkRanges()
 }
 
@@ -256,6 +259,7 @@ func (c *Config) checkRanges() error {
 		{"timeouts.peer_dead", int64(c.Timeouts.PeerDead), 2 * int64(c.Timeouts.Heartbeat), int64(waitMax), durationText},
 		{"timeouts.drain", int64(c.Timeouts.Drain), int64(drainMin), int64(drainMax), durationText},
 		{"limits.memory_soft", int64(c.Limits.MemorySoft), int64(memoryMin), int64(retainMax), sizeText},
+		{"alarms.every", int64(c.Alarms.Every), int64(alarmsEveryMin), int64(alarmsEveryMax), durationText},
 		{"join.proof_of_work", int64(c.Join.ProofOfWork), 0, workBitsMax, numberText},
 		{"limits.gc_percent", int64(c.Limits.GCPercent), gcPercentMin, gcPercentMax, numberText},
 		{"limits.native_connections", int64(c.Limits.NativeConnections), 1, connectionsMax, numberText},

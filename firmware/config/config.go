@@ -59,6 +59,7 @@ type Config struct {
 	Audit    Audit    `toml:"audit" json:"audit"`
 	Traces   Traces   `toml:"traces" json:"traces"`
 	Join     Join     `toml:"join" json:"join"`
+	Alarms   Alarms   `toml:"alarms" json:"alarms"`
 }
 
 // Identity is about the box's own key.
@@ -239,6 +240,7 @@ func Load(path string) (*Config, error) {
 	}
 	c.Join.TokenFile = under(dir, c.Join.TokenFile)
 	c.Traces.HeadersFile, c.Traces.CAFile = under(dir, c.Traces.HeadersFile), under(dir, c.Traces.CAFile)
+	c.Alarms.under(dir)
 	c.Encryption.PassphraseFile = under(dir, c.Encryption.PassphraseFile)
 	if strings.HasSuffix(c.HAL.Board, ".toml") {
 		c.HAL.Board = under(dir, c.HAL.Board)

@@ -67,6 +67,8 @@ type Config struct {
 	HistoryRoutes []string
 	// Query answers questions about this box's metrics for the pages; nil: no history is kept.
 	Query history.Querier
+	// Alarms are the box's alarms; nil: there are none.
+	Alarms Alarms
 	// ViewOpen and MetricsOpen say that nobody needs to log in to look.
 	ViewOpen, MetricsOpen bool
 	// NativeSocket is the path of the box's native socket, for whoever asks over the console's; empty: none.
@@ -193,6 +195,13 @@ func (c *Console) routes() (http.Handler, error) {
 			handle("GET "+r.pattern, r.pattern, c.let(viewing, r.action, r.handle))
 		}
 	}
+	if c.cfg.Alarms != nil {
+		for pattern, answer := range map[string]http.HandlerFunc{
+			"/api/v1/alarms": c.apiAlarms, "/api/v1/alarms/rules": c.apiAlarmRules, "/api/v1/alarms/silences": c.apiSilences,
+		} {
+			handle("GET "+pattern, pattern, c.let(viewing, "alarm.read", answer))
+		}
+	}
 	for _, p := range c.pages {
 		handle("GET "+p.path, p.path, c.let(viewing, p.action, c.showPage(p)))
 	}
@@ -218,7 +227,7 @@ func (c *Console) routes() (http.Handler, error) {
 	post("/passkey/options", c.passkeyOptions)
 	post("/passkey/login", c.passkeyLogin)
 	post("/unlock", c.unlock)
-	for _, a := range slices.Concat(c.operatorActs(), c.passkeyActs(), c.auditActs(), c.decisionActs(), c.keyActs(), c.cfg.Acts) {
+	for _, a := range slices.Concat(c.operatorActs(), c.passkeyActs(), c.auditActs(), c.decisionActs(), c.alarmActs(), c.keyActs(), c.cfg.Acts) {
 		post(a.Path, c.act(a))
 	}
 	mux.HandleFunc("/", c.notFound)

@@ -150,7 +150,7 @@ type guarded struct {
 func newGuarded(t *testing.T, a Access) *guarded {
 	t.Helper()
 	d := newDesk(t)
-	c, err := New(Config{Site: servingSite(), Metrics: measures(t, servingSite()), Audit: auditLog(t), Desk: d.Desk, Access: a, Record: d.record, Logger: slog.New(slog.DiscardHandler), Hosts: []string{passkeyHost}})
+	c, err := New(Config{Site: servingSite(), Metrics: measures(t, servingSite()), Alarms: alarmsOf(t, servingSite()), Audit: auditLog(t), Desk: d.Desk, Access: a, Record: d.record, Logger: slog.New(slog.DiscardHandler), Hosts: []string{passkeyHost}})
 	if err != nil {
 		t.Fatal(err)
 	}

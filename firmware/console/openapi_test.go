@@ -66,6 +66,7 @@ func TestEachAnswerAsksForItsOwnRight(t *testing.T) {
 		"/api/v1/blocks": "site.read", "/api/v1/top": "kv.get", "/api/v1/kv/%2Fconfig%2Fttl": "kv.get", "/api/v1/log": "log.read",
 		"/api/v1/evidence": "evidence.read", "/api/v1/trust": "trust.read", "/trust": "trust.read",
 		"/api/v1/operators": "role.list", "/operators": "role.list", "/api/v1/decisions": "decision.list", "/decisions": "decision.list",
+		"/api/v1/alarms": "alarm.read", "/api/v1/alarms/rules": "alarm.read", "/api/v1/alarms/silences": "alarm.read",
 		"/api/v1/audit": "audit.read", "/api/v1/audit/log": "audit.read", "/api/v1/audit/heads": "audit.heads",
 	} {
 		if w := b.get(path); w.Code != http.StatusForbidden || !strings.Contains(w.Body.String(), action) {

@@ -74,23 +74,3 @@ func (b *Box) history(ctx context.Context, path string) ([]Series, error) {
 	}
 	return list, nil
 }
-
-// Alarm is what the command line reads of an alarm (firmware/alarms, /api/v1/alarms).
-type Alarm struct {
-	Name        string            `json:"name"`
-	Severity    string            `json:"severity"`
-	State       string            `json:"state"`
-	Since       time.Time         `json:"since"`
-	Labels      map[string]string `json:"labels"`
-	Annotations map[string]string `json:"annotations"`
-	Silenced    string            `json:"silenced"`
-}
-
-// Alarms are the box's, the worst first. Errors: ErrNotFound of a box that has none.
-func (b *Box) Alarms(ctx context.Context) ([]Alarm, error) {
-	var got struct {
-		Alarms []Alarm `json:"alarms"`
-	}
-	err := b.get(ctx, "/api/v1/alarms", &got)
-	return got.Alarms, err
-}
