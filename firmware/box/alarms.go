@@ -14,6 +14,7 @@ import (
 	"github.com/holdfast-edge/holdfast/firmware/alarms"
 	"github.com/holdfast-edge/holdfast/firmware/config"
 	"github.com/holdfast-edge/holdfast/firmware/history"
+	"github.com/prometheus/client_golang/prometheus"
 )
 
 // openAlarms makes the box's alarms: the rules that ship and the site's own over the box's history, and who is told. A rule or receiver that
@@ -40,8 +41,10 @@ func openAlarms(c *config.Config, who *identity, known *measures, view func() *s
 	if err != nil {
 		return nil, fmt.Errorf("box: %w", err)
 	}
-	if err := known.metrics.Register(s.Collector()); err != nil {
-		return nil, fmt.Errorf("box: %w", err)
+	for _, m := range []prometheus.Collector{s.Collector(), newVitals(c, view)} {
+		if err := known.metrics.Register(m); err != nil {
+			return nil, fmt.Errorf("box: %w", err)
+		}
 	}
 	return s, nil
 }
