@@ -14,6 +14,7 @@ type Ring struct {
 	mu   sync.Mutex
 	recs []Record
 	ids  []ID // of recs, beside each other: a search touches nothing else
+	out  []bool
 	next uint64
 	s    sampler
 
@@ -23,7 +24,7 @@ type Ring struct {
 // NewRing makes a ring of at least one record, of whose batches one in 1/rate is kept by chance, rate 0 to 1.
 func NewRing(records int, rate float64) *Ring {
 	n := max(records, 1)
-	return &Ring{recs: make([]Record, n), ids: make([]ID, n), s: newSampler(rate)}
+	return &Ring{recs: make([]Record, n), ids: make([]ID, n), out: make([]bool, n), s: newSampler(rate)}
 }
 
 // Put takes over a record, in place of the oldest, and says where it is: places count up.
@@ -31,16 +32,9 @@ func (r *Ring) Put(rec *Record) (place uint64) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	i := r.next % uint64(len(r.recs))
-	r.recs[i], r.ids[i] = *rec, rec.Trace
+	r.recs[i], r.ids[i], r.out[i] = *rec, rec.Trace, false
 	r.next++
 	return r.next - 1
-}
-
-// Next is the place of the next record.
-func (r *Ring) Next() uint64 {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	return r.next
 }
 
 // at is the record of a place, nil when it was overwritten.
@@ -83,32 +77,22 @@ func (r *Ring) Answered(place uint64, with Reason, now int64) (rec Record, ok bo
 func (r *Ring) Unusual(until int64) { r.unusualUntil.Store(until) }
 
 // Find appends the records of a trace, their points moved by shift nanoseconds, oldest first, at most RecordsMax.
-func (r *Ring) Find(dst []Record, id ID, shift int64) []Record {
+func (r *Ring) Find(dst []Record, id ID, shift int64) []Record { return r.find(dst, id, shift, false) }
+
+// Once is Find without the records that it gave before.
+func (r *Ring) Once(dst []Record, id ID, shift int64) []Record { return r.find(dst, id, shift, true) }
+
+func (r *Ring) find(dst []Record, id ID, shift int64, once bool) []Record {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	n, held := uint64(len(r.recs)), min(r.next, uint64(len(r.recs)))
 	most := len(dst) + RecordsMax
 	for place := r.next - held; place < r.next && len(dst) < most; place++ {
-		if r.ids[place%n] == id {
+		if r.ids[place%n] == id && !(once && r.out[place%n]) {
+			r.out[place%n] = r.out[place%n] || once
 			rec := r.recs[place%n]
 			rec.Shift(shift)
 			dst = append(dst, rec)
-		}
-	}
-	return dst
-}
-
-// Last appends the newest records of own batches that have been answered, newest first, at most most of them; of the ring's records only
-// those are whole traces.
-func (r *Ring) Last(dst []Record, most int, shift int64) []Record {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	held := min(r.next, uint64(len(r.recs)))
-	for k := uint64(1); k <= held && most > 0; k++ {
-		if rec := r.at(r.next - k); rec.At[Answered] != 0 {
-			dst = append(dst, *rec)
-			dst[len(dst)-1].Shift(shift)
-			most--
 		}
 	}
 	return dst

@@ -30,8 +30,8 @@ const (
 	// asksEvery and asksBurst bound what one member may ask for: what its own ring may keep, twice.
 	asksEvery = time.Second / 40
 	asksBurst = 128
-	// lookEvery is how often is looked at what is due.
-	lookEvery = 250 * time.Millisecond
+	// lookEvery is how often is looked at what is due. The others are asked after as long: they apply the block a little later.
+	lookEvery = 100 * time.Millisecond
 )
 
 // Site is what a Keeper asks of the ordering; *site.Site is one.
@@ -94,6 +94,7 @@ type telling struct {
 type gather struct {
 	records []trace.Record
 	keep    bool
+	asked   bool
 	told    map[coord.BoxID]bool
 	due     time.Time
 	done    chan struct{} // closed when all are in, or due
@@ -183,40 +184,49 @@ func (k *Keeper) begin(r *trace.Record) {
 			own[i].Reasons = r.Reasons
 		}
 	}
-	k.export(own)
-	if g, new := k.open(r.Trace, true); g != nil {
-		k.mu.Lock()
-		for i := range own {
-			g.add(&own[i])
-		}
-		k.mu.Unlock()
-		if new {
-			k.site.AskTrace(r.Trace)
-		}
+	k.export(r.Trace, shift, r)
+	g := k.open(r.Trace, true)
+	if g == nil {
+		return
+	}
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	for i := range own {
+		g.add(&own[i])
 	}
 }
 
-func (k *Keeper) export(rs []trace.Record) {
-	if k.cfg.Export != nil && len(rs) > 0 {
+// export hands on this box's records of a trace, each once; why, if not nil, has the reasons of one.
+func (k *Keeper) export(id trace.ID, shift int64, why *trace.Record) {
+	if k.cfg.Export == nil {
+		return
+	}
+	rs := k.cfg.Ring.Once(nil, id, shift)
+	for i := range rs {
+		if why != nil && rs[i].Batch == why.Batch && rs[i].Part == why.Part {
+			rs[i].Reasons = why.Reasons
+		}
+	}
+	if len(rs) > 0 {
 		k.cfg.Export(rs)
 	}
 }
 
-// open is the gathering of a trace, new if there was none; nil when there are too many.
-func (k *Keeper) open(id trace.ID, keep bool) (g *gather, new bool) {
+// open is the gathering of a trace, nil when there are too many.
+func (k *Keeper) open(id trace.ID, keep bool) *gather {
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	if g = k.gathers[id]; g != nil {
+	if g := k.gathers[id]; g != nil {
 		g.keep = g.keep || keep
-		return g, false
+		return g
 	}
 	if len(k.gathers) >= gathersMax {
 		k.lost.Add(1)
-		return nil, false
+		return nil
 	}
-	g = &gather{keep: keep, told: map[coord.BoxID]bool{}, due: time.Now().Add(gatherTime), done: make(chan struct{})}
+	g := &gather{keep: keep, told: map[coord.BoxID]bool{}, due: time.Now().Add(gatherTime), done: make(chan struct{})}
 	k.gathers[id] = g
-	return g, true
+	return g
 }
 
 // add takes a record once; one that knows more replaces it.
@@ -254,7 +264,8 @@ func (k *Keeper) answer(q question) {
 		k.lost.Add(1)
 		return
 	}
-	own := k.cfg.Ring.Find(nil, q.id, k.site.Clock())
+	shift := k.site.Clock()
+	own := k.cfg.Ring.Find(nil, q.id, shift)
 	if len(own) > 0 {
 		k.mu.Lock()
 		had := k.fresh[q.id]
@@ -266,9 +277,7 @@ func (k *Keeper) answer(q question) {
 			k.fresh[q.id] = all
 		}
 		k.mu.Unlock()
-		if had == nil {
-			k.export(own)
-		}
+		k.export(q.id, shift, nil)
 	} else if stored, err := k.stored(q.id); err == nil {
 		me := k.site.View().ID
 		for i := range stored {
@@ -337,13 +346,17 @@ func (k *Keeper) end(id trace.ID, g *gather) {
 	}
 }
 
-// finish ends what is due, and says how many traces wait to be written.
+// finish asks for what is open, ends what is due, and says how many traces wait to be written.
 func (k *Keeper) finish(now time.Time) int {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	for id, g := range k.gathers {
-		if !now.Before(g.due) {
+		switch {
+		case !now.Before(g.due):
 			k.end(id, g)
+		case !g.asked && now.After(g.due.Add(lookEvery-gatherTime)):
+			g.asked = true
+			k.site.AskTrace(id)
 		}
 	}
 	return len(k.fresh)

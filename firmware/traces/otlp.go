@@ -47,10 +47,9 @@ func number(key string, value int64) *common.KeyValue {
 
 // request is what the collector is sent.
 func request(r *Resource, records []trace.Record) *collector.ExportTraceServiceRequest {
-	var spans []trace.Span
 	var out []*otlp.Span
 	for i := range records {
-		spans = records[i].Spans(spans[:0])
+		spans := records[i].Spans(nil) // what is made below refers to it
 		for j := range spans {
 			s := protoSpan(&spans[j])
 			if spans[j].Name == trace.SpanMessage {

@@ -157,12 +157,9 @@ func (k *Keeper) records(ctx context.Context, id trace.ID) (rs []trace.Record, e
 	if len(boxes) >= v.N || v.N == 1 {
 		return rs, nil
 	}
-	g, new := k.open(id, false)
+	g := k.open(id, false)
 	if g == nil {
 		return rs, nil
-	}
-	if new {
-		k.site.AskTrace(id)
 	}
 	select {
 	case <-g.done:
@@ -180,7 +177,7 @@ func (k *Keeper) records(ctx context.Context, id trace.ID) (rs []trace.Record, e
 
 // waterfall orders spans as a tree: each after its parent, those of one parent by their begin.
 func waterfall(spans []trace.Span, start int64, n names) []api.Span {
-	slices.SortStableFunc(spans, func(a, b trace.Span) int { return cmp.Or(cmp.Compare(a.Start, b.Start), cmp.Compare(b.End, a.End)) })
+	slices.SortStableFunc(spans, func(a, b trace.Span) int { return cmp.Compare(a.Start, b.Start) })
 	byID := map[trace.SpanID]bool{}
 	for i := range spans {
 		byID[spans[i].ID] = true

@@ -185,12 +185,14 @@ func (e *explainer) message(j *api.WhyNode, n *cause.Node) {
 func (e *explainer) batch(j *api.WhyNode, n *cause.Node) {
 	b := &n.Block.Batches[n.Batch]
 	author, id := b.Author, trace.BatchTrace(b.Digest)
+	messages := int(b.Count)
 	if cols := b.Cols; cols != nil && cols.Len() > 0 && cols.Kinds[cols.Len()-1] == coord.KindTrace {
+		messages--
 		if c, ok := trace.FirstContext(cols.Value(cols.Len() - 1)); ok {
 			id = c.Trace
 		}
 	}
-	j.Kind, j.Author, j.AuthorName, j.Seq, j.Digest, j.Messages, j.Trace = api.WhyBatch, &author, e.names.of(author), b.Seq, b.Digest.String(), int(b.Count), &id
+	j.Kind, j.Author, j.AuthorName, j.Seq, j.Digest, j.Messages, j.Trace = api.WhyBatch, &author, e.names.of(author), b.Seq, b.Digest.String(), messages, &id
 	j.Label = fmt.Sprintf("batch of %s, %d messages", j.AuthorName, j.Messages)
 	rs, err := e.k.stored(id)
 	j.Kept = err == nil
