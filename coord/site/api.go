@@ -129,6 +129,7 @@ type Counters struct {
 	EmptyBlocks    uint64 `json:"empty_blocks"`
 	Batches        uint64 `json:"batches"`
 	OwnBatches     uint64 `json:"own_batches"`
+	PayloadBytes   uint64 `json:"payload_bytes"` // of the batches' bodies
 	Requests       uint64 `json:"requests"`
 	Refused        uint64 `json:"refused"` // requests answered with CodeBusy
 	Syncs          uint64 `json:"syncs"`   // fdatasync of the log

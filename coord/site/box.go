@@ -648,6 +648,7 @@ func (b *Box) apply(d bft.Delivery) {
 			b.dirty += cols.Bytes() + dirtyMessageBytes*cols.Len()
 		}
 		b.count.Batches++
+		b.count.PayloadBytes += uint64(len(bt.Body))
 		b.revised(d.Block.Height, i)
 		if b.cfg.Ring != nil {
 			b.trace(&d, i, cols)

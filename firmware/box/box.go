@@ -161,10 +161,11 @@ func runOnce(ctx context.Context, o Options) (err error) {
 		return err
 	}
 	opened(sockets.close)
-	known, err := newMeasures(log)
+	known, err := newMeasures(o.Config, who, disk.key, log)
 	if err != nil {
 		return err
 	}
+	opened(known.disk.Close)
 	// 5. The ordering.
 	power, err := newAuthority(o.Config, who, ledger, log)
 	if err != nil {
@@ -174,7 +175,7 @@ func runOnce(ctx context.Context, o Options) (err error) {
 		Self: who.member.ID, SiteID: who.members.Site, Members: boxes.list, DiskBytes: disk.base.Bytes, TempDir: o.Config.DataDir, TLS: o.Config.Client.Secure(),
 		Limits: etcdapi.Limits{Connections: o.Config.Limits.ClientConnections}, Logger: log,
 		KeepRevisions: uint64(o.Config.History.KeepRevisions), KeepTime: time.Duration(o.Config.History.KeepTime),
-		KeepBytes: uint64(o.Config.History.KeepBytes), Audit: ledger.Record, Access: power.rules, Password: power.password,
+		KeepBytes: uint64(o.Config.History.KeepBytes), Audit: ledger.Record, Access: power.rules, Password: power.password, Answered: known.metrics.RPCAnswered,
 	})
 	traces, err := openTracing(o.Config, who, o.Version, log)
 	if err != nil {
@@ -183,7 +184,7 @@ func runOnce(ctx context.Context, o Options) (err error) {
 	opened(traces.disk.Close)
 	bell := newBell(ledger.Record, who.key.ID(), log)
 	clerk := newClerk(ledger.Record, who.key.ID(), log)
-	s, err := openSite(&o, who, boxes, disk, ports.peer, api.Changes, ledger.signed, bell.ring, clerk, power, hw, traces, log)
+	s, err := openSite(&o, who, boxes, disk, ports.peer, api.Changes, ledger.signed, bell.ring, clerk, power, hw, traces, known, log)
 	if err != nil {
 		return err
 	}

@@ -1,36 +1,51 @@
 package box
 
 import (
+	"errors"
 	"fmt"
 	"log/slog"
+	"time"
 
 	"github.com/holdfast-edge/holdfast/coord/site"
+	"github.com/holdfast-edge/holdfast/firmware/config"
 	"github.com/holdfast-edge/holdfast/firmware/history"
 	"github.com/holdfast-edge/holdfast/firmware/metrics"
+	"github.com/holdfast-edge/holdfast/store"
+	"github.com/holdfast-edge/holdfast/store/crypt"
 )
 
 // measures are what the box measures of itself, and what it remembers of that.
 type measures struct {
 	metrics *metrics.Metrics
 	history *history.History
+	disk    *store.Series
 	// of is the site; ready says whether writes are being ordered. Both are set before anything is asked.
 	of    *site.Site
 	ready func() bool
 }
 
-func newMeasures(log *slog.Logger) (*measures, error) {
+func newMeasures(c *config.Config, who *identity, key *crypt.Key, log *slog.Logger) (*measures, error) {
 	m := new(measures)
 	var err error
+	m.disk, err = store.OpenSeries(c.DataDir, store.SeriesOptions{
+		Site: who.members.Site, Box: who.member.ID, BytesMax: int64(c.Metrics.KeepBytes), Key: key, Logger: log,
+	})
+	if err != nil {
+		return nil, fmt.Errorf("box: open history: %w", err)
+	}
 	m.metrics, err = metrics.New(metrics.Sources{
 		View:  func() *site.View { return m.of.View() },
 		Ready: func() bool { return m.ready() },
+		Root:  "/", Data: c.DataDir,
 	})
 	if err != nil {
-		return nil, fmt.Errorf("box: open metrics: %w", err)
+		return nil, errors.Join(fmt.Errorf("box: open metrics: %w", err), m.disk.Close())
 	}
-	m.history, err = history.New(history.Config{Gatherer: m.metrics, Logger: log})
+	m.history, err = history.New(history.Config{
+		Gatherer: m.metrics, Interval: time.Duration(c.Metrics.Interval), Store: m.disk, Logger: log,
+	})
 	if err != nil {
-		return nil, fmt.Errorf("box: open history: %w", err)
+		return nil, errors.Join(fmt.Errorf("box: open history: %w", err), m.disk.Close())
 	}
 	return m, nil
 }

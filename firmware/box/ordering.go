@@ -15,7 +15,7 @@ import (
 )
 
 // openSite makes the ordering from the parts that it declares as ports.
-func openSite(o *Options, who *identity, boxes *membership, disk *storage, peer net.Listener, changes func(*site.Changes), signed func(*audit.SignedHead), alarm func(*site.Alarm), clerk *clerk, power *authority, hw *hardware, traces *tracing, log *slog.Logger) (*site.Site, error) {
+func openSite(o *Options, who *identity, boxes *membership, disk *storage, peer net.Listener, changes func(*site.Changes), signed func(*audit.SignedHead), alarm func(*site.Alarm), clerk *clerk, power *authority, hw *hardware, traces *tracing, known *measures, log *slog.Logger) (*site.Site, error) {
 	c := o.Config
 	keysOf := keysOf(who)
 	signer, _, err := keysOf(who.members)
@@ -63,7 +63,7 @@ func openSite(o *Options, who *identity, boxes *membership, disk *storage, peer 
 	}
 	s, err := site.Open(site.Options{
 		Box: ordering, Judge: clerk.judged(power.judge, who.members.Site),
-		Self: who.member, Log: disk.log, Base: &traced{disk.base, traces.keeper}, Traces: traces.keeper, Revised: traces.keeper.Revised, Logger: log, Version: o.Version, Connect: connect, Changes: changes, Audit: signed, Alarm: alarm, Decided: clerk.take, Loop: hw.loop(),
+		Self: who.member, Log: disk.log, Base: &traced{disk.base, traces.keeper}, Traces: traces.keeper, Revised: traces.keeper.Revised, Logger: log, Version: o.Version, Connect: connect, Changes: changes, Audit: signed, Alarm: alarm, Decided: clerk.take, Finished: known.metrics.Decided, Loop: hw.loop(),
 	})
 	if err != nil {
 		return nil, fmt.Errorf("box: open ordering: %w", err)

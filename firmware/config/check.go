@@ -22,6 +22,9 @@ const (
 	auditMin       Size = 1 << 20               // a few thousand records
 	tracesMin      Size = 256 << 10             // a hundred traces
 	tracesMax      Size = 1 << 30               // half a million
+	seriesMin      Size = 4 << 20               // a day or two (store.SeriesBytesMin)
+	sampleMin           = time.Second           // more often costs more than it shows
+	sampleMax           = 30 * time.Second      // an alarm looks at a minute
 	memoryMin      Size = 16 << 20              // below this the collector runs without end
 	roundMin            = 20 * time.Millisecond // below the fsync of a card leaders change for nothing
 	waitMax             = time.Minute           // a minute without a leader is an outage, whatever the reason
@@ -251,6 +254,8 @@ func (c *Config) checkRanges() error {
 		{"log.segment_size", int64(c.Log.SegmentSize), int64(segmentMin), int64(segmentMax), sizeText},
 		{"audit.keep_bytes", int64(c.Audit.KeepBytes), int64(auditMin), int64(retainMax), sizeText},
 		{"traces.keep_bytes", int64(c.Traces.KeepBytes), int64(tracesMin), int64(tracesMax), sizeText},
+		{"metrics.keep_bytes", int64(c.Metrics.KeepBytes), int64(seriesMin), int64(retainMax), sizeText},
+		{"metrics.interval", int64(c.Metrics.Interval), int64(sampleMin), int64(sampleMax), durationText},
 		{"log.retain_size", int64(c.Log.RetainSize), int64(c.Log.SegmentSize), int64(retainMax), sizeText},
 		{"timeouts.round", int64(c.Timeouts.Round), int64(roundMin), int64(waitMax), durationText},
 		{"timeouts.leader_down", int64(c.Timeouts.LeaderDown), int64(roundMin), int64(waitMax), durationText},

@@ -60,6 +60,7 @@ type Config struct {
 	Traces   Traces   `toml:"traces" json:"traces"`
 	Join     Join     `toml:"join" json:"join"`
 	Alarms   Alarms   `toml:"alarms" json:"alarms"`
+	Metrics  Metrics  `toml:"metrics" json:"metrics"`
 }
 
 // Identity is about the box's own key.
@@ -101,6 +102,12 @@ type History struct {
 	KeepRevisions int      `toml:"keep_revisions" json:"keep_revisions"`
 	KeepTime      Duration `toml:"keep_time" json:"keep_time"`
 	KeepBytes     Size     `toml:"keep_bytes" json:"keep_bytes"`
+}
+
+// Metrics is about what the box remembers of its metrics.
+type Metrics struct {
+	Interval  Duration `toml:"interval" json:"interval"`
+	KeepBytes Size     `toml:"keep_bytes" json:"keep_bytes"`
 }
 
 // Native is about the native stream.

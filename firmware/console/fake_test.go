@@ -120,7 +120,7 @@ func body(what string) []byte {
 
 func measures(t *testing.T, s Site) *metrics.Metrics {
 	t.Helper()
-	m, err := metrics.New(metrics.Sources{View: s.View, Ready: func() bool { return s.View().Serving }})
+	m, err := metrics.New(metrics.Sources{View: s.View, Ready: func() bool { return s.View().Serving }, Root: t.TempDir(), Data: t.TempDir()})
 	if err != nil {
 		t.Fatal(err)
 	}

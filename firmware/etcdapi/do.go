@@ -239,7 +239,11 @@ func (s *Server) admit(ctx context.Context, method string, req any) (*access.Cre
 	return c, s.permit(ctx, c, req)
 }
 
-func (s *Server) unary(ctx context.Context, req any, info *grpc.UnaryServerInfo, next grpc.UnaryHandler) (any, error) {
+func (s *Server) unary(ctx context.Context, req any, info *grpc.UnaryServerInfo, next grpc.UnaryHandler) (res any, err error) {
+	if s.cfg.Answered != nil {
+		start := time.Now()
+		defer func() { s.cfg.Answered(info.FullMethod, status.Code(err).String(), time.Since(start)) }()
+	}
 	if requiresLeader(ctx) && !s.view.Load().Serving {
 		return nil, rpctypes.ErrGRPCNoLeader
 	}
@@ -247,7 +251,7 @@ func (s *Server) unary(ctx context.Context, req any, info *grpc.UnaryServerInfo,
 	if err != nil {
 		return nil, err
 	}
-	res, err := next(ctx, req)
+	res, err = next(ctx, req)
 	return res, s.record(ctx, c, info.FullMethod, req, err)
 }
 

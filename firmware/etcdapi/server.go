@@ -106,6 +106,8 @@ type Config struct {
 	// Access says who may do what (access.go); nil: everybody everything. Password, if not nil, lets operators in.
 	Access   *access.Authorizer
 	Password Password
+	// Answered, if not nil, is told of each call: its method, the name of its status, and how long it took. It must not block.
+	Answered func(method, code string, took time.Duration)
 	Limits   Limits
 	Logger   *slog.Logger
 }

@@ -1,8 +1,11 @@
 package history
 
 import (
+	"maps"
 	"math"
+	"slices"
 	"strconv"
+	"strings"
 
 	"github.com/holdfast-edge/holdfast/coord/observe"
 	dto "github.com/prometheus/client_model/go"
@@ -105,17 +108,40 @@ func (c *catalogue) entry(name string, pairs []*dto.LabelPair, label, value stri
 	if label != "" {
 		e.Labels[label] = value
 	}
+	c.put(string(k), e)
+	return e
+}
+
+// restore puts a series back that has its number; what comes out of order is left out.
+func (c *catalogue) restore(i Info) {
+	if int(i.ID) != len(c.list) || len(c.list) >= c.max {
+		return
+	}
+	names := slices.Sorted(maps.Keys(i.Labels))
+	k := []byte(i.Name)
+	// The pairs of a gatherer are sorted, but for the label that a bucket or a quantile adds.
+	for _, last := range []string{"le", "quantile"} {
+		if at := slices.Index(names, last); at >= 0 && (strings.HasSuffix(i.Name, "_bucket") || last == "quantile") {
+			names = append(slices.Delete(names, at, at+1), last)
+		}
+	}
+	for _, n := range names {
+		k = append(append(append(append(k, 0xff), n...), 0xff), i.Labels[n]...)
+	}
+	c.put(string(k), &entry{Info: i})
+}
+
+func (c *catalogue) put(key string, e *entry) {
 	b := labels.NewScratchBuilder(len(e.Labels) + 1)
-	b.Add(labels.MetricName, name)
+	b.Add(labels.MetricName, e.Name)
 	for n, v := range e.Labels {
 		b.Add(n, v)
 	}
 	b.Sort()
 	e.set = b.Labels()
 	c.list = append(c.list, e)
-	c.byKey[string(k)] = e
-	c.byName[name] = append(c.byName[name], e)
-	return e
+	c.byKey[key] = e
+	c.byName[e.Name] = append(c.byName[e.Name], e)
 }
 
 // match is the series that all matchers match.

@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"github.com/holdfast-edge/holdfast/coord/observe"
+	"github.com/holdfast-edge/holdfast/store"
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/prometheus/promql"
 )
@@ -87,7 +88,9 @@ type Config struct {
 	// Interval between samples, IntervalDefault by default.
 	Interval time.Duration
 	Observe  []Observer
-	Logger   *slog.Logger
+	// Store keeps what is older than some minutes; nil: an hour is remembered.
+	Store  *store.Series
+	Logger *slog.Logger
 }
 
 // History is a box's metrics over time. Make one with New.
@@ -96,12 +99,21 @@ type History struct {
 	engine *promql.Engine
 	start  time.Time
 
-	mu     sync.RWMutex
-	series catalogue
-	recent []*observe.Segment // the last one is open
-	last   int64              // time of the newest sample
+	mu       sync.RWMutex
+	series   catalogue
+	blocks   [len(tiers)][]*block // ascending by number; the last is open, unless it is sealed
+	sealed   [len(tiers)]bool
+	line     observe.Timeline
+	number   uint64 // of the newest block
+	failures uint64
 
-	samples []observe.Sample // reused, of the sampling goroutine
+	// Of the sampling goroutine.
+	before  uint64                       // blocks to this number are of earlier starts
+	earlier int64                        // the newest time of those
+	thin    [len(tiers)]*observe.Thinner // none of the first
+	named   int                          // how many series have durable names
+	savedAt [len(tiers)]time.Time        // monotonic
+	samples []observe.Sample             // reused
 	scraped []Scraped
 }
 
@@ -113,14 +125,23 @@ func New(cfg Config) (*History, error) {
 	if cfg.Interval <= 0 {
 		cfg.Interval = IntervalDefault
 	}
-	h := &History{
-		cfg: cfg, start: time.Now(), engine: newEngine(cfg.Logger), series: newCatalogue(SeriesMax),
-		recent: []*observe.Segment{observe.NewSegment(segmentTimes)},
+	h := &History{cfg: cfg, start: time.Now(), engine: newEngine(cfg.Logger), series: newCatalogue(SeriesMax)}
+	if cfg.Store != nil {
+		if err := h.load(); err != nil {
+			return nil, err
+		}
+	}
+	h.before, h.named = h.number, len(h.series.list)
+	for t := range tiers {
+		h.savedAt[t] = h.start
+		if t > 0 {
+			h.thin[t] = observe.NewThinner(tiers[t].every.Milliseconds(), func(id uint32) bool { return h.series.list[id].Counter })
+		}
 	}
 	return h, nil
 }
 
-// Run samples until ctx ends.
+// Run samples until ctx ends, and then makes durable what it has.
 func (h *History) Run(ctx context.Context) error {
 	tick := time.NewTicker(h.cfg.Interval)
 	defer tick.Stop()
@@ -129,33 +150,55 @@ func (h *History) Run(ctx context.Context) error {
 		select {
 		case <-tick.C:
 		case <-ctx.Done():
+			h.end()
 			return nil
 		}
 	}
 }
 
-// Now is the time by the history's clock.
-func (h *History) Now() time.Time { return time.Now() }
+// end makes all durable.
+func (h *History) end() {
+	h.mu.Lock()
+	for t := 1; t < len(tiers); t++ {
+		h.thin[t].Flush(func(at int64, samples []observe.Sample) { h.add(t, at, samples) })
+	}
+	h.mu.Unlock()
+	h.save(time.Now(), true)
+}
 
-// sample takes one sample of everything.
+// Now is the time by the history's clock.
+func (h *History) Now() time.Time { return h.when(time.Now()) }
+
+func (h *History) when(now time.Time) time.Time {
+	h.mu.RLock()
+	defer h.mu.RUnlock()
+	return time.UnixMilli(h.line.Now(now.Sub(h.start).Milliseconds()))
+}
+
+// sample takes one sample of everything at a time of the wall clock, which has a monotonic reading.
 func (h *History) sample(now time.Time) {
+	h.sampleAt(now.Sub(h.start).Milliseconds(), now.UnixMilli())
+}
+
+func (h *History) sampleAt(mono, wall int64) {
 	families, err := h.cfg.Gatherer.Gather()
 	if err != nil { // a collector failed: the others' values are there
 		h.cfg.Logger.Warn("some metrics could not be read", "err", err)
 	}
 	h.mu.Lock()
-	h.samples, h.scraped = h.series.flatten(families, h.samples[:0], h.scraped[:0])
-	h.last = max(now.UnixMilli(), h.last+1)
-	open := h.recent[len(h.recent)-1]
-	if open.Len() >= segmentTimes {
-		open = observe.NewSegment(segmentTimes)
-		h.recent = append(h.recent, open)
-		h.recent = h.recent[max(0, len(h.recent)-7):]
+	at, shift := h.line.At(mono, wall, h.earlier)
+	if shift != 0 {
+		h.cfg.Logger.Info("the clock was set; what was measured since the start moves with it", "by", time.Duration(shift)*time.Millisecond)
+		h.shift(shift)
 	}
-	open.Append(h.last, h.samples)
-	at := time.UnixMilli(h.last)
+	h.samples, h.scraped = h.series.flatten(families, h.samples[:0], h.scraped[:0])
+	h.add(0, at, h.samples)
+	for t := 1; t < len(tiers); t++ {
+		h.thin[t].Add(at, h.samples, func(at int64, samples []observe.Sample) { h.add(t, at, samples) })
+	}
 	h.mu.Unlock()
 	for _, fn := range h.cfg.Observe {
-		fn(at, h.scraped)
+		fn(time.UnixMilli(at), h.scraped)
 	}
+	h.save(time.UnixMilli(at), false)
 }

@@ -19,10 +19,12 @@ import (
 // rig is a history whose samples a test takes.
 type rig struct {
 	*History
+	reg   *prometheus.Registry
 	work  prometheus.Counter
 	level *prometheus.GaugeVec
 	took  prometheus.Histogram
 	at    time.Time
+	mono  int64
 }
 
 func newRig(t *testing.T, observers ...Observer) *rig {
@@ -34,6 +36,7 @@ func newRig(t *testing.T, observers ...Observer) *rig {
 		at:    time.Date(2026, 11, 28, 12, 0, 0, 0, time.UTC),
 	}
 	reg := prometheus.NewRegistry()
+	r.reg = reg
 	reg.MustRegister(r.work, r.level, r.took)
 	h, err := New(Config{Gatherer: reg, Observe: observers, Logger: slog.New(slog.DiscardHandler)})
 	if err != nil {
@@ -48,7 +51,8 @@ func (r *rig) run(n int, change func(i int)) {
 	for i := range n {
 		change(i)
 		r.at = r.at.Add(IntervalDefault)
-		r.sample(r.at)
+		r.mono += IntervalDefault.Milliseconds()
+		r.sampleAt(r.mono, r.at.UnixMilli())
 	}
 }
 

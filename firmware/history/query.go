@@ -17,7 +17,7 @@ const (
 	// queryTimeMax is how long a question may take.
 	queryTimeMax = 10 * time.Second
 	// querySamplesMax is how many samples a question may hold in memory: 16 bytes each.
-	querySamplesMax = 2_000_000
+	querySamplesMax = 1_000_000
 	// lookback is for how long a sample counts for what comes after it, at full resolution.
 	lookback = time.Minute
 	// pointsMax bounds the times of a range query, as Prometheus does (web/api/v1, 11,000).
@@ -63,7 +63,7 @@ func (h *History) instant(ctx context.Context, expr string, at time.Time) (parse
 	if len(expr) > exprBytesMax {
 		return nil, fmt.Errorf("history: %w: longer than %d bytes", ErrQuery, exprBytesMax)
 	}
-	q, err := h.engine.NewInstantQuery(ctx, h.queryable(), nil, expr, at)
+	q, err := h.engine.NewInstantQuery(ctx, h.queryable(), h.options(at), expr, at)
 	if err != nil {
 		return nil, fmt.Errorf("history: %w: %w", ErrQuery, err)
 	}
@@ -98,7 +98,7 @@ func (h *History) matrix(ctx context.Context, expr string, from, to time.Time, s
 	case to.Sub(from)/step > pointsMax:
 		return nil, fmt.Errorf("history: %w: more than %d points; make the step longer", ErrQuery, pointsMax)
 	}
-	q, err := h.engine.NewRangeQuery(ctx, h.queryable(), nil, expr, from, to, step)
+	q, err := h.engine.NewRangeQuery(ctx, h.queryable(), h.options(from), expr, from, to, step)
 	if err != nil {
 		return nil, fmt.Errorf("history: %w: %w", ErrQuery, err)
 	}
@@ -111,6 +111,13 @@ func (h *History) matrix(ctx context.Context, expr string, from, to time.Time, s
 		return nil, fmt.Errorf("history: %w: the expression gives a %s", ErrQuery, v.Type())
 	}
 	return m, nil
+}
+
+// options has a sample count until the next one where these are further apart.
+func (h *History) options(from time.Time) promql.QueryOpts {
+	h.mu.RLock()
+	defer h.mu.RUnlock()
+	return promql.NewPrometheusQueryOpts(false, max(lookback, 2*h.coarsest(from.UnixMilli())))
 }
 
 // result runs a query. Its value does not outlive Close, so it is copied.
@@ -135,7 +142,7 @@ func result(ctx context.Context, q promql.Query) (parser.Value, error) {
 
 // queryable gives the engine the history's samples.
 func (h *History) queryable() storage.Queryable {
-	return storage.QueryableFunc(func(from, to int64) (storage.Querier, error) { return &reader{h, from, to}, nil })
+	return storage.QueryableFunc(func(from, to int64) (storage.Querier, error) { return &reader{h: h, from: from, to: to}, nil })
 }
 
 // matching parses "match[]" as Prometheus' API has it.

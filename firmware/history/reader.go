@@ -2,8 +2,10 @@ package history
 
 import (
 	"context"
+	"fmt"
 	"slices"
 
+	"github.com/holdfast-edge/holdfast/coord/observe"
 	"github.com/prometheus/prometheus/model/histogram"
 	"github.com/prometheus/prometheus/model/labels"
 	"github.com/prometheus/prometheus/storage"
@@ -16,6 +18,7 @@ import (
 type reader struct {
 	h        *History
 	from, to int64
+	taken    int // points, of all selections of a question
 }
 
 // Select copies the points of the series that match.
@@ -26,12 +29,46 @@ func (r *reader) Select(_ context.Context, sorted bool, hints *storage.SelectHin
 	}
 	set := &selection{i: -1}
 	r.h.mu.RLock()
-	defer r.h.mu.RUnlock()
-	for _, e := range r.h.series.match(ms) {
-		s := &selected{set: e.set}
-		for _, g := range r.h.recent {
-			g.Points(e.ID, from, to, func(t int64, v float64) { s.points = append(s.points, point{t, v}) })
+	found, pieces := r.h.series.match(ms), r.h.pieces(from, to)
+	list := make([]*selected, len(found))
+	for i, e := range found {
+		list[i] = &selected{set: e.set}
+	}
+	// What is on the disk is read without the lock, and what is in memory is the newest of its resolution.
+	copied := make([][]points, len(pieces))
+	for p := range pieces {
+		if g := pieces[p].live; g != nil {
+			copied[p] = make([]points, len(found))
+			for i, e := range found {
+				copied[p][i] = pointsOf(g, e.ID, &pieces[p])
+				r.taken += len(copied[p][i])
+			}
+		} else {
+			pieces[p].times = slices.Clone(pieces[p].times)
 		}
+	}
+	r.h.mu.RUnlock()
+	for p := range pieces {
+		if copied[p] == nil {
+			g, err := r.h.read(&pieces[p], found)
+			if err != nil {
+				return &selection{err: err}
+			}
+			copied[p] = make([]points, len(found))
+			for i, e := range found {
+				copied[p][i] = pointsOf(g, e.ID, &pieces[p])
+				r.taken += len(copied[p][i])
+			}
+		}
+		if r.taken > querySamplesMax {
+			return &selection{err: fmt.Errorf("history: %w: more than %d samples; ask for less at a time", ErrQuery, querySamplesMax)}
+		}
+		for i := range found {
+			list[i].points = append(list[i].points, copied[p][i]...)
+		}
+		copied[p] = nil
+	}
+	for _, s := range list {
 		if len(s.points) > 0 {
 			set.list = append(set.list, s)
 		}
@@ -40,6 +77,32 @@ func (r *reader) Select(_ context.Context, sorted bool, hints *storage.SelectHin
 		slices.SortFunc(set.list, func(a, b *selected) int { return labels.Compare(a.set, b.set) })
 	}
 	return set
+}
+
+func pointsOf(g *observe.Segment, id uint32, p *piece) (out points) {
+	g.Points(id, p.from, p.to, func(t int64, v float64) { out = append(out, point{t, v}) })
+	return out
+}
+
+// read reads the groups of a block that series are in.
+func (h *History) read(p *piece, found []*entry) (*observe.Segment, error) {
+	g := observe.SegmentAt(p.times)
+	seen := map[uint32]bool{}
+	for _, e := range found {
+		group := e.ID / observe.GroupSeries
+		if seen[group] {
+			continue
+		}
+		seen[group] = true
+		data, err := h.cfg.Store.Group(p.id, group)
+		if err == nil && data != nil {
+			err = g.AddGroup(data)
+		}
+		if err != nil {
+			return nil, fmt.Errorf("history: block %v: %w", p.id, err)
+		}
+	}
+	return g, nil
 }
 
 // LabelValues implements storage.Querier.
@@ -83,11 +146,12 @@ func (h *History) labelNames(ms []*labels.Matcher) []string {
 type selection struct {
 	list []*selected
 	i    int
+	err  error
 }
 
 func (s *selection) Next() bool                        { s.i++; return s.i < len(s.list) }
 func (s *selection) At() storage.Series                { return s.list[s.i] }
-func (s *selection) Err() error                        { return nil }
+func (s *selection) Err() error                        { return s.err }
 func (s *selection) Warnings() annotations.Annotations { return nil }
 
 // selected implements storage.Series.

@@ -18,12 +18,15 @@ type Sources struct {
 	View func() *site.View
 	// Ready says whether writes are being ordered as far as the box can tell.
 	Ready func() bool
+	// Root is where /proc and /sys are, "/" for the machine; Data is the box's data directory.
+	Root, Data string
 }
 
 // Metrics is what a box measures. It implements prometheus.Gatherer.
 type Metrics struct {
 	*prometheus.Registry
-	http *prometheus.HistogramVec
+	http, rpc *prometheus.HistogramVec
+	decided   *decisions
 }
 
 // New makes the metrics. It asks nothing of its sources before it is gathered.
@@ -32,11 +35,15 @@ func New(from Sources) (*Metrics, error) {
 		Registry: prometheus.NewRegistry(),
 		http: prometheus.NewHistogramVec(histogram("http_server_request_duration_seconds", "Time to answer a request to the console.",
 			.001, .005, .025, .1, .5, 2.5, 10), []string{"http_route", "http_response_status_code"}),
+		rpc: prometheus.NewHistogramVec(histogram("rpc_server_call_duration_seconds", "Time to answer a call of the etcd API.",
+			.001, .004, .016, .064, .256, 1, 4), []string{"rpc_method", "rpc_response_status_code"}),
+		decided: newDecisions(),
 	}
 	for _, c := range []prometheus.Collector{
 		collectors.NewGoCollector(),
 		collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}),
-		m.http,
+		m.http, m.rpc, m.decided.whole, m.decided.parts,
+		newMachine(from.Root, from.Data),
 		newSiteCollector(from.View, from.Ready),
 	} {
 		if err := m.Register(c); err != nil {
@@ -66,4 +73,9 @@ func histogram(name, help string, bounds ...float64) prometheus.HistogramOpts {
 // HTTPAnswered counts a request to the console by the pattern of its route.
 func (m *Metrics) HTTPAnswered(route, code string, took time.Duration) {
 	m.http.WithLabelValues(route, code).Observe(took.Seconds())
+}
+
+// RPCAnswered counts a call of the etcd API: its method, such as "/etcdserverpb.KV/Put", and the name of its status.
+func (m *Metrics) RPCAnswered(method, code string, took time.Duration) {
+	m.rpc.WithLabelValues(method, code).Observe(took.Seconds())
 }

@@ -16,7 +16,6 @@ type siteCollector struct {
 	ready   func() bool
 	scalars []scalar
 	member  memberDescs
-	latency *prometheus.Desc
 }
 
 type scalar struct {
@@ -34,8 +33,6 @@ type memberDescs struct {
 func newSiteCollector(view func() *site.View, ready func() bool) *siteCollector {
 	c := &siteCollector{
 		view: view, ready: ready,
-		latency: prometheus.NewDesc("coord_decision_duration_seconds",
-			"From closing a batch of this box until it is ordered, durable and applied.", nil, nil),
 		member: memberDescs{
 			up:       prometheus.NewDesc("coord_member_up", "1 if the link to the member is up.", []string{"member"}, nil),
 			height:   prometheus.NewDesc("coord_member_height", "Height that the member last said.", []string{"member"}, nil),
@@ -76,6 +73,7 @@ func (c *siteCollector) counters() {
 	}{
 		{"coord_messages_applied_total", "Messages that took effect.", func(v *site.View) uint64 { return v.Applied }},
 		{"coord_messages_duplicate_total", "Messages dropped because they had taken effect before.", func(v *site.View) uint64 { return v.Duplicates }},
+		{"coord_payload_bytes_total", "Bytes of the batches ordered, compressed: what coord_network_io_bytes_total is the cost of.", func(v *site.View) uint64 { return v.Counters.PayloadBytes }},
 		{"coord_batches_total", "Batches ordered.", func(v *site.View) uint64 { return v.Counters.Batches }},
 		{"coord_own_batches_total", "Batches ordered that this box made.", func(v *site.View) uint64 { return v.Counters.OwnBatches }},
 		{"coord_log_bytes_total", "Bytes written to the log.", func(v *site.View) uint64 { return v.Counters.LogBytes }},
@@ -140,7 +138,7 @@ func (c *siteCollector) Describe(ch chan<- *prometheus.Desc) {
 	for _, s := range c.scalars {
 		ch <- s.desc
 	}
-	for _, d := range []*prometheus.Desc{c.member.up, c.member.height, c.member.rtt, c.member.suspect, c.member.twins, c.member.silences, c.member.stalls, c.member.timeout, c.member.control, c.member.bulk, c.member.score, c.member.aside, c.member.overdue, c.latency} {
+	for _, d := range []*prometheus.Desc{c.member.up, c.member.height, c.member.rtt, c.member.suspect, c.member.twins, c.member.silences, c.member.stalls, c.member.timeout, c.member.control, c.member.bulk, c.member.score, c.member.aside, c.member.overdue} {
 		ch <- d
 	}
 }
@@ -184,22 +182,6 @@ func (c *siteCollector) Collect(ch chan<- prometheus.Metric) {
 			send(c.member.score, prometheus.GaugeValue, g.Points, name, strings.ReplaceAll(g.Reason.String(), " ", "_"))
 		}
 	}
-	ch <- c.histogram(&v.Counters)
-}
-
-// histogram makes Prometheus's cumulative buckets of the site's separate ones.
-func (c *siteCollector) histogram(n *site.Counters) prometheus.Metric {
-	buckets, sum := make(map[float64]uint64, len(site.LatencyBounds)), uint64(0)
-	for i, bound := range site.LatencyBounds {
-		sum += n.LatencyBuckets[i]
-		buckets[bound.Seconds()] = sum
-	}
-	sum += n.LatencyBuckets[len(site.LatencyBounds)]
-	m, err := prometheus.NewConstHistogram(c.latency, sum, n.LatencySum.Seconds(), buckets)
-	if err != nil {
-		return prometheus.NewInvalidMetric(c.latency, err)
-	}
-	return m
 }
 
 func nameOf(v *site.View, id coord.BoxID) string {
