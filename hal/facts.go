@@ -234,10 +234,13 @@ type Memory struct {
 	Blocks     []Block `json:"blocks,omitempty"`
 }
 
-// Block is a block device's read-ahead.
+// Block is a block device's read-ahead, and its wear if it tells.
 type Block struct {
 	Name         string `json:"name"`
 	ReadAheadKiB int    `json:"read_ahead_kib"`
+	// WearTenths is how many tenths of its rated life an eMMC has begun to use, 11 when it is over (JEDEC eMMC 5.1,
+	// DEVICE_LIFE_TIME_EST); 0: it does not say.
+	WearTenths int `json:"wear_tenths,omitempty"`
 }
 
 // Line is a GPIO line.

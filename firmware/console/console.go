@@ -69,6 +69,8 @@ type Config struct {
 	Query history.Querier
 	// Alarms are the box's alarms; nil: there are none.
 	Alarms Alarms
+	// Machine tells of the hardware below; nil: nobody asks it.
+	Machine Machine
 	// ViewOpen and MetricsOpen say that nobody needs to log in to look.
 	ViewOpen, MetricsOpen bool
 	// NativeSocket is the path of the box's native socket, for whoever asks over the console's; empty: none.
@@ -102,6 +104,7 @@ type Console struct {
 	assets    *assets
 	boards    *boards
 	asked     asking
+	machine   machineCache
 	top       topCache
 	draining  atomic.Bool
 	bodies    map[string]*fields // of "METHOD /path", as openapi.json has them

@@ -110,19 +110,23 @@ func (c *Console) metricsData(l *look) (any, error) {
 	}
 	fig := &chart.Chart{ID: "answer", Title: questionTitle(d.Expr, d.Presets), About: "From this box's own history.", Unit: unitOf(d.Expr), From: answer.from, To: answer.to, Height: 300}
 	for _, s := range answer.list {
-		line := chart.Series{Name: seriesName(s.Labels)}
-		next := answer.from
-		for _, p := range s.Points {
-			if p.Time.After(next) { // nothing is known in between
-				line.Points = append(line.Points, chart.Point{At: next, Value: math.NaN()})
-			}
-			line.Points = append(line.Points, chart.Point{At: p.Time, Value: p.Value})
-			next = p.Time.Add(answer.step)
-		}
-		fig.Series = append(fig.Series, line)
+		fig.Series = append(fig.Series, chart.Series{Name: seriesName(s.Labels), Points: points(answer, s.Points)})
 	}
 	d.Chart = fig.HTML()
 	return d, nil
+}
+
+// points are those of a series as they are drawn, with a gap where nothing is known.
+func points(a *answered, list []history.Point) (out []chart.Point) {
+	next := a.from
+	for _, p := range list {
+		if p.Time.After(next) {
+			out = append(out, chart.Point{At: next, Value: math.NaN()})
+		}
+		out = append(out, chart.Point{At: p.Time, Value: p.Value})
+		next = p.Time.Add(a.step)
+	}
+	return out
 }
 
 func questionTitle(expr string, list []preset) string {

@@ -30,6 +30,7 @@ type overview struct {
 	Map, Quorum    template.HTML
 	Tiles          []tile
 	Durations      template.HTML
+	Charts         []template.HTML // of the last hour, if there is a history
 	Blocks         []blockRow
 	Top            site.Top
 	TopError       error
@@ -65,14 +66,18 @@ func (c *Console) overviewData(l *look) (any, error) {
 	d.Mood, d.Sentence = verdict(v, d.Up)
 	d.Steps = c.nextSteps(v, d)
 	d.Tiles, d.Durations = tiles(v), durations(&v.Counters)
+	c.past(l, d)
 	return d, nil
 }
+
+// rateTile is the tile that the history has a line for.
+const rateTile = "Messages a second"
 
 // tiles are the figures of this box since it started.
 func tiles(v *site.View) []tile {
 	n := &v.Counters
 	list := []tile{
-		{Name: "Messages a second", Value: rateText(v.Rate), Note: countText(v.Applied) + " applied"},
+		{Name: rateTile, Value: rateText(v.Rate), Note: countText(v.Applied) + " applied"},
 		{Name: "Height", Value: countText(v.Height), Note: "revision " + countText(v.Revision)},
 		{Name: "Decision, mean", Value: "none yet", Note: "of this box's own batches"},
 		{Name: "May fail or lie", Value: strconv.Itoa(v.F), Note: fmt.Sprintf("of %d; %d are needed", v.N, v.Quorum)},

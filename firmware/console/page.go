@@ -14,6 +14,7 @@ import (
 
 	"github.com/holdfast-edge/holdfast/coord/site"
 	"github.com/holdfast-edge/holdfast/firmware/console/api"
+	"github.com/holdfast-edge/holdfast/firmware/console/chart"
 )
 
 // page is one page of the console: sections that templates make of data, on the server, for the first paint and again
@@ -152,6 +153,7 @@ func (c *Console) loadPages() error {
 		"count": countText, "rate": rateText, "clock": clockText, "day": dayText, "icon": iconOf,
 		"slice": func(list ...string) []string { return list }, "reason": reasonText, "colour": func(i int) int { return i%6 + 1 },
 		"bytes": func(b api.Bytes) string { return bytesText(b) }, "urlpath": func(b api.Bytes) string { return url.PathEscape(string(b)) },
+		"size":    func(n uint64) string { return chart.Bytes.Text(float64(n)) },
 		"count64": func(n int64) string { return countText(uint64(max(n, 0))) }, "countInt": func(n int) string { return countText(uint64(max(n, 0))) },
 	}).ParseFS(pageFiles, "pages/*.html")
 	if err != nil {

@@ -8,13 +8,15 @@ func (c *Console) pageList() []*page {
 		{
 			path: home, title: "Overview", name: "overview", group: "Site", live: true, data: c.overviewData,
 			sections: []part{
-				{"verdict", "bare"}, {"tiles", "bare"}, {"map", "half tall"}, {"members", "half"}, {"decisions", "half"}, {"durations", "half"}, {"blocks", "half"}, {"top", "half"},
+				{"verdict", "bare"}, {"tiles", "bare"}, {"map", "half tall"}, {"members", "half"}, {"decisions", "half"}, {"past", "bare"}, {"durations", "half"}, {"blocks", "half"}, {"top", "half"},
 			},
 			needs: map[string]string{"decisions": "decision.list", "blocks": "site.read", "top": actionGet},
 		},
 		{
-			path: "/boxes", title: "Boxes", name: "boxes", group: "Site", action: "member.list", live: true,
-			acts: []string{"member.remove", "join.token"}, sections: []part{{"list", ""}, {"join", "half bare"}},
+			path: "/boxes", title: "Boxes", name: "boxes", group: "Site", action: "member.list", live: true, data: c.boxesData,
+			acts:     []string{"member.remove", "join.token"},
+			sections: []part{{"list", ""}, {"links", ""}, {"machine", "half"}, {"health", "half"}, {"network", ""}, {"join", "half bare"}},
+			needs:    map[string]string{"machine": "hal.read", "health": "hal.read", "network": "hal.read"},
 		},
 		{
 			path: pageOfLog, title: "Log", name: "log", group: "Site", action: actionLog, live: true, data: c.logData,

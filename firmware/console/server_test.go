@@ -74,7 +74,7 @@ func TestEventsSendAllSectionsFirstAndEndWithTheServer(t *testing.T) {
 		}
 	}
 	for _, p := range c.pages[0].sections {
-		if sections[p.id] == "" {
+		if _, there := sections[p.id]; !there {
 			t.Errorf("first event has no %s", p.id)
 		}
 	}

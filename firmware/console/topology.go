@@ -29,7 +29,9 @@ type standing struct {
 	// Behind is how many blocks it lags, as far as that is more than its last word is old.
 	Behind uint64
 	RTT    string
-	URL    string
+	// SilentAfter is for how long it may say nothing.
+	SilentAfter string
+	URL         string
 }
 
 // behindMin and behindFor are what a box may lag without being late: it says where it is every now and then only.
@@ -51,6 +53,9 @@ func standings(v *site.View, secure bool) []standing {
 		m := standing{MemberView: v.Members[i], Leader: v.Members[i].ID == v.Leader, Mood: "ok", State: "up", URL: consoleURL(v.Members[i].Console, secure)}
 		if m.Up && !m.Self && v.Members[i].RTT > 0 {
 			m.RTT = rttText(v.Members[i].RTT)
+		}
+		if v.Members[i].Timeout > 0 {
+			m.SilentAfter = rttText(v.Members[i].Timeout)
 		}
 		if v.Height > m.Height+most {
 			m.Behind = v.Height - m.Height

@@ -240,10 +240,20 @@ func (r *Root) memory() hal.Answer[hal.Memory] {
 	}
 	for _, name := range r.names("sys/block") {
 		if kib := r.number("sys/block/"+name+"/queue/read_ahead_kb", -1); kib >= 0 {
-			m.Blocks = append(m.Blocks, hal.Block{Name: name, ReadAheadKiB: kib})
+			m.Blocks = append(m.Blocks, hal.Block{Name: name, ReadAheadKiB: kib, WearTenths: r.wear(name)})
 		}
 	}
 	return hal.Load(m)
+}
+
+// wear is the worse of the two estimates that an eMMC gives of its life: of its fast cells, and of the others.
+func (r *Root) wear(name string) (tenths int) {
+	for _, word := range strings.Fields(r.word("sys/block/" + name + "/device/life_time")) {
+		if n, err := strconv.ParseUint(word, 0, 8); err == nil && n <= 11 {
+			tenths = max(tenths, int(n))
+		}
+	}
+	return tenths
 }
 
 // selected is the choice in brackets: "always [madvise] never".

@@ -89,7 +89,7 @@ func (c *Chart) legend(b *strings.Builder) {
 	b.WriteString(`<ul class="legend">`)
 	for i, s := range c.shown() {
 		value := ""
-		if n := len(s.Points); n > 0 && !math.IsNaN(s.Points[n-1].Value) {
+		if n := len(s.Points); n > 0 && valid(s.Points[n-1].Value) {
 			value = c.Unit.Text(s.Points[n-1].Value)
 		}
 		fmt.Fprintf(b, `<li class="%s">%s <b>%s</b></li>`, class(i), esc(s.Name), esc(value))
@@ -105,7 +105,7 @@ func (c *Chart) shown() []Series { return c.Series[:min(len(c.Series), seriesMax
 func (c *Chart) last() (float64, bool) {
 	for _, s := range c.Series {
 		for i := len(s.Points) - 1; i >= 0; i-- {
-			if v := s.Points[i].Value; !math.IsNaN(v) {
+			if v := s.Points[i].Value; valid(v) {
 				return v, true
 			}
 		}
@@ -204,7 +204,7 @@ func (c *Chart) stacked() [][]Point {
 			if p.At.Before(c.From) || p.At.After(c.To) {
 				continue
 			}
-			if math.Abs(p.Value) > valueMax {
+			if !valid(p.Value) {
 				p.Value = math.NaN()
 			}
 			if c.Stack && !math.IsNaN(p.Value) {
@@ -263,7 +263,7 @@ func (c *Chart) describe() string {
 	for _, s := range c.shown() {
 		low, high, last := math.Inf(1), math.Inf(-1), math.NaN()
 		for _, p := range s.Points {
-			if !math.IsNaN(p.Value) {
+			if valid(p.Value) {
 				low, high, last = min(low, p.Value), max(high, p.Value), p.Value
 			}
 		}
@@ -275,6 +275,9 @@ func (c *Chart) describe() string {
 	}
 	return strings.TrimSpace(b.String())
 }
+
+// valid says whether v is a quantity.
+func valid(v float64) bool { return math.Abs(v) <= valueMax } // NaN is not
 
 func class(i int) string { return fmt.Sprintf("c%d", i%colours+1) }
 

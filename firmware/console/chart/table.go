@@ -3,7 +3,6 @@ package chart
 import (
 	"fmt"
 	"html/template"
-	"math"
 	"slices"
 	"strings"
 	"time"
@@ -33,7 +32,7 @@ func (c *Chart) Table() template.HTML {
 		fmt.Fprintf(&b, `<tr data-key="%d"><th scope="row">%s</th>`, t.Unix(), t.UTC().Format("2006-01-02 15:04:05"))
 		for i := range values {
 			text := ""
-			if v, ok := values[i][t]; ok && !math.IsNaN(v) {
+			if v, ok := values[i][t]; ok && valid(v) {
 				text = c.Unit.Text(v)
 			}
 			fmt.Fprintf(&b, `<td class="n">%s</td>`, esc(text))

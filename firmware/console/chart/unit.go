@@ -28,7 +28,7 @@ func (u Unit) Tick(v, top float64) string { return u.write(v, top, 0) }
 
 // write writes v with the prefix that fits scale; digits 0: as many as a round value needs.
 func (u Unit) write(v, scale float64, digits int) string {
-	if math.IsNaN(v) {
+	if !valid(v) {
 		return "none"
 	}
 	unit := string(u)

@@ -1,0 +1,115 @@
+package console
+
+import (
+	"errors"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/holdfast-edge/holdfast/coord/site"
+	"github.com/holdfast-edge/holdfast/hal"
+)
+
+// fakeMachine is hardware that a test sets.
+type fakeMachine struct {
+	facts *hal.Facts
+	err   error
+	asked int
+}
+
+func (m *fakeMachine) Facts() (*hal.Facts, error) { m.asked++; return m.facts, m.err }
+
+func (m *fakeMachine) Disk() (Disk, error) {
+	return Disk{Path: "/data", Total: 10 << 30, Free: 4 << 30}, m.err
+}
+
+func oddMachine() *fakeMachine {
+	return &fakeMachine{facts: &hal.Facts{
+		Model: "<b>ROCK</b> 5B", Kernel: "6.1",
+		Topology: hal.Load(hal.Topology{CPUs: []hal.CPU{{ID: 0, Online: true}, {ID: 1, Online: true}}, Clusters: 2}),
+		Memory:   hal.Load(hal.Memory{TotalBytes: 4 << 30, Blocks: []hal.Block{{Name: "mmcblk0", WearTenths: 3}, {Name: "sda"}}}),
+		NICs: hal.Load([]hal.NIC{
+			{Name: "eth<0>", Kind: "physical", Driver: "stmmac", Up: true, Mbps: 1000, RX: make([]hal.RX, 2), TX: make([]hal.TX, 1), IRQs: []hal.IRQ{{Affinity: hal.CPUs{0, 1}, Effective: hal.CPUs{1}}}},
+			{Name: "lo", Kind: "loopback", IRQsWhy: "it has none of its own"},
+		}),
+		Thermal: hal.Load([]hal.Thermal{{Name: "soc", Milli: 48250, Trips: []hal.Trip{{Type: "passive", Milli: 75000}, {Type: "critical", Milli: 115000}}}}),
+	}}
+}
+
+func TestTheMachineIsShownAsItSaysItIs(t *testing.T) {
+	m := oddMachine()
+	c := newConsole(t, servingSite(), func(cfg *Config) { cfg.Machine = m })
+	html := get(t, c, "/boxes").Body.String()
+	text := textOf(html)
+	for _, want := range []string{
+		"&lt;b&gt;ROCK&lt;/b&gt; 5B", "Linux 6.1", "2, online 0-1, in 2 clusters", "4 GiB", "mmcblk0: 20 to 30 % of its rated life used", "4 GiB free of 10 GiB",
+		"soc", "48.3 °C", "critical at 115 °C", "eth&lt;0&gt; up stmmac 1000 Mbit/s 2 in, 1 out 1", "lo down loopback",
+	} {
+		if !strings.Contains(text, want) {
+			t.Errorf("no %q in %s", want, text)
+		}
+	}
+	get(t, c, "/boxes")
+	if m.asked != 1 {
+		t.Errorf("the machine was asked %d times within %v", m.asked, factsFor)
+	}
+}
+
+func TestAMachineThatSaysNothingIsNoFailure(t *testing.T) {
+	for name, m := range map[string]*fakeMachine{
+		"nothing": {facts: &hal.Facts{NICs: hal.Answer[[]hal.NIC]{Status: hal.Skip("no sysfs")}}}, "an error": {err: errors.New("<no> sysfs")},
+	} {
+		c := newConsole(t, servingSite(), func(cfg *Config) { cfg.Machine = m })
+		w := get(t, c, "/boxes")
+		if w.Code != 200 || !strings.Contains(textOf(w.Body.String()), "no") || strings.Contains(w.Body.String(), "<no>") {
+			t.Errorf("%s: %d", name, w.Code)
+		}
+	}
+	if w := get(t, newConsole(t, servingSite()), "/boxes"); w.Code != 200 || strings.Contains(w.Body.String(), "This machine") {
+		t.Error("a machine that nobody asks is shown")
+	}
+}
+
+func TestLinksShowTheirRoundTripAndWhatTheyLost(t *testing.T) {
+	s := servingSite()
+	s.view.Members[1].Silences, s.view.Members[1].Stalls, s.view.Members[1].Bulk = 17, 5, 3<<20
+	s.view.Members[1].Suspect, s.view.Members[1].Since = 2, time.Unix(1e9, 0)
+	text := textOf(sectionOf(get(t, newConsole(t, s), "/boxes").Body.String(), "links"))
+	for _, want := range []string{"box-1 up 2 false statements 350µs", "17 5", "3 MiB", "2001-09-09 01:46:40 UTC", "box-3 down"} {
+		if !strings.Contains(text, want) {
+			t.Errorf("no %q in %s", want, text)
+		}
+	}
+}
+
+func TestABoxIsAwayLateSilentOrTwiceThereAndSaidToBe(t *testing.T) {
+	v := servingSite().view
+	v.Members[0].Height, v.Height = 5000, 5000
+	v.Members[1].Height, v.Members[2].Height = 4990, 100
+	v.Members[2].VotesFrom = 0
+	list := standings(&v, false)
+	for i, want := range []string{"up", "up", "late by 4\u202f900 blocks", "away"} {
+		if list[i].State != want {
+			t.Errorf("box-%d is %q, want %q", i, list[i].State, want)
+		}
+	}
+	v.Members[2].VotesFrom, v.Members[1].Twins = 1e9, 1
+	list = standings(&v, false)
+	if list[1].State != "on two machines" || list[2].State != "does not vote yet" {
+		t.Errorf("%q and %q", list[1].State, list[2].State)
+	}
+}
+
+func TestSitesOfAnySizeAreDrawn(t *testing.T) {
+	for _, n := range []int{0, 1, 2, 4, 7, 13, 64} {
+		v := servingSite().view
+		for len(v.Members) < n {
+			v.Members = append(v.Members, site.MemberView{})
+		}
+		v.Members, v.N, v.Quorum = v.Members[:n], n, n*2/3+1
+		text := string(siteMap(&v, standings(&v, false))) + string(quorumBar(n, n, v.Quorum))
+		if strings.Contains(text, "NaN") || strings.Count(text, `class="node`) != n {
+			t.Errorf("%d boxes: %s", n, text)
+		}
+	}
+}

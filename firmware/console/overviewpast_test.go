@@ -1,0 +1,54 @@
+package console
+
+import (
+	"context"
+	"errors"
+	"math"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/holdfast-edge/holdfast/firmware/history"
+)
+
+// oneAnswer is a history that answers all questions alike.
+type oneAnswer struct {
+	values []float64
+	err    error
+}
+
+func (o oneAnswer) Instant(context.Context, string, time.Time) ([]history.Sample, error) {
+	return nil, o.err
+}
+
+func (o oneAnswer) Range(_ context.Context, _ string, from, _ time.Time, step time.Duration) ([]history.Series, error) {
+	s := history.Series{Labels: map[string]string{"direction": "transmit"}}
+	for i, v := range o.values {
+		s.Points = append(s.Points, history.Point{Time: from.Add(time.Duration(i) * step), Value: v})
+	}
+	if len(o.values) == 0 {
+		return nil, o.err
+	}
+	return []history.Series{s}, o.err
+}
+
+func TestTheLastHourIsDrawnAndIsATableToo(t *testing.T) {
+	c := newConsole(t, servingSite(), func(cfg *Config) { cfg.Query = oneAnswer{values: []float64{.001, .25, .125}} })
+	html := get(t, c, "/").Body.String()
+	for _, want := range []string{"Decision time", "budget of the 99th", "Traffic between boxes", "<summary>As a table</summary>", `class="spark"`, "Sent for each message", ">CPU<", "12.5\u202f%"} {
+		if !strings.Contains(html, want) {
+			t.Errorf("no %q", want)
+		}
+	}
+}
+
+func TestAHistoryWithNothingOddOrBrokenIsNoFailure(t *testing.T) {
+	for name, q := range map[string]oneAnswer{
+		"nothing": {}, "broken": {err: errors.New("no")}, "one point": {values: []float64{1}}, "no numbers": {values: []float64{math.NaN(), math.Inf(1)}},
+	} {
+		c := newConsole(t, servingSite(), func(cfg *Config) { cfg.Query = q })
+		if w := get(t, c, "/"); w.Code != 200 || strings.Contains(w.Body.String(), "NaN") || strings.Contains(w.Body.String(), "Inf") {
+			t.Errorf("%s: %d %s", name, w.Code, textOf(w.Body.String()))
+		}
+	}
+}
