@@ -34,7 +34,7 @@ func (c *Console) pageList() []*page {
 			path: pageOfOneKey, title: "Key", name: "key", live: true, share: byPrincipal, data: c.keyData,
 			acts: []string{actionPut, actionDelete}, sections: []part{{"value", ""}, {"edit", "half"}, {"versions", "half"}},
 		},
-	}, c.metricsPages(), c.tracePages(), []*page{
+	}, c.metricsPages(), c.tracePages(), c.alarmPages(), []*page{
 		{
 			path: "/trust", title: "Trust", name: "trust", group: "Trust", action: "trust.read", live: true, data: c.trustData,
 			sections: []part{{"standing", ""}, {"evidence", ""}}, needs: map[string]string{"evidence": "evidence.read"},
