@@ -1,6 +1,7 @@
 package alarms
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"fmt"
@@ -184,7 +185,7 @@ func headline(n *Notice) string {
 	if n.Status == Resolved {
 		what = "RESOLVED"
 	}
-	return what + ": " + first(n.Alert.Annotations[annotationSummary], n.Alert.Labels[LabelName])
+	return what + ": " + cmp.Or(n.Alert.Annotations[annotationSummary], n.Alert.Labels[LabelName])
 }
 
 // body says what it means and what to do.

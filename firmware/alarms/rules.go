@@ -2,11 +2,13 @@ package alarms
 
 import (
 	"bytes"
+	"cmp"
 	_ "embed" // builtin.yaml
 	"errors"
 	"fmt"
 	"io"
 	"io/fs"
+	"maps"
 	"os"
 	"path/filepath"
 	"regexp"
@@ -114,7 +116,7 @@ func (d *duration) UnmarshalText(text []byte) error {
 // ParseRules reads a rule file; file names it in errors and rules. query says what is wrong with an expression, or nil. Errors: ErrRules.
 func ParseRules(data []byte, file string, query func(expr string) error) ([]*Rule, error) {
 	bad := func(format string, args ...any) error {
-		return fmt.Errorf("alarms: %s: %w: "+format, append([]any{first(file, "the rules that ship"), ErrRules}, args...)...)
+		return fmt.Errorf("alarms: %s: %w: "+format, append([]any{cmp.Or(file, "the rules that ship"), ErrRules}, args...)...)
 	}
 	if len(data) > ruleFileBytesMax {
 		return nil, bad("it has more than %d bytes", ruleFileBytesMax)
@@ -138,9 +140,7 @@ func ParseRules(data []byte, file string, query func(expr string) error) ([]*Rul
 				For: time.Duration(y.For), KeepFiring: time.Duration(y.KeepFiring), Labels: map[string]string{}, Annotations: y.Annotations,
 			}
 			for _, labels := range []map[string]string{g.Labels, y.Labels} {
-				for n, v := range labels {
-					r.Labels[n] = v
-				}
+				maps.Copy(r.Labels, labels)
 			}
 			if err := r.check(query); err != nil {
 				return nil, bad("group %q: rule %q: %v", g.Name, r.Name, err)
@@ -255,13 +255,4 @@ func readBounded(path string, max int64) ([]byte, error) {
 	}
 	data, err := io.ReadAll(io.LimitReader(f, max+1))
 	return data, errors.Join(err, f.Close())
-}
-
-func first(list ...string) string {
-	for _, s := range list {
-		if s != "" {
-			return s
-		}
-	}
-	return ""
 }

@@ -1,6 +1,7 @@
 package alarms
 
 import (
+	"cmp"
 	"context"
 	"encoding/hex"
 	"encoding/json"
@@ -9,7 +10,7 @@ import (
 	"io"
 	"log/slog"
 	"math/rand/v2"
-	"slices"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -184,11 +185,11 @@ func (s *Service) evaluate(ctx context.Context) {
 
 // summary changes when something of the alarms does that has to be kept.
 func (s *Service) summary() string {
-	text := ""
+	var text strings.Builder
 	for _, a := range s.engine.Alerts() {
-		text += fmt.Sprint(a.Rule, a.Fingerprint, a.State, a.Since.UnixNano(), a.Away.UnixNano(), a.Told.UnixNano(), a.Owed.UnixNano(), ";")
+		text.WriteString(fmt.Sprint(a.Rule, a.Fingerprint, a.State, a.Since.UnixNano(), a.Away.UnixNano(), a.Told.UnixNano(), a.Owed.UnixNano(), ";"))
 	}
-	return text
+	return text.String()
 }
 
 // tell puts what is due into the outboxes; mu is held.
@@ -350,7 +351,7 @@ func (s *Service) delivered(p *post, list []Notice, err error, random *rand.Rand
 
 // put takes a notice if it is severe enough for the receiver.
 func (p *post) put(n Notice) {
-	if !n.Test && severities[n.Alert.Severity()] > severities[first(p.target.Severity, Info)] {
+	if !n.Test && severities[n.Alert.Severity()] > severities[cmp.Or(p.target.Severity, Info)] {
 		return
 	}
 	p.outbox.Put(n)
@@ -422,14 +423,4 @@ func (s *Service) Test(by string) int {
 	}
 	s.touch()
 	return len(s.boxes)
-}
-
-// sortedKeys are the keys of a map in order.
-func sortedKeys[V any](m map[string]V) []string {
-	keys := make([]string, 0, len(m))
-	for k := range m {
-		keys = append(keys, k)
-	}
-	slices.Sort(keys)
-	return keys
 }

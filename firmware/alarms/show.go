@@ -1,7 +1,9 @@
 package alarms
 
 import (
+	"cmp"
 	"fmt"
+	"maps"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -69,13 +71,11 @@ func (s *Service) View() *View {
 	}
 	for _, p := range s.boxes {
 		v.Receivers = append(v.Receivers, ReceiverView{
-			Name: p.target.shown(), Severity: first(p.target.Severity, Info), Waiting: len(p.outbox.list),
+			Name: p.target.shown(), Severity: cmp.Or(p.target.Severity, Info), Waiting: len(p.outbox.list),
 			Sent: p.sent, Failed: p.failed, Dropped: p.outbox.dropped, Last: p.last, Error: p.err,
 		})
 	}
-	for k, why := range s.engine.faults {
-		v.Faults[k] = why
-	}
+	maps.Copy(v.Faults, s.engine.faults)
 	if s.unsaved != nil {
 		v.Unsaved = s.unsaved.Error()
 	}

@@ -1,13 +1,16 @@
 package alarms
 
 import (
+	"cmp"
 	"context"
 	"crypto/tls"
 	"errors"
 	"fmt"
+	"maps"
 	"net"
 	"net/url"
 	"os"
+	"slices"
 	"strconv"
 	"strings"
 	"unicode"
@@ -98,10 +101,8 @@ func (s *syslog) format(n *Notice) string {
 	fmt.Fprintf(&b, "<%d>1 %s %s holdfast - %s [%s", 8*syslogFacility+level, n.At.UTC().Format("2006-01-02T15:04:05.000Z"),
 		printable(s.host, 255), printable("alarm-"+string(n.Status), 32), syslogID)
 	params := map[string]string{"status": string(n.Status), "fingerprint": n.Alert.Fingerprint}
-	for k, v := range n.Alert.Labels {
-		params[k] = v
-	}
-	for _, k := range sortedKeys(params) {
+	maps.Copy(params, n.Alert.Labels)
+	for _, k := range slices.Sorted(maps.Keys(params)) {
 		p := " " + printable(k, 32) + `="` + strings.NewReplacer(`\`, `\\`, `"`, `\"`, `]`, `\]`).Replace(oneLine(params[k])) + `"`
 		if b.Len()+len(p) < syslogBytesMax/2 {
 			b.WriteString(p)
@@ -126,7 +127,7 @@ func printable(s string, max int) string {
 		}
 		return r
 	}, s)
-	return first(s[:min(len(s), max)], "-")
+	return cmp.Or(s[:min(len(s), max)], "-")
 }
 
 // oneLine is a text without what a line of a log must not have.

@@ -34,14 +34,13 @@ func templateFuncs() template.FuncMap {
 		},
 		"toUpper": strings.ToUpper,
 		"toLower": strings.ToLower,
-		"title":   strings.ToTitle,
 	}
 }
 
 func parseTemplate(text string) (*template.Template, error) {
 	t, err := template.New("").Funcs(templateFuncs()).Option("missingkey=zero").Parse(templateVars + text)
 	if err != nil {
-		return nil, fmt.Errorf("%w; a box knows $labels, $value and humanize, humanize1024, humanizeDuration, humanizePercentage, humanizeTimestamp, toUpper, toLower, title", err)
+		return nil, fmt.Errorf("%w; a box knows $labels, $value and humanize, humanize1024, humanizeDuration, humanizePercentage, humanizeTimestamp, toUpper, toLower", err)
 	}
 	return t, nil
 }

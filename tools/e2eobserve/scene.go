@@ -218,7 +218,7 @@ func (s *scene) configure(i int) error {
 			return err
 		}
 	}
-	return os.WriteFile(filepath.Join(rules, "own.yaml"), fmt.Appendf(nil, own, ownRevision), 0o600)
+	return os.WriteFile(filepath.Join(rules, "own.yaml"), []byte(own), 0o600)
 }
 
 func (s *scene) startBox(ctx context.Context, i int) error {
@@ -337,9 +337,9 @@ type prom struct {
 }
 
 func (s *scene) startPrometheus(ctx context.Context, p *prom) error {
-	targets := ""
+	var targets strings.Builder
 	for i := range boxes {
-		targets += fmt.Sprintf("    - {targets: [%q], labels: {site: %q, box: box-%d}}\n", s.consoles[i], s.siteID, i)
+		targets.WriteString(fmt.Sprintf("    - {targets: [%q], labels: {site: %q, box: box-%d}}\n", s.consoles[i], s.siteID, i))
 	}
 	config := fmt.Sprintf(`global: {scrape_interval: 2s, scrape_timeout: 2s, evaluation_interval: 2s}
 rule_files: [%q]
@@ -347,7 +347,7 @@ alerting: {alertmanagers: [{static_configs: [{targets: ["127.0.0.1:%d"]}]}]}
 scrape_configs:
 - job_name: holdfast
   static_configs:
-%s`, s.ruleFile, s.managers[0].port, targets)
+%s`, s.ruleFile, s.managers[0].port, targets.String())
 	file := filepath.Join(s.dir, p.name+".yml")
 	if err := os.WriteFile(file, []byte(config), 0o600); err != nil {
 		return err
