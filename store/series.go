@@ -28,7 +28,7 @@ const (
 	blocksBucket = "blocks"
 	groupsBucket = "groups"
 
-	// SeriesBytesMax is the default size of the file: more than twice what 60 days of 600 series take (docs/metrics.md).
+	// SeriesBytesMax is the default size of the file: for about 600 series, see docs/metrics.md; a box has 300 and more.
 	SeriesBytesMax = 96 << 20
 	// SeriesBytesMin is the smallest size that is of use: a day or two.
 	SeriesBytesMin = 4 << 20
