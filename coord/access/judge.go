@@ -211,20 +211,21 @@ func (c *judging) judgeMember(kind Action) error {
 	return c.byRight(kind, BoxOf(gone))
 }
 
-// next is the list that the decision writes; roster.Check has read it.
+// next is the list that the decision writes, as roster.Check and join.CheckAdmission have read it.
 func (c *judging) next() *coord.Members {
-	m := new(coord.Members)
-	for i := range c.d.Writes {
-		if c.d.Writes[i].Key == coord.DocMembers {
-			_ = strictJSON(c.d.Writes[i].Value, coord.DocBytesMax, m) // what is not read is not there
-		}
+	m, err := roster.Written(c.d)
+	if err != nil {
+		return new(coord.Members)
 	}
 	return m
 }
 
 func edited(now, next *coord.Members) coord.BoxID {
 	for i := range now.List {
-		a, b := now.List[i], next.List[min(i, len(next.List)-1)]
+		if i >= len(next.List) {
+			break
+		}
+		a, b := now.List[i], next.List[i]
 		if a.Name != b.Name || a.Peer != b.Peer || a.Client != b.Client || a.Native != b.Native || a.Console != b.Console {
 			return a.ID
 		}

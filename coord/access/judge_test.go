@@ -318,6 +318,20 @@ func TestMembersChangeAsTheirKindSaysAndByWhoMay(t *testing.T) {
 	r.want("edit by the box itself", list("member.edit", box(2), edited, err), Yes, "the box itself")
 	r.want("edit by another box", list("member.edit", box(1), edited, err), No, "no policy permits")
 
+	// Fields of a later release are passed over, by the state and by the judge alike: it is asked about the box that goes.
+	later := func(d *coord.Decision) *coord.Decision {
+		for i := range d.Writes {
+			if d.Writes[i].Key == coord.DocMembers {
+				d.Writes[i].Value = append([]byte(`{"later":1,`), d.Writes[i].Value[1:]...)
+			}
+		}
+		return r.signed(d)
+	}
+	r.want("edit by the box itself, with more in it", later(list("member.edit", box(2), edited, err)), Yes, "the box itself")
+	r.set("policy/keep", `forbid (principal, action == Action::"member.remove", resource == Box::"`+r.members.List[2].ID.String()+`");`)
+	r.want("remove against a policy, with more in it", later(list("member.remove", "operator:olaf", removed, nil)), No, "policy/keep")
+	delete(r.docs, "policy/keep")
+
 	rotated, err := roster.Rotating(r, r.members.List[2].ID, testPublic(t, "box-c2"))
 	rotate := func(old, next string) *coord.Decision {
 		d := list("member.rotate", box(2), rotated, err)

@@ -187,6 +187,21 @@ func (b *Box) forgot() bool {
 	return until != 0 && b.older
 }
 
+// epochOf is the epoch of a record of Box.later.
+func epochOf(r *coord.Record) uint64 {
+	switch {
+	case r.Vote != nil:
+		return r.Vote.Epoch
+	case r.Cert != nil:
+		return r.Cert.Epoch
+	case r.Block != nil:
+		return r.Block.Epoch
+	case r.Silent != nil:
+		return r.Silent.Epoch
+	}
+	return 0
+}
+
 // enter makes ep the box's epoch, on the state as it is, with what waits to be ordered. blank: the state is not that of ep.
 func (b *Box) enter(ep *Epoch, hs []*bft.Held, blank bool) bool {
 	was, silent := b.me, b.forgot()
@@ -208,6 +223,7 @@ func (b *Box) enter(ep *Epoch, hs []*bft.Held, blank bool) bool {
 		for i := range b.later {
 			core.Replay(&b.later[i])
 		}
+		b.later = slices.DeleteFunc(b.later, func(r coord.Record) bool { return epochOf(&r) <= ep.Members.Epoch }) // it does not go back
 		core.Start()
 	}
 	b.fx.Epoch, b.fx.Reach = ep, ep

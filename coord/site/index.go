@@ -21,6 +21,9 @@ const (
 	claimTime = 2 * time.Second
 	// doubtTime is how long a member that claimed what never came is not asked.
 	doubtTime = 10 * time.Second
+	// askAgain is after how long the others are asked once more: a question that is lost with its link, or comes to a box that is not in the
+	// epoch yet or does not know yet what it signed, has no answer. Some round trips of a site.
+	askAgain = 50 * time.Millisecond
 )
 
 // indexer asks the others how far they are.
@@ -83,16 +86,21 @@ func (s *Site) Index(ctx context.Context) (place uint64, err error) {
 		delete(x.asks, nonce)
 		x.mu.Unlock()
 	}()
-	if n > 1 {
-		s.send(coord.Parcel{Msg: &coord.PeerMsg{Epoch: epoch, IndexAsk: &nonce}})
-	}
-	select {
-	case <-a.done:
-		return a.at, nil
-	case <-s.stopped:
-		return 0, fmt.Errorf("site: index: %w", ErrStopped)
-	case <-ctx.Done():
-		return 0, fmt.Errorf("site: index: no quorum of boxes answered in time: %w", ctx.Err())
+	again := time.NewTicker(askAgain)
+	defer again.Stop()
+	for {
+		if n > 1 {
+			s.send(coord.Parcel{Msg: &coord.PeerMsg{Epoch: epoch, IndexAsk: &nonce}})
+		}
+		select {
+		case <-a.done:
+			return a.at, nil
+		case <-again.C:
+		case <-s.stopped:
+			return 0, fmt.Errorf("site: index: %w", ErrStopped)
+		case <-ctx.Done():
+			return 0, fmt.Errorf("site: index: no quorum of boxes answered in time: %w", ctx.Err())
+		}
 	}
 }
 

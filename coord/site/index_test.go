@@ -3,6 +3,7 @@ package site_test
 import (
 	"context"
 	"errors"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -104,6 +105,31 @@ func TestWhoClaimsWhatNeverComesIsNotListenedTo(t *testing.T) {
 		r.hub.setCut(0, 2, false)
 		if err := r.index(0); err != nil {
 			t.Fatalf("the liar is still listened to: %v", err)
+		}
+	})
+}
+
+func TestAQuestionThatIsLostIsAskedAgain(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newRig(t, 4, site.Tuning{})
+		defer r.end()
+		var asked atomic.Int32
+		r.hub.lie = func(_ int, m *coord.PeerMsg) *coord.PeerMsg {
+			if m.IndexAsk == nil || asked.Add(1) > 2 {
+				return m
+			}
+			return &coord.PeerMsg{Epoch: m.Epoch, Index: &coord.Index{Nonce: 1 << 60}} // nobody asked for that: the question is lost
+		}
+		for i := range r.boxes {
+			r.start(i)
+		}
+		r.session(0, 1)
+		r.must(0, r.put(1, "k", "v"))
+		if err := r.index(1); err != nil {
+			t.Fatal(err)
+		}
+		if n := asked.Load(); n != 3 {
+			t.Errorf("asked %d times; once more than twice in vain would do", n)
 		}
 	})
 }

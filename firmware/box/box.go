@@ -211,6 +211,11 @@ func runOnce(ctx context.Context, o Options) (err error) {
 	if err != nil {
 		return fmt.Errorf("box: open joining port: %w", err)
 	}
+	if ports.join != nil {
+		if err := known.metrics.Joining(newcomers.Counts); err != nil {
+			return fmt.Errorf("box: open joining port: %w", err)
+		}
+	}
 	watch, err := openAlarms(o.Config, who, known, s.View, log)
 	if err != nil {
 		return err

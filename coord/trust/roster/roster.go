@@ -232,7 +232,7 @@ func version(st State, key string) uint64 {
 // asks before it gives its word, whoever wants it. Documents that also names by its keys are for others to judge.
 // Errors: ErrDecision.
 func Check(st State, d *coord.Decision, also ...string) error {
-	m, err := written(d)
+	m, err := Written(d)
 	if err != nil {
 		return err
 	}
@@ -267,8 +267,8 @@ func Check(st State, d *coord.Decision, also ...string) error {
 	return nil
 }
 
-// written is the list that d writes.
-func written(d *coord.Decision) (*coord.Members, error) {
+// Written is the list that d writes, as boxes read it (coord.DecodeMembers): fields of later releases are passed over. Error: ErrDecision.
+func Written(d *coord.Decision) (*coord.Members, error) {
 	i := slices.IndexFunc(d.Writes, func(w coord.DocWrite) bool { return w.Key == coord.DocMembers })
 	if i < 0 {
 		return nil, fmt.Errorf("%w: it writes no members", ErrDecision)
