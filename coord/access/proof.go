@@ -18,6 +18,8 @@ const (
 	// no holder takes the place of others by narrowing: 3 MB at most.
 	replayTokensMax = 1024
 	replayEach      = 64
+	// replayOfIssuerMax is how many of those tokens one issuer may have: whoever issues as many as they like keeps nobody else's from being used.
+	replayOfIssuerMax = replayTokensMax / 4
 
 	proofPrefix  = "hfp1."
 	proofVersion = 1
@@ -113,20 +115,22 @@ func (g *Grant) CheckProof(p *Proof, me coord.BoxID, binding coord.Digest, nowMs
 	if !verify(key, p.digest(g.e.Site), &p.Sig) {
 		return fmt.Errorf("%w: the proof is not signed with its key", ErrHolder)
 	}
-	return seen.take(idOf(g.token.blocks[0].digest), p, nowMs)
+	return seen.take(g.Issuer(), idOf(g.token.blocks[0].digest), p, nowMs)
 }
 
 // Replays remembers proofs so that each is good once. The zero value is ready; it may be used by many goroutines. Its memory is bounded: of
 // each token it keeps the newest proofs, and refuses those older than what it has forgotten.
 type Replays struct {
-	mu     sync.Mutex
-	tokens map[TokenID]*proofs
+	mu      sync.Mutex
+	tokens  map[TokenID]*proofs
+	issuers map[string]int // how many tokens are of each
 }
 
 // proofs are those of one token, oldest first; at or below floor nothing is known any more.
 type proofs struct {
-	floor uint64
-	seen  []seenProof
+	issuer string
+	floor  uint64
+	seen   []seenProof
 }
 
 type seenProof struct {
@@ -134,22 +138,24 @@ type seenProof struct {
 	nonce  [16]byte
 }
 
-func (r *Replays) take(issued TokenID, p *Proof, nowMs uint64) error {
+func (r *Replays) take(issuer string, issued TokenID, p *Proof, nowMs uint64) error {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	of := r.tokens[issued]
 	if of == nil {
-		if len(r.tokens) >= replayTokensMax {
+		full := func() bool { return len(r.tokens) >= replayTokensMax || r.issuers[issuer] >= replayOfIssuerMax }
+		if full() {
 			r.forget(nowMs)
 		}
-		if len(r.tokens) >= replayTokensMax {
+		if full() {
 			return ErrBusy
 		}
 		if r.tokens == nil {
-			r.tokens = map[TokenID]*proofs{}
+			r.tokens, r.issuers = map[TokenID]*proofs{}, map[string]int{}
 		}
-		of = new(proofs)
+		of = &proofs{issuer: issuer}
 		r.tokens[issued] = of
+		r.issuers[issuer]++
 	}
 	if p.TimeMs <= of.floor || slices.Contains(of.seen, seenProof{p.TimeMs, p.Nonce}) {
 		return ErrReplayed
@@ -171,6 +177,9 @@ func (r *Replays) forget(nowMs uint64) {
 	for id, of := range r.tokens {
 		if of.seen[len(of.seen)-1].timeMs+ProofWindowMs < nowMs {
 			delete(r.tokens, id)
+			if r.issuers[of.issuer]--; r.issuers[of.issuer] == 0 {
+				delete(r.issuers, of.issuer)
+			}
 		}
 	}
 }

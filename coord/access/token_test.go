@@ -5,6 +5,7 @@ import (
 	"crypto/elliptic"
 	"encoding/base64"
 	"errors"
+	"fmt"
 	"math/big"
 	"slices"
 	"strings"
@@ -428,17 +429,39 @@ func TestAProofIsGoodOnceForOneBoxOverOneChannel(t *testing.T) {
 	}
 }
 
+func TestOneIssuersTokensLeaveRoomForThoseOfOthers(t *testing.T) {
+	var seen Replays
+	const now = 1_000_000
+	take := func(issuer string, i int, at uint64) error {
+		return seen.take(issuer, TokenID{byte(i), byte(i >> 8), byte(len(issuer))}, &Proof{TimeMs: at}, at)
+	}
+	for i := range replayOfIssuerMax {
+		if err := take("operator:ann", i, now); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := take("operator:ann", replayOfIssuerMax, now); !errors.Is(err, ErrBusy) {
+		t.Errorf("one more of ann's: %v", err)
+	}
+	if err := take("operator:olaf", 0, now); err != nil {
+		t.Errorf("one of olaf's: %v", err)
+	}
+	if err := take("operator:ann", replayOfIssuerMax, now+ProofWindowMs+1); err != nil || len(seen.issuers) != 1 || seen.issuers["operator:ann"] != 1 {
+		t.Errorf("when the old ones count no more: %v, %v", err, seen.issuers)
+	}
+}
+
 func TestReplaysAreRefusedInBoundedMemory(t *testing.T) {
 	var seen Replays
 	id := TokenID{1}
 	proof := func(i uint64) *Proof { return &Proof{TimeMs: 1_000_000 + i} }
 	for i := range uint64(10 * replayEach) {
-		if err := seen.take(id, proof(i), 1_000_000); err != nil {
+		if err := seen.take("operator:ann", id, proof(i), 1_000_000); err != nil {
 			t.Fatal(i, err)
 		}
 	}
 	for i := range uint64(10 * replayEach) { // also those that are forgotten
-		if err := seen.take(id, proof(i), 1_000_000); !errors.Is(err, ErrReplayed) {
+		if err := seen.take("operator:ann", id, proof(i), 1_000_000); !errors.Is(err, ErrReplayed) {
 			t.Fatal(i, err)
 		}
 	}
@@ -446,15 +469,15 @@ func TestReplaysAreRefusedInBoundedMemory(t *testing.T) {
 		t.Errorf("%d proofs kept", n)
 	}
 	for i := range replayTokensMax - 1 {
-		if err := seen.take(TokenID{2, byte(i), byte(i >> 8)}, proof(0), 1_000_000); err != nil {
+		if err := seen.take(fmt.Sprintf("operator:%d", i/replayOfIssuerMax), TokenID{2, byte(i), byte(i >> 8)}, proof(0), 1_000_000); err != nil {
 			t.Fatal(i, err)
 		}
 	}
-	if err := seen.take(TokenID{3}, proof(0), 1_000_000); !errors.Is(err, ErrBusy) {
+	if err := seen.take("operator:bob", TokenID{3}, proof(0), 1_000_000); !errors.Is(err, ErrBusy) {
 		t.Errorf("%v, want ErrBusy", err)
 	}
 	later := uint64(1_000_000 + 10*replayEach + ProofWindowMs + 1)
-	if err := seen.take(TokenID{3}, &Proof{TimeMs: later}, later); err != nil {
+	if err := seen.take("operator:bob", TokenID{3}, &Proof{TimeMs: later}, later); err != nil {
 		t.Errorf("when the others are over: %v", err)
 	}
 }
