@@ -31,7 +31,7 @@ func main() {
 
 // images are the pictures of the README: page, size and scheme.
 func images() []string {
-	return []string{"overview-desktop-light", "overview-phone-dark", "why-desktop-light", "metrics-desktop-dark", "alarms-phone-light"}
+	return []string{"overview-desktop-light", "overview-phone-dark", "why-desktop-light", "traces-one-desktop-light", "alarms-phone-dark"}
 }
 
 func e2econsole(ctx context.Context) (err error) {

@@ -72,5 +72,8 @@ export async function navigation(browser, base, cookies) {
   return paths.filter((p) => p.startsWith("/"));
 }
 
-// title names a page in files and reports.
-export const title = (path) => path.replace(/^\//, "").replace(/[^a-z0-9]+/gi, "-").replace(/-$/, "") || "overview";
+// title names a page in files and reports: one of many of a kind, such as a block, by the kind.
+export const title = (path) => {
+  const [first, second] = path.split("?")[0].split("/").filter(Boolean);
+  return (first ?? "overview") + (second ? "-one" : "");
+};
