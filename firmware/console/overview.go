@@ -10,6 +10,7 @@ import (
 
 	"github.com/holdfast-edge/holdfast/coord"
 	"github.com/holdfast-edge/holdfast/coord/site"
+	"github.com/holdfast-edge/holdfast/firmware/alarms"
 	"github.com/holdfast-edge/holdfast/firmware/console/chart"
 )
 
@@ -34,6 +35,7 @@ type overview struct {
 	Blocks         []blockRow
 	Top            site.Top
 	TopError       error
+	Firing         []alarms.AlertView
 	Open           int
 	Ended          []site.Outcome
 }
@@ -67,6 +69,13 @@ func (c *Console) overviewData(l *look) (any, error) {
 	d.Steps = c.nextSteps(v, d)
 	d.Tiles, d.Durations = tiles(v), durations(&v.Counters)
 	c.past(l, d)
+	if c.cfg.Alarms != nil {
+		for _, a := range c.cfg.Alarms.View().Alarms {
+			if a.State == alarms.Firing && a.Silenced == "" {
+				d.Firing = append(d.Firing, a)
+			}
+		}
+	}
 	return d, nil
 }
 

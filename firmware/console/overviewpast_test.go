@@ -8,6 +8,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/holdfast-edge/holdfast/firmware/alarms"
 	"github.com/holdfast-edge/holdfast/firmware/history"
 )
 
@@ -50,5 +51,28 @@ func TestAHistoryWithNothingOddOrBrokenIsNoFailure(t *testing.T) {
 		if w := get(t, c, "/"); w.Code != 200 || strings.Contains(w.Body.String(), "NaN") || strings.Contains(w.Body.String(), "Inf") {
 			t.Errorf("%s: %d %s", name, w.Code, textOf(w.Body.String()))
 		}
+	}
+}
+
+// ringing are alarms as a test wants them.
+type ringing struct {
+	Alarms
+	list []alarms.AlertView
+}
+
+func (r ringing) View() *alarms.View { return &alarms.View{Alarms: r.list} }
+
+func TestAlarmsThatFireAreOnTheOverviewAndSilencedOnesAreNot(t *testing.T) {
+	alert := func(name string, s alarms.State, silenced string) alarms.AlertView {
+		a := alarms.AlertView{Name: name, Severity: alarms.Critical, Silenced: silenced}
+		a.State, a.Annotations = s, map[string]string{"summary": "<b>heat</b> of " + name}
+		return a
+	}
+	c := newConsole(t, servingSite(), func(cfg *Config) {
+		cfg.Alarms = ringing{list: []alarms.AlertView{alert("Hot", alarms.Firing, ""), alert("Known", alarms.Firing, "id"), alert("Soon", alarms.Pending, "")}}
+	})
+	html := sectionOf(get(t, c, "/").Body.String(), "firing")
+	if !strings.Contains(html, "<strong>Hot</strong> &lt;b&gt;heat&lt;/b&gt; of Hot") || strings.Contains(html, "Known") || strings.Contains(html, "Soon") {
+		t.Error(html)
 	}
 }

@@ -8,9 +8,9 @@ func (c *Console) pageList() []*page {
 		{
 			path: home, title: "Overview", name: "overview", group: "Site", live: true, data: c.overviewData,
 			sections: []part{
-				{"verdict", "bare"}, {"tiles", "bare"}, {"map", "half tall"}, {"members", "half"}, {"decisions", "half"}, {"past", "bare"}, {"durations", "half"}, {"blocks", "half"}, {"top", "half"},
+				{"verdict", "bare"}, {"firing", "bare"}, {"tiles", "bare"}, {"map", "half tall"}, {"members", "half"}, {"decisions", "half"}, {"past", "bare"}, {"durations", "half"}, {"blocks", "half"}, {"top", "half"},
 			},
-			needs: map[string]string{"decisions": "decision.list", "blocks": "site.read", "top": actionGet},
+			needs: map[string]string{"firing": "alarm.read", "decisions": "decision.list", "blocks": "site.read", "top": actionGet},
 		},
 		{
 			path: "/boxes", title: "Boxes", name: "boxes", group: "Site", action: "member.list", live: true, data: c.boxesData,
