@@ -54,13 +54,13 @@ func TestAHistoryWithNothingOddOrBrokenIsNoFailure(t *testing.T) {
 	}
 }
 
-// ringing are alarms as a test wants them.
-type ringing struct {
+// firingNow are alarms as a test wants them.
+type firingNow struct {
 	Alarms
 	list []alarms.AlertView
 }
 
-func (r ringing) View() *alarms.View { return &alarms.View{Alarms: r.list} }
+func (r firingNow) View() *alarms.View { return &alarms.View{Alarms: r.list} }
 
 func TestAlarmsThatFireAreOnTheOverviewAndSilencedOnesAreNot(t *testing.T) {
 	alert := func(name string, s alarms.State, silenced string) alarms.AlertView {
@@ -69,7 +69,7 @@ func TestAlarmsThatFireAreOnTheOverviewAndSilencedOnesAreNot(t *testing.T) {
 		return a
 	}
 	c := newConsole(t, servingSite(), func(cfg *Config) {
-		cfg.Alarms = ringing{list: []alarms.AlertView{alert("Hot", alarms.Firing, ""), alert("Known", alarms.Firing, "id"), alert("Soon", alarms.Pending, "")}}
+		cfg.Alarms = firingNow{list: []alarms.AlertView{alert("Hot", alarms.Firing, ""), alert("Known", alarms.Firing, "id"), alert("Soon", alarms.Pending, "")}}
 	})
 	html := sectionOf(get(t, c, "/").Body.String(), "firing")
 	if !strings.Contains(html, "<strong>Hot</strong> &lt;b&gt;heat&lt;/b&gt; of Hot") || strings.Contains(html, "Known") || strings.Contains(html, "Soon") {
