@@ -9,6 +9,7 @@ import (
 
 	"github.com/holdfast-edge/holdfast/coord/observe"
 	dto "github.com/prometheus/client_model/go"
+	"github.com/prometheus/common/model"
 	"github.com/prometheus/prometheus/model/labels"
 )
 
@@ -133,7 +134,7 @@ func (c *catalogue) restore(i Info) {
 
 func (c *catalogue) put(key string, e *entry) {
 	b := labels.NewScratchBuilder(len(e.Labels) + 1)
-	b.Add(labels.MetricName, e.Name)
+	b.Add(model.MetricNameLabel, e.Name)
 	for n, v := range e.Labels {
 		b.Add(n, v)
 	}
@@ -148,7 +149,7 @@ func (c *catalogue) put(key string, e *entry) {
 func (c *catalogue) match(ms []*labels.Matcher) (found []*entry) {
 	from := c.list
 	for _, m := range ms {
-		if m.Name == labels.MetricName && m.Type == labels.MatchEqual {
+		if m.Name == model.MetricNameLabel && m.Type == labels.MatchEqual {
 			from = c.byName[m.Value]
 		}
 	}
