@@ -61,10 +61,14 @@ func openSite(o *Options, who *identity, boxes *membership, disk *storage, peer 
 	if power.termRounds = ordering.Tuning.TermRounds; power.termRounds == 0 {
 		power.termRounds = site.TermRounds
 	}
-	s, err := site.Open(site.Options{
+	ordered := site.Options{
 		Box: ordering, Judge: clerk.judged(power.judge, who.members.Site),
-		Self: who.member, Log: disk.log, Base: &traced{disk.base, traces.keeper}, Traces: traces.keeper, Revised: traces.keeper.Revised, Logger: log, Version: o.Version, Connect: connect, Changes: changes, Audit: signed, Alarm: alarm, Decided: clerk.take, Finished: known.metrics.Decided, Loop: hw.loop(),
-	})
+		Self: who.member, Log: disk.log, Base: &traced{disk.base, traces.keeper}, Logger: log, Version: o.Version, Connect: connect, Changes: changes, Audit: signed, Alarm: alarm, Decided: clerk.take, Finished: known.metrics.Decided, Loop: hw.loop(),
+	}
+	if ordering.Ring != nil {
+		ordered.Traces, ordered.Revised = traces.keeper, traces.keeper.Revised
+	}
+	s, err := site.Open(ordered)
 	if err != nil {
 		return nil, fmt.Errorf("box: open ordering: %w", err)
 	}

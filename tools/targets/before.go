@@ -21,10 +21,10 @@ import (
 // detectBefore is the detector's patience before.
 const detectBefore = 10 * time.Second
 
-// runBox is one box: "box before|after --config FILE". All that the product's own start does is done in both.
+// runBox is one box: "box before|after|untraced --config FILE". All that the product's own start does is done in both.
 func runBox(ctx context.Context, args []string) error {
-	if len(args) != 3 || args[0] != "before" && args[0] != "after" || args[1] != "--config" {
-		return errors.New("box before|after --config FILE")
+	if len(args) != 3 || args[0] != "before" && args[0] != "after" && args[0] != "untraced" || args[1] != "--config" {
+		return errors.New("box before|after|untraced --config FILE")
 	}
 	linux.Patient()
 	c, err := config.Load(args[2])
@@ -34,6 +34,9 @@ func runBox(ctx context.Context, args []string) error {
 	o := box.Options{Config: c, Version: "targets", Logger: slog.New(slog.NewTextHandler(os.Stderr, nil))}
 	if args[0] == "before" {
 		o.Edit, o.Wrap = before, verifyAll
+	}
+	if args[0] == "untraced" {
+		o.Edit = untraced
 	}
 	debug.SetMemoryLimit(int64(c.Limits.MemorySoft))
 	debug.SetGCPercent(c.Limits.GCPercent)
