@@ -4,6 +4,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/holdfast-edge/holdfast/coord"
 	"github.com/holdfast-edge/holdfast/coord/link"
 )
 
@@ -74,4 +75,24 @@ func TestWhatAPeerSendsIsCountedByKind(t *testing.T) {
 	b.until(0, "one message, and the bytes of a batch", func(p link.PeerState) bool {
 		return p.ControlIn == 1 && p.BulkIn > 100<<10 && p.BulkIn < 101<<10
 	})
+}
+
+// A box of a release before traces would take them for garbage, and suspect who sends it.
+func TestAPeerOfAnEarlierVersionIsNotAskedForTraces(t *testing.T) {
+	for version, want := range map[uint16]int{2: 0, link.VersionMax: 2} {
+		s := newSite(t, 2)
+		a, b := s.start(0), s.start(1, link.SpeakAtMost(version))
+		a.waitChange(1, true)
+		b.waitChange(0, true)
+		a.send(1, &coord.PeerMsg{TraceAsk: new([16]byte)})
+		a.send(1, &coord.PeerMsg{Trace: &coord.TracePart{Records: []byte{1}}})
+		a.send(1, vote(1))
+		n := 0
+		for b.next().msg.Vote == nil {
+			n++
+		}
+		if n != want || b.link.Peers()[0].BadFrames != 0 {
+			t.Errorf("version %d: %d of two messages of traces came", version, n)
+		}
+	}
 }

@@ -35,6 +35,7 @@ type rig struct {
 	asked []*asked
 	seqs  map[uint64]uint64 // by session: the last number used
 
+	edit   func(box int, o *site.Options)                                     // nil: as it is
 	judges func(box int, st *state.Machine, d *coord.Decision) site.Judgement // nil: there is no judge
 }
 
@@ -142,11 +143,15 @@ func (r *rig) saidBy(i int) (words, votes int) {
 func (r *rig) open(i int) *site.Site {
 	r.t.Helper()
 	b := r.boxes[i]
-	s, err := site.Open(site.Options{
+	o := site.Options{
 		Box: site.BoxConfig{Members: r.members, KeysOf: r.keysOf(i), Tuning: r.tuning},
 		Log: b.log, Base: b.base, Connect: r.hub.connect(i), Logger: slog.New(slog.DiscardHandler), Version: "test",
 		Audit: b.heads.keep, Alarm: b.alarms.take, Judge: r.judge(i), Decided: b.keepDecided,
-	})
+	}
+	if r.edit != nil {
+		r.edit(i, &o)
+	}
+	s, err := site.Open(o)
 	if err != nil {
 		r.t.Fatal(err)
 	}
