@@ -97,7 +97,8 @@ func Run(ctx context.Context, o Options) error {
 }
 
 func runOnce(ctx context.Context, o Options) (err error) {
-	log := o.Logger
+	recent := new(recentLog)
+	log := recent.beside(o.Logger)
 	var closers []func() error
 	defer func() { // in the reverse order of opening
 		for i := len(closers) - 1; i >= 0; i-- {
@@ -229,7 +230,8 @@ func runOnce(ctx context.Context, o Options) (err error) {
 		},
 		Machine: machine{o.Config.DataDir}, Metrics: known.metrics, History: known.history.API("/api/v1"), HistoryRoutes: history.Routes(), Query: known.history,
 		Alarms: watch, Hosts: o.Config.Console.Hosts, NativeSocket: o.Config.Native.Socket, Logger: log,
-		ViewOpen: o.Config.Console.View == "open", MetricsOpen: o.Config.Console.Metrics == "open", Secure: o.Config.Console.Secure(),
+		RecentLog: recent.writeTo,
+		ViewOpen:  o.Config.Console.View == "open", MetricsOpen: o.Config.Console.Metrics == "open", Secure: o.Config.Console.Secure(),
 	})
 	if err != nil {
 		return fmt.Errorf("box: open console: %w", err)

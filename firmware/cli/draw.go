@@ -294,11 +294,24 @@ func (o *overview) graphs(s style, width int) (lines []string) {
 // boxes is the table of the site's boxes.
 func (o *overview) boxes(s style, width int) (lines []string) {
 	st := &o.Status
+	narrow := width < 64
+	most := min(24, width-44)
+	if narrow { // no room for all columns
+		most = min(24, width-26)
+	}
 	name := 4
 	for i := range st.Members {
-		name = max(name, min(24, utf8.RuneCountInString(plain(st.Members[i].Label()))))
+		name = max(name, min(most, utf8.RuneCountInString(plain(st.Members[i].Label()))))
 	}
-	lines = append(lines, "  "+s.paint(dim, fmt.Sprintf("%s  %s %s %s  %s", padded("BOX", name, false), padded("LAG", 8, true), padded("RTT", 9, true), padded("HEARD", 7, true), "STATE")))
+	columns := func(box, late, rtt, heard string) string {
+		if narrow {
+			return fmt.Sprintf("%s  %s  ", padded(s.cut(box, name), name, false), padded(late, 8, true))
+		}
+		return fmt.Sprintf("%s  %s %s %s  ", padded(s.cut(box, name), name, false), padded(late, 8, true), padded(rtt, 9, true), padded(heard, 7, true))
+	}
+	head := columns("BOX", "LAG", "RTT", "HEARD")
+	room := width - 2 - utf8.RuneCountInString(head)
+	lines = append(lines, "  "+s.paint(dim, head+"STATE"))
 	for i := range st.Members {
 		m := &st.Members[i]
 		state, code, rtt, heard := "up", green, "", ""
@@ -329,9 +342,7 @@ func (o *overview) boxes(s style, width int) (lines []string) {
 		if m.Up {
 			late = grouped(lag(st, m))
 		}
-		state = s.cut(state, width-2-name-2-8-1-9-1-7-2)
-		lines = append(lines, fmt.Sprintf("  %s  %s %s %s  %s", padded(s.cut(plain(m.Label()), name), name, false), padded(late, 8, true), padded(rtt, 9, true), padded(heard, 7, true),
-			s.paint(code, state)))
+		lines = append(lines, "  "+columns(plain(m.Label()), late, rtt, heard)+s.paint(code, s.cut(state, room)))
 	}
 	return lines
 }

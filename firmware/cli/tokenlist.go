@@ -23,7 +23,7 @@ type tokenList struct {
 	Epoch   uint64         `json:"token_epoch"`
 	Issued  []issuedToken  `json:"issued"`
 	Revoked []revokedToken `json:"revoked"`
-	// Unread says why Issued is not known: the audit log is shown on the box's socket only.
+	// Unread says why Issued is not known.
 	Unread string `json:"unread,omitempty"`
 }
 
@@ -91,7 +91,7 @@ func tokensOf(ctx context.Context, b *remote.Box) (*tokenList, error) {
 		return nil
 	})
 	if errors.Is(err, remote.ErrRefused) {
-		l.Unread, err = "what was issued is in the box's audit log, which is shown on its socket only: run this on the box", nil
+		l.Unread, err = "what was issued is in the box's audit log: run this on the box, or with the right audit.read", nil
 	}
 	return l, err
 }

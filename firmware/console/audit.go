@@ -32,7 +32,7 @@ type Audit interface {
 func socketOnly(next http.HandlerFunc) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) {
 		if a, ok := r.Context().Value(http.LocalAddrContextKey).(net.Addr); !ok || a.Network() != "unix" {
-			apiError(w, http.StatusForbidden, "the audit log is shown on the box's socket only; run `holdfast audit` on the box")
+			apiError(w, http.StatusForbidden, "this is shown on the box's own socket only: ask on the box itself, --addr unix:///PATH/holdfast.sock")
 			return
 		}
 		next(w, r)

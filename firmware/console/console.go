@@ -15,6 +15,7 @@ import (
 	"errors"
 	"fmt"
 	"html/template"
+	"io"
 	"log/slog"
 	"net/http"
 	"slices"
@@ -73,6 +74,8 @@ type Config struct {
 	Machine Machine
 	// ViewOpen and MetricsOpen say that nobody needs to log in to look.
 	ViewOpen, MetricsOpen bool
+	// RecentLog writes the newest lines of the box's log; nil: they are not kept.
+	RecentLog func(w io.Writer) error
 	// NativeSocket is the path of the box's native socket, for whoever asks over the console's; empty: none.
 	NativeSocket string
 	// Secure says that browsers come over TLS, so that cookies keep to it.
@@ -182,6 +185,8 @@ func (c *Console) routes() (http.Handler, error) {
 		{"/api/v1/audit/proof/{index}", viewing, "audit.read", c.apiAuditProof},
 		{"/api/v1/decisions", viewing, "decision.list", c.apiDecisions},
 		{"/api/v1/decisions/{id}", boxOnly, "", c.apiDecision},
+		{"/api/v1/debug/goroutines", boxOnly, "", apiGoroutines},
+		{"/api/v1/debug/log", boxOnly, "", c.apiRecentLog},
 		{"/api/v1/openapi.json", anyone, "", c.apiOpenAPI},
 	} {
 		handle("GET "+r.pattern, r.pattern, c.let(r.need, r.action, r.handle))
