@@ -15,6 +15,7 @@ import (
 
 	"github.com/holdfast-edge/holdfast/coord"
 	"github.com/holdfast-edge/holdfast/coord/site"
+	"github.com/holdfast-edge/holdfast/firmware/alarms"
 	"github.com/holdfast-edge/holdfast/firmware/console/api"
 	"github.com/holdfast-edge/holdfast/firmware/remote"
 	"golang.org/x/sys/unix"
@@ -38,7 +39,9 @@ func troubled() *overview {
 	}
 	o.CPU, o.Phases = o.Rate, []phase{{"", .012}, {"order", .004}}
 	o.Now = map[string]float64{"log_bytes_per_second": 123456, "memory_bytes": 50 << 20, "syncs_per_second": 12}
-	o.Alarms = []remote.Alarm{{Name: "BoxAway", Severity: "warning", Since: now.Add(-time.Minute), Annotations: map[string]string{"summary": "Box a is \x1b[31maway"}}}
+	o.Alarms = []alarms.AlertView{{
+		Alert: alarms.Alert{Since: now.Add(-time.Minute), Annotations: map[string]string{"summary": "Box a is \x1b[31maway"}}, Name: "BoxAway", Severity: "warning",
+	}}
 	o.Steps = todo(&o.Status)
 	return o
 }
