@@ -27,7 +27,6 @@ type ownBox struct {
 	t    *testing.T
 	c    *config.Config
 	file string // its configuration
-	stop func() error
 }
 
 func loopback(t *testing.T) string {
@@ -91,22 +90,28 @@ func quote(s string) string {
 func (b *ownBox) start() *ownBox {
 	b.t.Helper()
 	ctx, cancel := context.WithCancel(context.Background())
-	done := make(chan error, 1)
+	ended := make(chan struct{})
+	var err error // when it has ended
 	go func() {
-		done <- box.Run(ctx, box.Options{Config: b.c, Version: "v0.0.0-test", Logger: slog.New(slog.DiscardHandler)})
+		defer close(ended)
+		err = box.Run(ctx, box.Options{Config: b.c, Version: "v0.0.0-test", Logger: slog.New(slog.DiscardHandler)})
 	}()
-	b.stop = func() error { cancel(); return <-done }
-	b.t.Cleanup(cancel)
-	r, err := remote.New(b.socket())
-	if err != nil {
-		b.t.Fatal(err)
+	b.t.Cleanup(func() { // before its directory is removed
+		cancel()
+		if <-ended; err != nil {
+			b.t.Error(err)
+		}
+	})
+	r, e := remote.New(b.socket())
+	if e != nil {
+		b.t.Fatal(e)
 	}
 	defer r.Close()
 	tick := time.NewTicker(5 * time.Millisecond)
 	defer tick.Stop()
 	for r.Ready(b.t.Context()) != nil {
 		select {
-		case err := <-done:
+		case <-ended:
 			b.t.Fatalf("the box ended: %v", err)
 		case <-tick.C:
 		}
