@@ -9,6 +9,7 @@ import (
 	"strings"
 
 	"github.com/BurntSushi/toml"
+	"github.com/holdfast-edge/holdfast/firmware/config"
 	"github.com/holdfast-edge/holdfast/firmware/remote"
 )
 
@@ -50,31 +51,42 @@ type redactor struct {
 // knownSecretBytesMin: what is shorter would be found everywhere.
 const knownSecretBytesMin = 6
 
-// newRedactor knows the secrets of a data directory and of the environment, beside those that have a form. files are further files with one.
-func newRedactor(dir string, files ...string) *redactor {
+// newRedactor knows the secrets of the environment, beside those that have a form.
+func newRedactor() *redactor {
 	r := &redactor{rules: redactRules(), count: map[string]int{}}
-	know := func(text string) {
-		for _, s := range append(strings.Fields(text), strings.TrimSpace(text)) {
-			if len(s) >= knownSecretBytesMin {
-				r.known = append(r.known, []byte(s))
-				if q, err := json.Marshal(s); err == nil && string(q[1:len(q)-1]) != s {
-					r.known = append(r.known, q[1:len(q)-1])
-				}
-			}
+	for _, name := range []string{remote.TokenEnv, "HOLDFAST_PASSPHRASE"} {
+		r.know(os.Getenv(name))
+	}
+	return r
+}
+
+// know has text and its words taken out.
+func (r *redactor) know(text string) {
+	for _, s := range append(strings.Fields(text), strings.TrimSpace(text)) {
+		if len(s) < knownSecretBytesMin {
+			continue
+		}
+		r.known = append(r.known, []byte(s))
+		if q, err := json.Marshal(s); err == nil && string(q[1:len(q)-1]) != s {
+			r.known = append(r.known, q[1:len(q)-1])
 		}
 	}
-	for _, name := range []string{remote.TokenEnv, "HOLDFAST_PASSPHRASE"} {
-		know(os.Getenv(name))
-	}
-	if dir != "" {
-		files = append(files, filepath.Join(dir, "setup.code"))
+}
+
+// knowConfigured knows the secrets that a configuration leads to. The address of a receiver of alarms lets whoever has it send there.
+func (r *redactor) knowConfigured(c *config.Config) {
+	files := []string{filepath.Join(c.DataDir, "setup.code"), c.Join.TokenFile, c.Encryption.PassphraseFile}
+	for _, x := range []*config.Receiver{&c.Alarms.Alertmanager, &c.Alarms.Webhook, &c.Alarms.Ntfy} {
+		files = append(files, x.TokenFile, x.PasswordFile)
+		for _, u := range x.URLs {
+			r.know(u)
+		}
 	}
 	for _, name := range files {
 		if b, err := os.ReadFile(name); err == nil && len(b) <= keepSecretMax {
-			know(string(b))
+			r.know(string(b))
 		}
 	}
-	return r
 }
 
 // keepSecretMax bounds a file with a secret: a token, a passphrase, a code.

@@ -13,6 +13,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/holdfast-edge/holdfast/firmware/config"
 	"github.com/holdfast-edge/holdfast/firmware/remote"
 )
 
@@ -71,6 +72,8 @@ func TestASupportBundleHasNoSecrets(t *testing.T) {
 		otherToken   = "a-token-of-no-known-form-4"
 		passphrase   = "the passphrase of the disk 5"
 		deniedBearer = "hf1.bearer-that-is-none-6"
+		topic        = "http://127.0.0.1:1/a-topic-that-nobody-guesses-7"
+		ntfyToken    = "the-token-of-the-receiver-8"
 	)
 	b := newOwnBox(t)
 	plant := func(name, text string) {
@@ -82,14 +85,20 @@ func TestASupportBundleHasNoSecrets(t *testing.T) {
 	plant("note.txt", crash)
 	plant("pass.txt", passphrase+"\n")
 	plant("join.token", otherToken+"\n")
+	plant("ntfy.token", ntfyToken+"\n")
 	text, err := os.ReadFile(b.file)
 	if err != nil {
 		t.Fatal(err)
 	}
-	text = append(text, "\n[join]\ntoken_file = "+quote(filepath.Join(b.c.DataDir, "join.token"))+" # "+comment+"\nservers = [\"127.0.0.1:1\"]\n"...)
+	text = append(text, "\n[join]\ntoken_file = "+quote(filepath.Join(b.c.DataDir, "join.token"))+" # "+comment+"\nservers = [\"127.0.0.1:1\"]\n[alarms.ntfy]\nurls = ["+quote(topic)+"]\ntoken_file = "+
+		quote(filepath.Join(b.c.DataDir, "ntfy.token"))+"\n"...)
 	if err := os.WriteFile(b.file, text, 0o600); err != nil {
 		t.Fatal(err)
 	}
+	if b.c, err = config.Load(b.file); err != nil {
+		t.Fatal(err)
+	}
+	b.c.Join.TokenFile = "" // it is in a site
 	b.start()
 	token := b.issue("--actions", "kv.get", "--resources", "key:"+key)
 	join := b.here(exitDone, "HF1", "site", "join-token")
@@ -114,6 +123,7 @@ func TestASupportBundleHasNoSecrets(t *testing.T) {
 	for name, text := range files {
 		for _, s := range []string{
 			key, "4711", value, code, crash, comment, otherToken, passphrase, token, token[len(token)-30:], join, join[len(join)-32:], annPassword, deniedBearer[4:], "PRIVATE KEY",
+			topic, "nobody-guesses", ntfyToken,
 		} {
 			if i := strings.Index(text, s); i >= 0 {
 				t.Errorf("%s has %q: %s", name, s, text[max(0, i-100):min(len(text), i+60)])
@@ -165,7 +175,7 @@ func TestASupportBundleIsMadeOfABoxThatDoesNotRun(t *testing.T) {
 }
 
 func TestASupportBundleIsBounded(t *testing.T) {
-	b := &bundler{s: &streams{err: io.Discard}, red: newRedactor(""), fileMax: 1000, max: 5000}
+	b := &bundler{s: &streams{err: io.Discard}, red: newRedactor(), fileMax: 1000, max: 5000}
 	for range 8 {
 		b.add("big", bytes.Repeat([]byte("line of text\n"), 100))
 	}
@@ -175,7 +185,7 @@ func TestASupportBundleIsBounded(t *testing.T) {
 }
 
 func TestSecretsAreKnownByTheirForm(t *testing.T) {
-	r := newRedactor("")
+	r := newRedactor()
 	for text, want := range map[string]string{
 		"-----BEGIN EC PRIVATE KEY-----\nMHcC\n-----END EC PRIVATE KEY-----": redacted,
 		`{"token":"hf1.AQE-x_y"}`:                   `{"token":"hf1.[redacted]"}`,

@@ -108,12 +108,11 @@ type bundledData struct {
 func bundle(ctx context.Context, s *streams, build Build, addr, file, out string, asJSON bool) error {
 	b := &bundler{s: s, fileMax: supportFileMax, max: supportMax, m: manifest{Made: time.Now().UTC(), Version: build.Version, Commit: build.Commit, Missing: map[string]string{}, Files: []bundledFile{}}}
 	c, err := config.Load(file)
-	dir, secrets := "", []string{}
+	b.red = newRedactor()
 	if err == nil {
-		b.config, dir = c, c.DataDir
-		secrets = append(secrets, c.Join.TokenFile, c.Encryption.PassphraseFile)
+		b.config = c
+		b.red.knowConfigured(c)
 	}
-	b.red = newRedactor(dir, secrets...)
 	here := addr == "" || strings.HasPrefix(addr, "unix://")
 	if addr == "" {
 		addr = remote.Default()
