@@ -245,22 +245,23 @@ func (c *Console) stream(w http.ResponseWriter, r *http.Request, p *page) error 
 
 // boardKey is the same for looks that see the same.
 func (c *Console) boardKey(p *page, l *look) string {
-	key := l.request.URL.RequestURI()
+	var key strings.Builder
+	key.WriteString(l.request.URL.RequestURI())
 	for _, a := range p.acts {
 		if l.can[a] {
-			key += "\x00" + a
+			key.WriteString("\x00" + a)
 		}
 	}
 	for _, s := range p.sections {
 		if l.hidden[s.id] {
-			key += "\x00-" + s.id
+			key.WriteString("\x00-" + s.id)
 		}
 	}
 	if p.share >= byPrincipal {
-		key += "\x00" + l.caller.Principal
+		key.WriteString("\x00" + l.caller.Principal)
 	}
 	if p.share == bySession && l.caller.Session != nil {
-		key += "\x00" + l.caller.Session.ID
+		key.WriteString("\x00" + l.caller.Session.ID)
 	}
-	return key
+	return key.String()
 }

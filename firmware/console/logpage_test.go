@@ -47,14 +47,14 @@ func TestTheLogIsFilteredByKindAuthorKeyAndHeight(t *testing.T) {
 		"author=" + s.view.Members[3].ID.String(): "11", "kind=put&key=x": "", "to=10": "10", "to=99999&kind=kv": "11",
 	} {
 		list := sectionOf(get(t, c, "/log?"+query).Body.String(), "list")
-		got := ""
+		var got strings.Builder
 		for _, h := range []string{"10", "11", "12"} {
 			if strings.Contains(list, `href="/log/`+h+`"`) {
-				got += h
+				got.WriteString(h)
 			}
 		}
-		if got != want {
-			t.Errorf("%s shows %q, want %q", query, got, want)
+		if got.String() != want {
+			t.Errorf("%s shows %q, want %q", query, got.String(), want)
 		}
 	}
 	for _, query := range []string{"to=x", "key=0xz"} {

@@ -1,6 +1,7 @@
 package metrics
 
 import (
+	"strings"
 	"testing"
 
 	"github.com/holdfast-edge/holdfast/coord/site"
@@ -23,11 +24,12 @@ func TestWhatHappensAtTheJoiningPortIsCounted(t *testing.T) {
 	got := map[string]float64{}
 	for _, f := range families {
 		for _, x := range f.GetMetric() {
-			name := f.GetName()
+			var name strings.Builder
+			name.WriteString(f.GetName())
 			for _, l := range x.GetLabel() {
-				name += " " + l.GetValue()
+				name.WriteString(" " + l.GetValue())
 			}
-			got[name] = x.GetCounter().GetValue()
+			got[name.String()] = x.GetCounter().GetValue()
 		}
 	}
 	for name, want := range map[string]float64{

@@ -180,7 +180,7 @@ func TestQuestionsCostNoMemoryAndAnswersABound(t *testing.T) {
 		t.Errorf("%d challenges are remembered where one was answered", n)
 	}
 	for i := len(p.used); i < usedMax; i++ {
-		p.used[nonce([]byte(fmt.Sprintf("%016d", i)))] = at.at
+		p.used[nonce(fmt.Appendf(nil, "%016d", i))] = at.at
 	}
 	if err := signIn(p, a.Get(t, p.Request(), page), c); !errors.Is(err, ErrBusy) {
 		t.Errorf("with %d answered: %v", usedMax, err)
