@@ -33,8 +33,8 @@ async function walk(page) {
     const at = await page.evaluate(() => {
       const e = document.activeElement;
       if (!e || e === document.body) return null;
-      const s = getComputedStyle(e), r = e.getBoundingClientRect();
-      const over = document.elementFromPoint(Math.min(Math.max(r.left + r.width / 2, 0), innerWidth - 1), Math.min(Math.max(r.top + Math.min(r.height / 2, innerHeight / 2), 0), innerHeight - 1));
+      const s = getComputedStyle(e), r = e.getClientRects()[0] ?? e.getBoundingClientRect(); // a link over several lines has a rectangle for each
+      const over = document.elementFromPoint(Math.min(Math.max(r.left + Math.min(r.width / 2, 12), 0), innerWidth - 1), Math.min(Math.max(r.top + Math.min(r.height / 2, innerHeight / 2), 0), innerHeight - 1));
       return {
         i: e.dataset.walk, what: `${e.tagName.toLowerCase()} ${(e.textContent || e.name || "").trim().slice(0, 30)}`, skip: e.getAttribute("href") === "#main",
         shown: (s.outlineStyle !== "none" && parseFloat(s.outlineWidth) >= 2) || s.boxShadow !== "none",
