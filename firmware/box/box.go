@@ -225,8 +225,9 @@ func runOnce(ctx context.Context, o Options) (err error) {
 		Site: s, Submit: s.Submit, Past: disk.base.Handovers, Audit: ledger.disk, Desk: power.desk, Access: power, Record: ledger.Record, Traces: traces.keeper,
 		Acts: slices.Concat(power.acts(), roles.Acts(), members.Acts()),
 		Shows: map[string]console.Show{
-			"/access": {Action: "role.list", Also: "token.list", Get: roles.Overview},
-			"/site":   {Action: "member.list", Get: members.Overview},
+			"/anomalies": {Get: known.unusual.Events},
+			"/access":    {Action: "role.list", Also: "token.list", Get: roles.Overview},
+			"/site":      {Action: "member.list", Get: members.Overview},
 		},
 		Machine: machine{o.Config.DataDir}, Metrics: known.metrics, History: known.history.API("/api/v1"), HistoryRoutes: history.Routes(), Query: known.history,
 		Alarms: watch, Hosts: o.Config.Console.Hosts, NativeSocket: o.Config.Native.Socket, Logger: log,

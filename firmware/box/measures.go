@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/holdfast-edge/holdfast/coord/site"
+	"github.com/holdfast-edge/holdfast/firmware/anomalies"
 	"github.com/holdfast-edge/holdfast/firmware/config"
 	"github.com/holdfast-edge/holdfast/firmware/history"
 	"github.com/holdfast-edge/holdfast/firmware/metrics"
@@ -19,6 +20,7 @@ type measures struct {
 	metrics *metrics.Metrics
 	history *history.History
 	disk    *store.Series
+	unusual *anomalies.Watcher
 	// of is the site; ready says whether writes are being ordered. Both are set before anything is asked.
 	of    *site.Site
 	ready func() bool
@@ -41,8 +43,12 @@ func newMeasures(c *config.Config, who *identity, key *crypt.Key, log *slog.Logg
 	if err != nil {
 		return nil, errors.Join(fmt.Errorf("box: open metrics: %w", err), m.disk.Close())
 	}
+	m.unusual = anomalies.New()
+	if err := m.metrics.Register(m.unusual); err != nil {
+		return nil, errors.Join(fmt.Errorf("box: open metrics: %w", err), m.disk.Close())
+	}
 	m.history, err = history.New(history.Config{
-		Gatherer: m.metrics, Interval: time.Duration(c.Metrics.Interval), Store: m.disk, Logger: log,
+		Gatherer: m.metrics, Observe: []history.Observer{m.unusual.Observe}, Interval: time.Duration(c.Metrics.Interval), Store: m.disk, Logger: log,
 	})
 	if err != nil {
 		return nil, errors.Join(fmt.Errorf("box: open history: %w", err), m.disk.Close())

@@ -1,0 +1,128 @@
+package anomalies
+
+import (
+	"encoding/json"
+	"math/rand/v2"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/holdfast-edge/holdfast/coord/anomaly"
+	"github.com/holdfast-edge/holdfast/firmware/history"
+	"github.com/prometheus/client_golang/prometheus"
+)
+
+// info are the series of a small box.
+var (
+	gauge   = &history.Info{ID: 1, Name: "coord_member_round_trip_seconds", Labels: map[string]string{"member": "b", "site": "s"}}
+	counter = &history.Info{ID: 2, Name: "coord_batches_total", Counter: true}
+	sum     = &history.Info{ID: 3, Name: "coord_decision_duration_seconds_sum", Counter: true, Labels: map[string]string{"phase": "order"}}
+	count   = &history.Info{ID: 4, Name: "coord_decision_duration_seconds_count", Counter: true, Labels: map[string]string{"phase": "order"}}
+	bucket  = &history.Info{ID: 5, Name: "coord_decision_duration_seconds_bucket", Counter: true, Labels: map[string]string{"le": "1"}}
+	other   = &history.Info{ID: 6, Name: "go_goroutines"}
+	itself  = &history.Info{ID: 7, Name: "coord_anomaly_score"}
+)
+
+func gather(t *testing.T, w *Watcher) map[string]float64 {
+	t.Helper()
+	r := prometheus.NewPedanticRegistry()
+	if err := r.Register(w); err != nil {
+		t.Fatal(err)
+	}
+	families, err := r.Gather()
+	if err != nil {
+		t.Fatal(err)
+	}
+	values := map[string]float64{}
+	for _, f := range families {
+		for _, m := range f.GetMetric() {
+			var name strings.Builder
+			name.WriteString(f.GetName())
+			for _, l := range m.GetLabel() {
+				name.WriteString(" " + l.GetValue())
+			}
+			values[name.String()] = m.GetGauge().GetValue() + m.GetCounter().GetValue()
+		}
+	}
+	return values
+}
+
+func TestASlowBoxIsAnEventOfTheSeriesThatShowIt(t *testing.T) {
+	w, r := New(), rand.New(rand.NewPCG(1, 2))
+	at := time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)
+	batches, took, decisions := 1e6, 0.0, 0.0
+	run := func(scrapes int, slower float64) {
+		for range scrapes {
+			at = at.Add(5 * time.Second)
+			n := 50 + float64(r.IntN(10))
+			batches, decisions, took = batches+n, decisions+n, took+n*slower*(0.005+0.001*r.Float64())
+			w.Observe(at, []history.Scraped{
+				{Info: gauge, Value: 0.002 + 0.0002*r.NormFloat64()},
+				{Info: counter, Value: batches},
+				{Info: sum, Value: took},
+				{Info: count, Value: decisions},
+				{Info: bucket, Value: decisions},
+				{Info: other, Value: r.Float64()},
+				{Info: itself, Value: r.Float64()},
+			})
+		}
+	}
+	const day = 24 * 3600 / 5
+	run(day, 1)
+	if values := gather(t, w); values["coord_anomalies_total"] != 0 || values["coord_anomaly_points_dropped_total"] != 0 {
+		t.Fatalf("a quiet day: %v", values)
+	}
+	began := at
+	run(3*40, 30)
+	const slow = `coord_decision_duration_seconds{phase="order"} mean`
+	values := gather(t, w)
+	if values["coord_anomalies_total"] != 1 || values["coord_anomaly_open "+slow] != 1 {
+		t.Errorf("while it is slow: %v", values)
+	}
+	var watched []string
+	for name := range values {
+		if series, ok := strings.CutPrefix(name, "coord_anomaly_score "); ok {
+			watched = append(watched, series)
+		}
+	}
+	if len(watched) != 4 { // the gauge, two rates, and the mean
+		t.Errorf("watched are %q", watched)
+	}
+	run(3*100, 1)
+	text, err := w.Events()
+	if err != nil {
+		t.Fatal(err)
+	}
+	raw, err := json.Marshal(text)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var answer struct{ Anomalies []anomaly.Event }
+	if err := json.Unmarshal(raw, &answer); err != nil {
+		t.Fatal(err)
+	}
+	if len(answer.Anomalies) != 1 {
+		t.Fatalf("events %s", raw)
+	}
+	e := answer.Anomalies[0]
+	if e.Series != slow || e.Open || e.Start.Before(began) || e.Start.After(began.Add(17*anomaly.Step)) || e.Peak < 0.1 || e.High > 0.01 {
+		t.Errorf("event %s, it began to be slow at %v", raw, began)
+	}
+}
+
+func TestACounterThatBeganAnewIsNoEvent(t *testing.T) {
+	w := New()
+	at, n := time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC), 1e9
+	r := rand.New(rand.NewPCG(3, 4))
+	for i := range 6000 {
+		if i == 5000 {
+			n = 0
+		}
+		n += float64(40 + r.IntN(20))
+		at = at.Add(5 * time.Second)
+		w.Observe(at, []history.Scraped{{Info: counter, Value: n}})
+	}
+	if values := gather(t, w); values["coord_anomalies_total"] != 0 || len(values) != 3 {
+		t.Errorf("%v", values)
+	}
+}
