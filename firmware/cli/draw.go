@@ -144,7 +144,7 @@ func ago(d time.Duration) string {
 // wrap breaks text into lines of at most width characters, at spaces where there are some.
 func wrap(text string, width int) (lines []string) {
 	line := ""
-	for _, w := range strings.Fields(text) {
+	for w := range strings.FieldsSeq(text) {
 		switch n := utf8.RuneCountInString(line) + 1 + utf8.RuneCountInString(w); {
 		case line == "":
 			line = w

@@ -10,6 +10,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"maps"
 	"math/rand/v2"
 	"net/http"
 	"net/textproto"
@@ -215,9 +216,7 @@ func (e *Exporter) post(ctx context.Context, body []byte) (again bool, after tim
 	if err != nil {
 		return false, 0, err
 	}
-	for name, values := range e.headers {
-		r.Header[name] = values
-	}
+	maps.Copy(r.Header, e.headers)
 	r.Header.Set("Content-Type", "application/x-protobuf")
 	r.Header.Set("User-Agent", "holdfast/"+e.cfg.Resource.Version)
 	a, err := e.client.Do(r)

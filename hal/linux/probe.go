@@ -248,7 +248,7 @@ func (r *Root) memory() hal.Answer[hal.Memory] {
 
 // wear is the worse of the two estimates that an eMMC gives of its life: of its fast cells, and of the others.
 func (r *Root) wear(name string) (tenths int) {
-	for _, word := range strings.Fields(r.word("sys/block/" + name + "/device/life_time")) {
+	for word := range strings.FieldsSeq(r.word("sys/block/" + name + "/device/life_time")) {
 		if n, err := strconv.ParseUint(word, 0, 8); err == nil && n <= 11 {
 			tenths = max(tenths, int(n))
 		}

@@ -20,7 +20,7 @@ import (
 	"github.com/evanw/esbuild/pkg/api"
 )
 
-// gzipBytesMax is what a browser may have to load before the console works: issue 8 allows 60 kB, and a phone next to a box
+// gzipBytesMax is what a browser may have to load before the console works: 60 kB are allowed, and a phone next to a box
 // over a bad link is better served with less.
 const gzipBytesMax = 30 << 10
 
