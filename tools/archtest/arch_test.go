@@ -136,7 +136,7 @@ func TestWhatDecidesDoesNoIO(t *testing.T) {
 	pure := []string{
 		"hal", "coord", "coord/wire", "coord/batch", "coord/bft", "coord/state", "coord/audit", "coord/trust/suspicion",
 		"coord/trust/join", "coord/trust/limit", "coord/trust/roster", "coord/access",
-		"coord/anomaly", "coord/anomaly/nab", "coord/trace", "coord/cause",
+		"coord/anomaly", "coord/trace", "coord/cause",
 	}
 	for _, p := range packages(t) {
 		folder := strings.TrimPrefix(p.ImportPath, module)
