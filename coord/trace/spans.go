@@ -73,8 +73,13 @@ func (r *Record) spanID(name string) (id SpanID) {
 // it was final cannot say how long the votes took.
 func (r *Record) Spans(dst []Span) []Span {
 	root := rootOf(r.Batch)
+	order := r.spanID(SpanOrder)
 	add := func(name string, id, parent SpanID, from, to Point) *Span {
 		a, b := r.At[from], r.At[to]
+		if held := r.At[Held]; parent == order && a != 0 && b != 0 {
+			// A proposal, and others' votes for it, may come before the batch that it names.
+			a, b = max(a, held), max(b, held)
+		}
 		if a == 0 || b < a {
 			return nil
 		}
@@ -105,7 +110,6 @@ func (r *Record) Spans(dst []Span) []Span {
 		child(SpanSubmit, root, Accepted, Taken, Taken)
 		child(SpanBatch, root, Taken, Closed, Closed)
 	}
-	order := r.spanID(SpanOrder)
 	if s := add(SpanOrder, order, root, Held, Applied); s != nil {
 		s.Remote = !own
 		s.Attrs = append(r.attrs(nil), Attr{Key: "holdfast.leads", Number: flag(r.Leader == r.Box)})

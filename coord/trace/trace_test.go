@@ -2,6 +2,7 @@ package trace
 
 import (
 	"encoding/binary"
+	"maps"
 	"math/rand/v2"
 	"reflect"
 	"strings"
@@ -309,5 +310,19 @@ func TestAPartOfABatchIsLinkedToIt(t *testing.T) {
 	}
 	if l := spans[0].Links; len(l) != 1 || l[0].Trace != r.Trace || l[0].Span != r.Spans(nil)[0].ID {
 		t.Errorf("%+v", l)
+	}
+}
+
+// A box hears the proposal before it has the batch that it names, and of a quorum's votes too: what it waits for begins when it has it.
+func TestAPhaseIsWithinTheTimeThatABoxHasTheBatch(t *testing.T) {
+	r := Record{Box: coord.BoxID{1}, Author: coord.BoxID{2}}
+	r.At[Proposed], r.At[Notarized], r.At[Held], r.At[Final], r.At[Applied] = 10, 20, 30, 40, 50
+	got := map[string][2]int64{}
+	for _, s := range r.Spans(nil) {
+		got[s.Name] = [2]int64{s.Start, s.End}
+	}
+	want := map[string][2]int64{SpanOrder: {30, 50}, SpanPropose: {30, 30}, SpanVote: {30, 30}, SpanFinalize: {30, 40}, SpanApply: {40, 50}}
+	if !maps.Equal(got, want) {
+		t.Errorf("%v, want %v", got, want)
 	}
 }

@@ -407,7 +407,7 @@ func TestTheBoxesOfASiteAreChangedFromTheCommandLine(t *testing.T) {
 	}
 
 	step("a box is replaced")
-	if out, err := g.run("site", "remove", "box-2", "--yes", "--addr", g.socket(0)); err == nil || !strings.Contains(err.Error(), "refused unless --force: now 4 boxes: f = 1, quorum 3; after: 3 boxes: f = 0, quorum 3: a single box that lies") {
+	if out, err := g.run("site", "remove", "box-2", "--yes", "--addr", g.socket(0)); err == nil || !strings.Contains(err.Error(), "now 4 boxes: f = 1, quorum 3; after: 3 boxes: f = 0, quorum 3: a single box that lies") || !strings.Contains(err.Error(), "refused unless --force") {
 		t.Fatalf("%s, %v", out, err)
 	}
 	if out, err := g.run("site", "remove", "box-2", "--yes", "--force", "--addr", g.socket(0)); err != nil || !strings.Contains(string(out), "waits") {

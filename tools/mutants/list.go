@@ -245,7 +245,7 @@ var mutants = []Mutant{
 	},
 	{
 		Name: "answers-too-early", What: "a client is told before its batch is final", File: box,
-		Old: "	b.own[bt.Seq] = &ownBatch{digest: d, requests: rs, closedAt: b.now}\n", New: "	for _, r := range rs {\n		b.answer(r, coord.Reply{Height: b.st.Height() + 1})\n	}\n	b.own[bt.Seq] = &ownBatch{digest: d, closedAt: b.now}\n",
+		Old: "	b.own[bt.Seq] = &ownBatch{digest: d, requests: rs, closedAt: b.now, takenAt: b.takenAt}\n", New: "	for _, r := range rs {\n		b.answer(r, coord.Reply{Height: b.st.Height() + 1})\n	}\n	b.own[bt.Seq] = &ownBatch{digest: d, closedAt: b.now, takenAt: b.takenAt}\n",
 	},
 	{
 		Name: "applies-while-fetching", What: "blocks are applied while the state is being replaced", File: snapshot,
