@@ -147,41 +147,14 @@ func OpenAudit(dir string, o AuditOptions) (*Audit, error) {
 // fileMax is where bbolt refuses to grow: pages that are not full, free ones, the heads.
 func (a *Audit) fileMax() int64 { return 4*a.o.BytesMax + auditBoxesMax*auditHeadBytesMax }
 
-// create makes the file under another name and renames it, as Base does.
 func (a *Audit) create() error {
-	db, err := openBolt(a.path+newSuffix, a.fileMax(), true)
-	if err != nil {
-		return err
-	}
-	err = guard("create", func() error {
-		return db.Update(func(tx *bolt.Tx) error {
-			for _, name := range []string{recordsBucket, tilesBucket, headsBucket} {
-				if _, err := tx.CreateBucket([]byte(name)); err != nil {
-					return err
-				}
-			}
-			meta, err := tx.CreateBucket([]byte(metaBucket))
-			if err != nil {
-				return err
-			}
-			return errors.Join(
-				a.values.mark(meta),
-				meta.Put([]byte(metaSite), bytes.Clone(a.o.Site[:])),
-				meta.Put([]byte(metaBox), bytes.Clone(a.o.Box[:])),
-				meta.Put([]byte(metaNumbers), new(auditNumbers).encode()),
-			)
-		})
+	return createBolt(a.path, a.fileMax(), "create", func(tx *bolt.Tx) error {
+		meta, err := createBuckets(tx, bytes.Clone(a.o.Site[:]), bytes.Clone(a.o.Box[:]), recordsBucket, tilesBucket, headsBucket)
+		if err != nil {
+			return err
+		}
+		return errors.Join(a.values.mark(meta), meta.Put([]byte(metaNumbers), new(auditNumbers).encode()))
 	})
-	if err == nil {
-		err = db.Sync()
-	}
-	if err = errors.Join(err, db.Close()); err != nil {
-		return err
-	}
-	if err := os.Rename(a.path+newSuffix, a.path); err != nil {
-		return err
-	}
-	return OS{}.SyncDir(filepath.Dir(a.path))
 }
 
 func (a *Audit) readMeta(tx *bolt.Tx) error {

@@ -114,37 +114,13 @@ func (s *Series) open() error {
 }
 
 func (s *Series) create() error {
-	if err := os.Remove(s.path + newSuffix); err != nil && !errors.Is(err, os.ErrNotExist) {
-		return err
-	}
-	db, err := openBolt(s.path+newSuffix, s.o.BytesMax, true)
-	if err != nil {
-		return err
-	}
-	err = guard("series: create", func() error {
-		return db.Update(func(tx *bolt.Tx) error {
-			for _, name := range []string{namesBucket, blocksBucket, groupsBucket} {
-				if _, err := tx.CreateBucket([]byte(name)); err != nil {
-					return err
-				}
-			}
-			meta, err := tx.CreateBucket([]byte(metaBucket))
-			if err != nil {
-				return err
-			}
-			return errors.Join(s.values.mark(meta), meta.Put([]byte(metaSite), bytes.Clone(s.o.Site[:])), meta.Put([]byte(metaBox), bytes.Clone(s.o.Box[:])))
-		})
+	return createBolt(s.path, s.o.BytesMax, "series: create", func(tx *bolt.Tx) error {
+		meta, err := createBuckets(tx, bytes.Clone(s.o.Site[:]), bytes.Clone(s.o.Box[:]), namesBucket, blocksBucket, groupsBucket)
+		if err != nil {
+			return err
+		}
+		return s.values.mark(meta)
 	})
-	if err == nil {
-		err = db.Sync()
-	}
-	if err = errors.Join(err, db.Close()); err != nil {
-		return err
-	}
-	if err := os.Rename(s.path+newSuffix, s.path); err != nil {
-		return err
-	}
-	return OS{}.SyncDir(filepath.Dir(s.path))
 }
 
 func (s *Series) readMeta(tx *bolt.Tx) error {

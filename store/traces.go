@@ -131,42 +131,14 @@ func (t *Traces) open() error {
 	return nil
 }
 
-// create makes the file under another name and renames it, as Base does.
 func (t *Traces) create() error {
-	if err := os.Remove(t.path + newSuffix); err != nil && !errors.Is(err, os.ErrNotExist) {
-		return err
-	}
-	db, err := openBolt(t.path+newSuffix, t.fileMax(), true)
-	if err != nil {
-		return err
-	}
-	err = guard("create traces", func() error {
-		return db.Update(func(tx *bolt.Tx) error {
-			for _, name := range []string{tracesBucket, idsBucket, revisionsBucket} {
-				if _, err := tx.CreateBucket([]byte(name)); err != nil {
-					return err
-				}
-			}
-			meta, err := tx.CreateBucket([]byte(metaBucket))
-			if err != nil {
-				return err
-			}
-			return errors.Join(
-				meta.Put([]byte(metaFormat), []byte(tracesFormat)), meta.Put([]byte(metaSite), bytes.Clone(t.o.Site[:])),
-				meta.Put([]byte(metaBox), bytes.Clone(t.o.Box[:])), meta.Put([]byte(metaBytes), make([]byte, 16)),
-			)
-		})
+	return createBolt(t.path, t.fileMax(), "create traces", func(tx *bolt.Tx) error {
+		meta, err := createBuckets(tx, bytes.Clone(t.o.Site[:]), bytes.Clone(t.o.Box[:]), tracesBucket, idsBucket, revisionsBucket)
+		if err != nil {
+			return err
+		}
+		return errors.Join(meta.Put([]byte(metaFormat), []byte(tracesFormat)), meta.Put([]byte(metaBytes), make([]byte, 16)))
 	})
-	if err == nil {
-		err = db.Sync()
-	}
-	if err = errors.Join(err, db.Close()); err != nil {
-		return err
-	}
-	if err := os.Rename(t.path+newSuffix, t.path); err != nil {
-		return err
-	}
-	return OS{}.SyncDir(filepath.Dir(t.path))
 }
 
 // with runs fn unless the file is closed.

@@ -185,11 +185,12 @@ func (c *Console) passwordPage(w http.ResponseWriter, r *http.Request, x *Caller
 	c.answer(w, r, http.StatusOK, "password", f)
 }
 
-func (c *Console) password(w http.ResponseWriter, r *http.Request) {
+// ofSession is the fields and the sender of a form about the sender's own session; false: it is none, which was answered.
+func (c *Console) ofSession(w http.ResponseWriter, r *http.Request) (Params, *Caller, bool) {
 	p, err := c.params(w, r)
 	if err != nil {
 		c.sorry(w, r, http.StatusBadRequest, err)
-		return
+		return nil, nil, false
 	}
 	x, err := c.caller(r, actionView, "")
 	if err == nil && x.Session == nil {
@@ -197,12 +198,21 @@ func (c *Console) password(w http.ResponseWriter, r *http.Request) {
 	}
 	if err != nil {
 		c.turnAway(w, r, x, err)
-		return
+		return nil, nil, false
 	}
 	if !x.Session.CheckCSRF(first(r.Header.Get("X-CSRF-Token"), p["csrf"])) {
-		c.sorry(w, r, http.StatusForbidden, fmt.Errorf("%w: the form is not from your session; open the page again and repeat it", ErrBad))
+		c.sorry(w, r, http.StatusForbidden, errCSRF)
+		return nil, nil, false
+	}
+	return p, x, true
+}
+
+func (c *Console) password(w http.ResponseWriter, r *http.Request) {
+	p, x, ok := c.ofSession(w, r)
+	if !ok {
 		return
 	}
+	var err error
 	if again, given := p["again"]; given && again != p["password"] {
 		err = fmt.Errorf("%w: the two passwords are not the same", operators.ErrPassword)
 	}

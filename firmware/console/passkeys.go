@@ -62,25 +62,12 @@ func (c *Console) passkeyLogin(w http.ResponseWriter, r *http.Request) {
 // unlock gives a session that began with a passkey its operator's key. It answers a wrong password as a login does, and is recorded by the
 // desk.
 func (c *Console) unlock(w http.ResponseWriter, r *http.Request) {
-	p, err := c.params(w, r)
-	if err != nil {
-		c.sorry(w, r, http.StatusBadRequest, err)
-		return
-	}
-	x, err := c.caller(r, actionView, "")
-	if err == nil && x.Session == nil {
-		err = errLogin
-	}
-	if err != nil {
-		c.turnAway(w, r, x, err)
-		return
-	}
-	if !x.Session.CheckCSRF(first(r.Header.Get("X-CSRF-Token"), p["csrf"])) {
-		c.sorry(w, r, http.StatusForbidden, errCSRF)
+	p, x, ok := c.ofSession(w, r)
+	if !ok {
 		return
 	}
 	next := localPath(p["next"])
-	err = c.cfg.Desk.Unlock(r.Context(), x.Session, p["password"], x.try(r, c.cookieValue(r, deviceCookie)))
+	err := c.cfg.Desk.Unlock(r.Context(), x.Session, p["password"], x.try(r, c.cookieValue(r, deviceCookie)))
 	switch {
 	case err == nil && isAPI(r):
 		writeJSON(w, map[string]string{"result": "done"})
