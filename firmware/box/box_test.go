@@ -58,16 +58,32 @@ func freeAddress(t *testing.T) string {
 	return l.Addr().String()
 }
 
-// runBox runs a box until stop is called, which gives what Run did, and waits until it serves.
-func runBox(t *testing.T, c *config.Config) (stop func() error) {
+// launch runs a box until stop is called, which gives what Run did as often as it is asked. A
+// test that ends waits for its box: what writes to the directory must be gone before that is.
+func launch(t *testing.T, o Options) (ended <-chan struct{}, stop func() error) {
 	t.Helper()
 	ctx, cancel := context.WithCancel(context.Background())
-	done := make(chan error, 1)
+	done := make(chan struct{})
+	var err error
 	go func() {
-		done <- Run(ctx, Options{Config: c, Version: "test", Logger: slog.New(slog.DiscardHandler)})
+		defer close(done)
+		err = Run(ctx, o)
 	}()
-	t.Cleanup(cancel)
-	b, err := remote.New("unix://" + c.Console.Socket)
+	stop = func() error { cancel(); <-done; return err }
+	t.Cleanup(func() { _ = stop() })
+	return done, stop
+}
+
+// silent is how most tests run a box.
+func silent(c *config.Config) Options {
+	return Options{Config: c, Version: "test", Logger: slog.New(slog.DiscardHandler)}
+}
+
+// serving is launch, and waits until the box serves.
+func serving(t *testing.T, o Options) (stop func() error) {
+	t.Helper()
+	ended, stop := launch(t, o)
+	b, err := remote.New("unix://" + o.Config.Console.Socket)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -76,12 +92,17 @@ func runBox(t *testing.T, c *config.Config) (stop func() error) {
 	defer tick.Stop()
 	for b.Ready(t.Context()) != nil {
 		select {
-		case err := <-done:
-			t.Fatalf("the box ended: %v", err)
+		case <-ended:
+			t.Fatalf("the box ended: %v", stop())
 		case <-tick.C:
 		}
 	}
-	return func() error { cancel(); return <-done }
+	return stop
+}
+
+func runBox(t *testing.T, c *config.Config) (stop func() error) {
+	t.Helper()
+	return serving(t, silent(c))
 }
 
 func dial(t *testing.T, c *config.Config, url string, id coord.BoxID) *client.Client {
@@ -216,7 +237,7 @@ func TestWhatKeepsABoxFromStartingIsSaidInALine(t *testing.T) {
 			if err := tc.change(c); err != nil {
 				t.Fatal(err)
 			}
-			err := Run(t.Context(), Options{Config: c, Version: "test", Logger: slog.New(slog.DiscardHandler)})
+			err := Run(t.Context(), silent(c))
 			if !errors.Is(err, tc.is) || !strings.Contains(err.Error(), tc.want) || strings.Contains(err.Error(), "\n") {
 				t.Errorf("error %v, want %v that says %q", err, tc.is, tc.want)
 			}

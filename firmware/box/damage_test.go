@@ -96,7 +96,7 @@ func TestADamagedLogOfTheOnlyBoxIsLeftAlone(t *testing.T) {
 	c := written(t)
 	seg := onlyOne(t, c, "log/*.seg")
 	flip(t, seg, 600)
-	err := Run(t.Context(), Options{Config: c, Version: "test", Logger: slog.New(slog.DiscardHandler)})
+	err := Run(t.Context(), silent(c))
 	if err == nil || !strings.Contains(err.Error(), "backup") || !strings.Contains(err.Error(), filepath.Base(seg)) {
 		t.Errorf("%v", err)
 	}
@@ -140,7 +140,7 @@ func TestADamagedStateOfTheOnlyBoxIsLeftAlone(t *testing.T) {
 	for page := range int64(2) {
 		flip(t, filepath.Join(c.DataDir, "holdfast.db"), page*4096+30)
 	}
-	err := Run(t.Context(), Options{Config: c, Version: "test", Logger: slog.New(slog.DiscardHandler)})
+	err := Run(t.Context(), silent(c))
 	if err == nil || !strings.Contains(err.Error(), "backup") {
 		t.Errorf("%v", err)
 	}

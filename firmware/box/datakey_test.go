@@ -5,7 +5,6 @@ import (
 	"context"
 	"errors"
 	"io"
-	"log/slog"
 	"os"
 	"path/filepath"
 	"strings"
@@ -73,7 +72,9 @@ func refusedStart(t *testing.T, c *config.Config, ask func(string) ([]byte, erro
 	before := listingOf(t, c.DataDir)
 	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
 	defer cancel()
-	err := Run(ctx, Options{Config: c, Version: "test", Logger: slog.New(slog.DiscardHandler), Ask: ask})
+	o := silent(c)
+	o.Ask = ask
+	err := Run(ctx, o)
 	if err == nil || !errors.Is(err, is) || !strings.Contains(err.Error(), says) {
 		t.Errorf("error %v, want %v that says %q", err, is, says)
 	}

@@ -3,7 +3,6 @@ package box
 import (
 	"context"
 	"fmt"
-	"log/slog"
 	"os"
 	"path/filepath"
 	"strings"
@@ -50,13 +49,10 @@ func newBoxDir(t *testing.T, name string) *living {
 
 func (b *living) start() {
 	b.t.Helper()
-	ctx, cancel := context.WithCancel(context.Background())
-	done := make(chan error, 1)
-	go func() {
-		done <- Run(ctx, Options{Config: b.c, Version: "test", Logger: slog.New(slog.DiscardHandler), Wrap: b.wrap, opened: func(s *site.Site, nextKey func() ([]byte, error)) { b.nextKey = nextKey; b.now <- s }})
-	}()
-	b.t.Cleanup(cancel)
-	b.stop = sync.OnceValue(func() error { cancel(); return <-done })
+	o := silent(b.c)
+	o.Wrap = b.wrap
+	o.opened = func(s *site.Site, nextKey func() ([]byte, error)) { b.nextKey = nextKey; b.now <- s }
+	_, b.stop = launch(b.t, o)
 	b.reopened()
 }
 

@@ -2,7 +2,6 @@ package box
 
 import (
 	"bytes"
-	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -19,10 +18,8 @@ import (
 	"sync"
 	"syscall"
 	"testing"
-	"time"
 
 	"github.com/holdfast-edge/holdfast/firmware/config"
-	"github.com/holdfast-edge/holdfast/firmware/remote"
 	"github.com/holdfast-edge/holdfast/hal"
 	"github.com/holdfast-edge/holdfast/hal/linux"
 	"github.com/holdfast-edge/holdfast/hal/work"
@@ -51,27 +48,11 @@ func (l *logged) String() string {
 func runLogged(t *testing.T, c *config.Config) (log *logged, stop func()) {
 	t.Helper()
 	log = new(logged)
-	ctx, cancel := context.WithCancel(context.Background())
-	done := make(chan error, 1)
-	go func() {
-		done <- Run(ctx, Options{Config: c, Version: "test", Logger: slog.New(slog.NewTextHandler(log, nil))})
-	}()
-	t.Cleanup(cancel)
-	b, err := remote.New("unix://" + c.Console.Socket)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer b.Close()
-	for b.Ready(t.Context()) != nil {
-		select {
-		case err := <-done:
-			t.Fatalf("the box ended: %v\n%s", err, log)
-		case <-time.After(5 * time.Millisecond):
-		}
-	}
+	o := silent(c)
+	o.Logger = slog.New(slog.NewTextHandler(log, nil))
+	end := serving(t, o)
 	return log, func() {
-		cancel()
-		if err := <-done; err != nil {
+		if err := end(); err != nil {
 			t.Errorf("the box ended with %v", err)
 		}
 	}
@@ -142,7 +123,7 @@ func TestALoopThatThePlanDoesNotPinRunsAnywhere(t *testing.T) {
 func TestABoxWithAProfileThatThereIsNotDoesNotStart(t *testing.T) {
 	c := newBox(t)
 	c.HAL.Board, c.HAL.Apply = "rock-6", "plan"
-	err := Run(t.Context(), Options{Config: c, Version: "test", Logger: slog.New(slog.DiscardHandler)})
+	err := Run(t.Context(), silent(c))
 	if !errors.Is(err, work.ErrBoard) || !strings.Contains(err.Error(), "hal.board") {
 		t.Errorf("%v", err)
 	}

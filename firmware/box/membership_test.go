@@ -25,11 +25,8 @@ import (
 // runAny runs a box that need not serve.
 func runAny(t *testing.T, c *config.Config) (stop func() error) {
 	t.Helper()
-	ctx, cancel := context.WithCancel(context.Background())
-	done := make(chan error, 1)
-	go func() { done <- Run(ctx, Options{Config: c, Version: "test", Logger: slog.New(slog.DiscardHandler)}) }()
-	t.Cleanup(cancel)
-	return func() error { cancel(); return <-done }
+	_, stop = launch(t, silent(c))
+	return stop
 }
 
 // get asks a box's console over its socket until it answers.

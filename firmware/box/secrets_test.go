@@ -21,7 +21,6 @@ import (
 	"github.com/holdfast-edge/holdfast/coord"
 	"github.com/holdfast-edge/holdfast/coord/client"
 	"github.com/holdfast-edge/holdfast/firmware/config"
-	"github.com/holdfast-edge/holdfast/firmware/remote"
 	"github.com/holdfast-edge/holdfast/firmware/unixsock"
 )
 
@@ -244,23 +243,7 @@ func around(text string, i int) string { return text[max(i-120, 0):min(i+80, len
 // runHeard is runBox with a log.
 func runHeard(t *testing.T, c *config.Config, log *slog.Logger) (stop func() error) {
 	t.Helper()
-	ctx, cancel := context.WithCancel(context.Background())
-	done := make(chan error, 1)
-	go func() { done <- Run(ctx, Options{Config: c, Version: "test", Logger: log}) }()
-	t.Cleanup(cancel)
-	b, err := remote.New("unix://" + c.Console.Socket)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer b.Close()
-	tick := time.NewTicker(5 * time.Millisecond)
-	defer tick.Stop()
-	for b.Ready(t.Context()) != nil {
-		select {
-		case err := <-done:
-			t.Fatalf("the box ended: %v", err)
-		case <-tick.C:
-		}
-	}
-	return func() error { cancel(); return <-done }
+	o := silent(c)
+	o.Logger = log
+	return serving(t, o)
 }
