@@ -2,7 +2,7 @@
 // what was not synced when the power is cut, tears writes, fails operations and flips bits.
 //
 // It is stricter than a disk has to be: a file's length is part of what Datasync makes durable, names are
-// durable after SyncDir only, and names that were not synced survive in the order they were made.
+// durable after SyncDir only, and names that were not synced survive in the order they were made. NewFAT has no such order.
 package faultfs
 
 import (
@@ -57,6 +57,7 @@ type FS struct {
 	steps []step           // of names, since they were synced
 	ops   int
 	cutAt int // -1: never
+	fat   bool
 	hook  func(op Op, name string) error
 }
 
@@ -82,6 +83,14 @@ var _ store.FS = (*FS)(nil)
 // New gives an empty file system.
 func New() *FS {
 	return &FS{names: map[string]*node{}, disk: map[string]*node{}, cutAt: -1}
+}
+
+// NewFAT gives one without a journal, as FAT is: SyncDir is about one directory, and of names that were not synced any may survive a
+// power cut that Torn describes, of a rename also one half.
+func NewFAT() *FS {
+	f := New()
+	f.fat = true
+	return f
 }
 
 // Hook has fn called before every changing operation; its error is the operation's, which then does nothing. nil
@@ -113,11 +122,21 @@ func (f *FS) Crash(m Mode, seed uint64) *FS {
 	defer f.mu.Unlock()
 	r := rand.New(rand.NewPCG(seed, 1))
 	c := New()
+	c.fat = f.fat
 	names, steps := maps.Clone(f.disk), len(f.steps)
-	switch m {
-	case Lost:
+	switch {
+	case m == Lost:
 		steps = 0
-	case Torn:
+	case m == Torn && f.fat:
+		for _, s := range f.steps {
+			for _, half := range []step{{from: s.from}, {to: s.to, node: s.node}} {
+				if r.IntN(2) == 0 {
+					half.apply(names)
+				}
+			}
+		}
+		steps = 0
+	case m == Torn:
 		steps = r.IntN(steps + 1)
 	}
 	for _, s := range f.steps[:steps] {
@@ -292,7 +311,7 @@ func (f *FS) Remove(name string) error {
 	return f.change(Remove, name, step{from: name})
 }
 
-// SyncDir implements store.FS. There is one journal for all directories.
+// SyncDir implements store.FS. There is one journal for all directories, or none.
 func (f *FS) SyncDir(dir string) error {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -300,10 +319,14 @@ func (f *FS) SyncDir(dir string) error {
 	if err != nil || cut {
 		return errors.Join(err, outcome(cut))
 	}
-	for _, s := range f.steps {
+	in := func(name string) bool { return name != "" && path.Dir(name) == path.Clean(dir) }
+	f.steps = slices.DeleteFunc(f.steps, func(s step) bool {
+		if f.fat && !in(s.from) && !in(s.to) {
+			return false
+		}
 		s.apply(f.disk)
-	}
-	f.steps = nil
+		return true
+	})
 	return nil
 }
 
