@@ -62,13 +62,13 @@ func NewWatch() *Watch {
 	return &Watch{limit: ChanceLimit(SeriesMax, Step), series: map[string]*watched{}}
 }
 
-// Observe takes a point of a series. One for which there is no room is counted, and nothing else.
-func (w *Watch) Observe(series string, at time.Time, value float64) {
+// Observe takes a point of a series, and says whether it is an alarm. One for which there is no room is counted, and nothing else.
+func (w *Watch) Observe(series string, at time.Time, value float64) (alarm bool) {
 	s := w.series[series]
 	if s == nil {
 		if len(w.series) >= SeriesMax {
 			w.missed++
-			return
+			return false
 		}
 		s = &watched{Detector: New(Default)}
 		w.series[series] = s
@@ -77,8 +77,9 @@ func (w *Watch) Observe(series string, at time.Time, value float64) {
 	p := s.Push(at, value)
 	s.score = p.Score
 	s.quiet++
+	alarm = p.Chance < w.limit
 	switch {
-	case p.Chance < w.limit:
+	case alarm:
 		s.quiet = 0
 		if s.event == nil {
 			s.event = &Event{Series: series, Start: at, Open: true, Peak: value, Chance: p.Chance, Low: low, High: high}
@@ -95,6 +96,7 @@ func (w *Watch) Observe(series string, at time.Time, value float64) {
 			e.Peak = value
 		}
 	}
+	return alarm
 }
 
 func (w *Watch) begin(e *Event) {

@@ -13,6 +13,7 @@ const (
 
 	// keepEvery and keepBurst bound what is kept: 20 traces a second, of a few KiB each with all boxes' records, are a load that a card
 	// does not feel, and a burst has room for a change of leader under load.
+	// An anomaly, in which all are kept, leaves half of the burst to what is more than that.
 	keepEvery = int64(time.Second / 20)
 	keepBurst = 64
 
@@ -84,7 +85,7 @@ func (s *sampler) judge(r *Record, why Reason, now int64) Reason {
 	if n := (now - s.refilled) / keepEvery; n > 0 {
 		s.tokens, s.refilled = min(s.tokens+n, keepBurst), s.refilled+n*keepEvery
 	}
-	if s.tokens == 0 {
+	if s.tokens == 0 || why == Unusual && s.tokens <= keepBurst/2 {
 		s.spared++
 		return 0
 	}

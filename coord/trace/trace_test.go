@@ -200,6 +200,26 @@ func TestWhatIsKeptIsBounded(t *testing.T) {
 	}
 }
 
+func TestAnAnomalyLeavesRoomForWhatFails(t *testing.T) {
+	g, now := NewRing(4, 0), int64(time.Hour)
+	g.Unusual(now + int64(time.Hour))
+	kept := 0
+	for i := range uint64(1000) {
+		now += int64(time.Millisecond)
+		if judged(g, own(i, time.Millisecond), 0, now) != 0 {
+			kept++
+		}
+	}
+	if want := int(time.Second/time.Duration(keepEvery)) + keepBurst/2; kept > want+1 || kept < want-1 {
+		t.Errorf("%d of a second kept, want %d", kept, want)
+	}
+	for i := range uint64(keepBurst / 2) {
+		if got := judged(g, own(i, time.Millisecond), Failed, now); got != Failed|Unusual {
+			t.Fatalf("failure %d: %v", i, got.Names())
+		}
+	}
+}
+
 func TestReasonsAreTold(t *testing.T) {
 	g, now := NewRing(4, 0), int64(time.Hour)
 	g.Unusual(now + 10)

@@ -1,6 +1,7 @@
 // Package anomalies watches a box's coordination metrics for what is unusual: it makes points of the
 // samples that package history takes (rates of what only grows, means of what is measured), gives them
-// to the detector (coord/anomaly), and shows scores as a metric and events over the API.
+// to the detector (coord/anomaly), shows scores as a metric and events over the API, and has the traces
+// of an unusual time kept.
 //
 // It holds at most anomaly.SeriesMax series and anomaly.EventsMax events, in memory; a restart forgets
 // them, and learns anew what is usual. It is safe for use by several goroutines.
@@ -24,12 +25,16 @@ const (
 	own  = "coord_anomal"
 )
 
+// keepTraces is for how long after a point that is an alarm traces are kept: until the next one, with one to spare.
+const keepTraces = 2 * anomaly.Step
+
 // grows are gauges that only grow: their rate may be unusual.
 var grows = []string{"coord_height", "coord_round", "coord_revision", "coord_checkpoint_height", "coord_member_height"}
 
 // Watcher is a box's. Make one with New.
 type Watcher struct {
 	score, begun, open, missed *prometheus.Desc
+	alarm                      func(next time.Duration)
 
 	mu    sync.Mutex
 	watch *anomaly.Watch
@@ -50,9 +55,11 @@ type step struct {
 // mean is a histogram's sum and count, whose quotient is watched beside the count's rate.
 type mean struct{ sum, count float64 }
 
-// New makes a watcher that has seen nothing.
-func New() *Watcher {
+// New makes a watcher that has seen nothing. It calls alarm, unless that is nil, for each step in which a series had a point that is an
+// alarm, with the time that it speaks for; alarm must be quick, and not ask the watcher.
+func New(alarm func(next time.Duration)) *Watcher {
 	return &Watcher{
+		alarm:  alarm,
 		score:  prometheus.NewDesc("coord_anomaly_score", "How unusual the last point of a series was: 0 not, 1 unlike all before.", []string{"series"}, nil),
 		begun:  prometheus.NewDesc("coord_anomalies_total", "Unusual stretches of a watched series since the box started.", nil, nil),
 		open:   prometheus.NewDesc("coord_anomaly_open", "1 for each series of which an unusual stretch goes on.", []string{"series"}, nil),
@@ -101,7 +108,7 @@ func (w *Watcher) gather(s history.Scraped) {
 
 // points makes one point of each series of what was gathered in the last seconds.
 func (w *Watcher) points(at time.Time, seconds float64) {
-	means := map[string]*mean{}
+	means, alarm := map[string]*mean{}, false
 	for _, id := range slices.Sorted(maps.Keys(w.sums)) { // the first ones have room, always the same
 		g := w.sums[id]
 		if g.n == 0 {
@@ -110,7 +117,7 @@ func (w *Watcher) points(at time.Time, seconds float64) {
 		v := g.sum / float64(g.n)
 		g.sum, g.n = 0, 0
 		if !g.rate {
-			w.watch.Observe(g.name, at, v)
+			alarm = w.watch.Observe(g.name, at, v) || alarm
 			continue
 		}
 		rose := v - g.was
@@ -126,12 +133,15 @@ func (w *Watcher) points(at time.Time, seconds float64) {
 		if base, rest, ok := strings.Cut(g.name, "_count"); ok {
 			pair(means, base+rest).count = rose
 		}
-		w.watch.Observe(g.name+" per second", at, rose/seconds)
+		alarm = w.watch.Observe(g.name+" per second", at, rose/seconds) || alarm
 	}
 	for _, name := range slices.Sorted(maps.Keys(means)) {
 		if m := means[name]; m.count > 0 {
-			w.watch.Observe(name+" mean", at, m.sum/m.count)
+			alarm = w.watch.Observe(name+" mean", at, m.sum/m.count) || alarm
 		}
+	}
+	if alarm && w.alarm != nil {
+		w.alarm(keepTraces)
 	}
 }
 

@@ -48,7 +48,12 @@ func gather(t *testing.T, w *Watcher) map[string]float64 {
 }
 
 func TestASlowBoxIsAnEventOfTheSeriesThatShowIt(t *testing.T) {
-	w, r := New(), rand.New(rand.NewPCG(1, 2))
+	told := 0
+	w, r := New(func(next time.Duration) {
+		if told++; next < anomaly.Step {
+			t.Errorf("an alarm speaks for %v, and the next comes after %v", next, anomaly.Step)
+		}
+	}), rand.New(rand.NewPCG(1, 2))
 	at := time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)
 	batches, took, decisions := 1e6, 0.0, 0.0
 	run := func(scrapes int, slower float64) {
@@ -72,12 +77,18 @@ func TestASlowBoxIsAnEventOfTheSeriesThatShowIt(t *testing.T) {
 	if values := gather(t, w); values["coord_anomalies_total"] != 0 || values["coord_anomaly_points_dropped_total"] != 0 {
 		t.Fatalf("a quiet day: %v", values)
 	}
+	if told != 0 {
+		t.Errorf("%d alarms on a quiet day", told)
+	}
 	began := at
 	run(3*40, 30)
 	const slow = `coord_decision_duration_seconds{phase="order"} mean`
 	values := gather(t, w)
 	if values["coord_anomalies_total"] != 1 || values["coord_anomaly_open "+slow] != 1 {
 		t.Errorf("while it is slow: %v", values)
+	}
+	if told == 0 {
+		t.Error("nobody was told that it is slow")
 	}
 	var watched []string
 	for name := range values {
@@ -111,7 +122,7 @@ func TestASlowBoxIsAnEventOfTheSeriesThatShowIt(t *testing.T) {
 }
 
 func TestACounterThatBeganAnewIsNoEvent(t *testing.T) {
-	w := New()
+	w := New(nil)
 	at, n := time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC), 1e9
 	r := rand.New(rand.NewPCG(3, 4))
 	for i := range 6000 {

@@ -21,6 +21,7 @@ import (
 	"github.com/holdfast-edge/holdfast/coord/audit"
 	"github.com/holdfast-edge/holdfast/coord/site"
 	"github.com/holdfast-edge/holdfast/firmware/alarms"
+	"github.com/holdfast-edge/holdfast/firmware/anomalies"
 	"github.com/holdfast-edge/holdfast/firmware/config"
 	"github.com/holdfast-edge/holdfast/firmware/console"
 	"github.com/holdfast-edge/holdfast/firmware/etcdapi"
@@ -64,6 +65,8 @@ type Options struct {
 
 	// opened, if not nil, gets the ordering of each start, in tests.
 	opened func(s *site.Site, nextKey func() (public []byte, err error))
+	// watched, if not nil, gets the watcher of each start, in tests.
+	watched func(*anomalies.Watcher)
 }
 
 // Connect makes the links of a box, as coord/site.Options has it.
@@ -191,6 +194,9 @@ func runOnce(ctx context.Context, o Options) (err error) {
 	}
 	traces.keeper.Attach(s)
 	known.of = s
+	if o.watched != nil {
+		o.watched(known.unusual)
+	}
 	if o.opened != nil {
 		o.opened(s, func() ([]byte, error) { return who.nextKey(o.Config) })
 	}

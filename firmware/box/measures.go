@@ -43,7 +43,7 @@ func newMeasures(c *config.Config, who *identity, key *crypt.Key, log *slog.Logg
 	if err != nil {
 		return nil, errors.Join(fmt.Errorf("box: open metrics: %w", err), m.disk.Close())
 	}
-	m.unusual = anomalies.New()
+	m.unusual = anomalies.New(func(next time.Duration) { m.of.Unusual(next) })
 	if err := m.metrics.Register(m.unusual); err != nil {
 		return nil, errors.Join(fmt.Errorf("box: open metrics: %w", err), m.disk.Close())
 	}
