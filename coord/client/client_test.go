@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/holdfast-edge/holdfast/coord"
+	"github.com/holdfast-edge/holdfast/coord/trace"
 	"github.com/holdfast-edge/holdfast/coord/wire"
 )
 
@@ -202,6 +203,8 @@ func converse(nc net.Conn, answer func(id uint64, cols *coord.Columns) *wire.Cli
 		switch {
 		case m.Hello != nil:
 			out = &wire.ClientMsg{Welcome: &wire.Welcome{Version: 1}}
+		case m.Submit != nil && m.Submit.Trace != nil:
+			return // a release of version 1 cannot read it
 		case m.Submit != nil:
 			var cols coord.Columns
 			if d.DecodeBody(m.Submit.Body, &cols) != nil {
@@ -219,6 +222,31 @@ func converse(nc net.Conn, answer func(id uint64, cols *coord.Columns) *wire.Cli
 		if _, err = nc.Write(f); err != nil {
 			return
 		}
+	}
+}
+
+func TestABoxOfTheReleaseBeforeIsNotToldOfTraces(t *testing.T) {
+	asked := 0
+	_, e := serve(t, func(id uint64, cols *coord.Columns) *wire.ClientMsg { asked++; return fine(id, cols) })
+	c, err := Dial(t.Context(), Config{Endpoints: []Endpoint{e}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, err := WithTrace(t.Context(), "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := c.Put(ctx, []byte("key"), nil); err != nil {
+		t.Error(err)
+	}
+	if s := c.Stats(); s.Retried != 0 || s.Dials != 1 {
+		t.Errorf("%+v", s)
+	}
+	if err := c.Close(t.Context()); err != nil || asked != 2 { // the session, and the put
+		t.Error(asked, err)
+	}
+	if again, err := WithTrace(ctx, "00-none"); !errors.Is(err, trace.ErrContext) || again != ctx {
+		t.Errorf("a header that is none: %v", err)
 	}
 }
 

@@ -17,6 +17,8 @@ import (
 type conn struct {
 	nc net.Conn
 	r  *wire.FrameReader
+	// traces says that the box understands what trace a request is a part of.
+	traces bool
 
 	mu      sync.Mutex
 	out     []byte
@@ -58,6 +60,7 @@ func (n *conn) hello(name string, token []byte) (*wire.Welcome, error) {
 	if w == nil || w.Version < wire.NativeVersionMin || w.Version > wire.NativeVersionMax {
 		return nil, fmt.Errorf("%w: no welcome in a version that is known", ErrProtocol)
 	}
+	n.traces = w.Version >= wire.NativeVersionTraces
 	return w, nil
 }
 
@@ -83,8 +86,8 @@ func (n *conn) start(wg *sync.WaitGroup) {
 	wg.Go(func() { n.close(n.writeAll()) })
 }
 
-// send queues a request and gives its id and where its answer will come, at most once.
-func (n *conn) send(body []byte) (uint64, <-chan coord.Reply, error) {
+// send queues a request and gives its id and where its answer will come, at most once. A box that knows no traces is not told its trace.
+func (n *conn) send(body []byte, trace *wire.TraceContext) (uint64, <-chan coord.Reply, error) {
 	answer := make(chan coord.Reply, 1)
 	n.mu.Lock()
 	defer n.mu.Unlock()
@@ -94,7 +97,11 @@ func (n *conn) send(body []byte) (uint64, <-chan coord.Reply, error) {
 	case len(n.out) > 0 && len(n.out)+len(body) > outBytesMax:
 		return 0, nil, errOutFull
 	}
-	out, err := wire.AppendClientFrame(n.out, &wire.ClientMsg{Submit: &wire.Submit{ID: n.nextID + 1, Body: body}})
+	submit := &wire.Submit{ID: n.nextID + 1, Body: body}
+	if n.traces {
+		submit.Trace = trace
+	}
+	out, err := wire.AppendClientFrame(n.out, &wire.ClientMsg{Submit: submit})
 	if err != nil {
 		return 0, nil, fmt.Errorf("client: %w: %w", ErrTooLarge, err)
 	}

@@ -18,6 +18,7 @@ type work struct {
 	place []int
 	reply coord.Reply
 	body  []byte // cols encoded; nil when they changed
+	trace *wire.TraceContext
 	// tries counts how often something was sent.
 	tries int
 }
@@ -79,7 +80,7 @@ func (w *work) toReads() {
 	for i := range w.cols.Len() {
 		reads.Add(coord.KindGet, w.cols.Sessions[i], w.cols.Seqs[i], w.cols.Times[i], nil, nil)
 	}
-	w.cols, w.body = reads, nil
+	w.cols, w.body, w.trace = reads, nil, nil
 }
 
 // submit numbers the messages of m and drives them to their outcomes. When it gives up,
@@ -87,6 +88,7 @@ func (w *work) toReads() {
 func (c *Client) submit(ctx context.Context, box int, m *Messages) (coord.Reply, error) {
 	w := newWork(m.Len())
 	w.cols.Append(&m.cols)
+	w.trace = traceOf(ctx)
 	now := time.Now().UnixMilli()
 	for i := range w.cols.Times {
 		w.cols.Times[i] = now
@@ -274,7 +276,7 @@ func (c *Client) try(ctx context.Context, b *endpoint, w *work) (coord.Reply, er
 	if w.body == nil {
 		w.body = c.encode(&w.cols)
 	}
-	id, answer, err := n.send(w.body)
+	id, answer, err := n.send(w.body, w.trace)
 	if err != nil {
 		return coord.Reply{}, err
 	}

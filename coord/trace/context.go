@@ -76,6 +76,25 @@ const FlagSampled = 1
 // Valid says whether there is a context.
 func (c *Context) Valid() bool { return c.Trace != ID{} && c.Span != SpanID{} }
 
+// Bytes is how a context travels: trace 16, span 8, flags 1.
+func (c *Context) Bytes() (b [contextBytes]byte) {
+	copy(b[:], c.Trace[:])
+	copy(b[len(c.Trace):], c.Span[:])
+	b[contextBytes-1] = c.Flags
+	return b
+}
+
+// ContextOf reads what Bytes made; what is none gives the zero Context.
+func ContextOf(b [contextBytes]byte) (c Context) {
+	copy(c.Trace[:], b[:])
+	copy(c.Span[:], b[len(c.Trace):])
+	c.Flags = b[contextBytes-1] & FlagSampled
+	if !c.Valid() {
+		return Context{}
+	}
+	return c
+}
+
 // traceparentBytes is the length of version 00.
 const traceparentBytes = 2 + 1 + 32 + 1 + 16 + 1 + 2
 
@@ -117,10 +136,8 @@ const (
 func AppendContexts(dst []byte, cs []Context) []byte {
 	dst = append(dst, contextsFormat)
 	for i := range cs[:min(len(cs), ContextsMax)] {
-		c := &cs[i]
-		dst = append(dst, c.Trace[:]...)
-		dst = append(dst, c.Span[:]...)
-		dst = append(dst, c.Flags)
+		b := cs[i].Bytes()
+		dst = append(dst, b[:]...)
 	}
 	return dst
 }
@@ -132,8 +149,6 @@ func FirstContext(value []byte) (c Context, ok bool) {
 	if n < contextBytes || n > ContextsMax*contextBytes || n%contextBytes != 0 || value[0] != contextsFormat {
 		return Context{}, false
 	}
-	copy(c.Trace[:], value[1:])
-	copy(c.Span[:], value[17:])
-	c.Flags = value[25] & FlagSampled
+	c = ContextOf([contextBytes]byte(value[1:]))
 	return c, c.Valid()
 }

@@ -36,6 +36,12 @@ func TestATraceparentIsReadAsW3CSays(t *testing.T) {
 
 func TestTheContextsOfABatchComeBack(t *testing.T) {
 	c, _ := ParseTraceparent(parent)
+	if got := ContextOf(c.Bytes()); got != c {
+		t.Error("alone:", got)
+	}
+	if got := ContextOf((&Context{Trace: ID{1}, Flags: 1}).Bytes()); got != (Context{}) {
+		t.Error("one without a span:", got)
+	}
 	other := Context{Trace: ID{1}, Span: SpanID{2}}
 	if got, ok := FirstContext(AppendContexts(nil, []Context{c, other})); !ok || got != c {
 		t.Error(got, ok)

@@ -258,6 +258,9 @@ func (g gen) client(t testing.TB, field string) *ClientMsg {
 		}
 	case "Submit":
 		m.Submit = &Submit{ID: v, Body: g.bytes(g.IntN(1000))}
+		if g.IntN(2) == 0 {
+			m.Submit.Trace = (*TraceContext)(g.bytes(len(TraceContext{})))
+		}
 	case "Answer":
 		m.Answer = &Answer{
 			ID: v, Code: coord.Code(g.IntN(256)), Height: g.num(), RetryAfter: time.Duration(g.IntN(1e6)) * time.Millisecond,

@@ -69,6 +69,7 @@ func golden() map[string][]byte {
 		"value-handover":   AppendHandover(nil, handover),
 		"client-hello":     AppendClient(nil, &ClientMsg{Hello: &Hello{MinVersion: 1, MaxVersion: 1, Token: []byte("t"), Client: "feed"}}),
 		"client-submit":    AppendClient(nil, &ClientMsg{Submit: &Submit{ID: 1, Body: batch.Body}}),
+		"client-traced":    AppendClient(nil, &ClientMsg{Submit: &Submit{ID: 1, Body: batch.Body, Trace: &TraceContext{0x4b, 24: 1}}}),
 		"client-answer": AppendClient(nil, &ClientMsg{Answer: &Answer{
 			ID: 1, Height: 12, RetryAfter: 50 * time.Millisecond,
 			Results: []coord.Result{{Revision: 90}, {Revision: 91, Found: true, Value: []byte("one"), Duplicate: true}},

@@ -13,7 +13,9 @@ import (
 // Versions of the native client stream that this build speaks.
 const (
 	NativeVersionMin = 1
-	NativeVersionMax = 1
+	// NativeVersionTraces is the first in which a Submit may have a Trace.
+	NativeVersionTraces = 2
+	NativeVersionMax    = NativeVersionTraces
 )
 
 // Limits of the native client stream.
@@ -64,7 +66,12 @@ type Submit struct {
 	ID uint64
 	// Body is what BodyEncoder makes of the messages. Decoded, it is a part of the input.
 	Body []byte
+	// Trace, from NativeVersionTraces on, is the client's own trace, of which this is a part; nil: none.
+	Trace *TraceContext
 }
+
+// TraceContext is one trace.Context: trace 16, span 8, flags 1.
+type TraceContext [16 + 8 + 1]byte
 
 // Answer is the outcome of the Submit with its ID; answers come in any order.
 type Answer struct {
@@ -110,6 +117,7 @@ const (
 	clientPing    = 5
 	clientPong    = 6
 	clientError   = 7
+	clientTraced  = 8 // a Submit with a Trace
 )
 
 const (
@@ -117,6 +125,7 @@ const (
 	welcomeFields = 6
 	memberFields  = 7
 	submitFields  = 2
+	tracedFields  = 3
 	answerFields  = 5
 	resultsFields = 6
 	errorFields   = 2
@@ -144,6 +153,12 @@ func (p *packer) client(m *ClientMsg) {
 	case m.Welcome != nil:
 		head(clientWelcome)
 		p.welcome(m.Welcome)
+	case m.Submit != nil && m.Submit.Trace != nil:
+		head(clientTraced)
+		p.array(tracedFields)
+		p.uint(m.Submit.ID)
+		p.bin(m.Submit.Body)
+		p.bin(m.Submit.Trace[:])
 	case m.Submit != nil:
 		head(clientSubmit)
 		p.array(submitFields)
@@ -193,6 +208,10 @@ func (u *unpacker) client(m *ClientMsg) {
 	case clientSubmit:
 		u.tuple(submitFields)
 		m.Submit = &Submit{ID: u.uint(math.MaxUint64), Body: u.bin(coord.BatchBodyBytesMax + 1)}
+	case clientTraced:
+		u.tuple(tracedFields)
+		m.Submit = &Submit{ID: u.uint(math.MaxUint64), Body: u.bin(coord.BatchBodyBytesMax + 1), Trace: new(TraceContext)}
+		u.fixed(m.Submit.Trace[:])
 	case clientAnswer:
 		m.Answer = u.answer()
 	case clientPing:

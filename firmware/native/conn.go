@@ -8,6 +8,7 @@ import (
 
 	"github.com/holdfast-edge/holdfast/coord"
 	"github.com/holdfast-edge/holdfast/coord/site"
+	"github.com/holdfast-edge/holdfast/coord/trace"
 	"github.com/holdfast-edge/holdfast/coord/wire"
 )
 
@@ -19,8 +20,9 @@ type conn struct {
 	in   *patient
 	r    *wire.FrameReader
 	name string
-	// caller is who has the connection, once it was greeted.
-	caller Caller
+	// caller is who has the connection, and version what both speak, once it was greeted.
+	caller  Caller
+	version uint16
 
 	mu  sync.Mutex
 	out []byte
@@ -109,8 +111,8 @@ func (c *conn) greet() error {
 		return fmt.Errorf("%w: no hello", errProtocol)
 	}
 	c.name = h.Client
-	version := min(h.MaxVersion, wire.NativeVersionMax)
-	if version < max(h.MinVersion, wire.NativeVersionMin) {
+	c.version = min(h.MaxVersion, wire.NativeVersionMax)
+	if c.version < max(h.MinVersion, wire.NativeVersionMin) {
 		return fmt.Errorf("%w: the client speaks versions %d to %d, we %d to %d",
 			errProtocol, h.MinVersion, h.MaxVersion, wire.NativeVersionMin, wire.NativeVersionMax)
 	}
@@ -118,7 +120,7 @@ func (c *conn) greet() error {
 		return fmt.Errorf("%w: %w", errToken, err)
 	}
 	return c.send(&wire.ClientMsg{Welcome: &wire.Welcome{
-		Version: version, Box: c.s.cfg.Box, Site: c.s.cfg.Site, Members: c.s.cfg.Members(),
+		Version: c.version, Box: c.s.cfg.Box, Site: c.s.cfg.Site, Members: c.s.cfg.Members(),
 		MessagesMax: coord.BatchMessagesMax, BytesMax: coord.BatchBytesMax,
 	}})
 }
@@ -145,6 +147,13 @@ func (c *conn) awaitRoom() error {
 
 // submit gives a request to the site, or answers why not.
 func (c *conn) submit(m *wire.Submit) error {
+	var brought trace.Context
+	if m.Trace != nil {
+		if c.version < wire.NativeVersionTraces {
+			return fmt.Errorf("%w: a trace in version %d", errProtocol, c.version)
+		}
+		brought = trace.ContextOf(*m.Trace)
+	}
 	cols := new(coord.Columns)
 	d := c.s.bodies.Get().(*wire.BodyDecoder)
 	err := d.DecodeBody(m.Body, cols)
@@ -180,7 +189,7 @@ func (c *conn) submit(m *wire.Submit) error {
 	c.mu.Unlock()
 	c.s.stats.requests.Add(1)
 	id := m.ID
-	c.s.cfg.Submit(&site.Request{Cols: cols, Done: func(r coord.Reply) { c.answer(id, size, r) }})
+	c.s.cfg.Submit(&site.Request{Cols: cols, Trace: brought, Done: func(r coord.Reply) { c.answer(id, size, r) }})
 	return nil
 }
 

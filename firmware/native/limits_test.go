@@ -86,6 +86,12 @@ func submit(id uint64, add func(c *coord.Columns)) *wire.ClientMsg {
 	return &wire.ClientMsg{Submit: &wire.Submit{ID: id, Body: wire.NewBodyEncoder().AppendBody(nil, &c)}}
 }
 
+// traced makes a submit a part of a client's trace.
+func traced(m *wire.ClientMsg) *wire.ClientMsg {
+	m.Submit.Trace = &wire.TraceContext{1, 16: 1, 24: 1}
+	return m
+}
+
 func put(id uint64, size int) *wire.ClientMsg {
 	return submit(id, func(c *coord.Columns) { c.Add(coord.KindPut, 1, id, 12345, []byte("k"), make([]byte, size)) })
 }
@@ -129,11 +135,12 @@ func TestRuleBreakersAreToldAndCutOff(t *testing.T) {
 		"no hello":             {false, frame(t, put(1, 1)), "no hello"},
 		"a hello of no bytes":  {false, []byte{0, 0, 0, 0}, "protocol violation"},
 		"a hello too long":     {false, []byte{0, 1, 0, 0}, "frame too long"},
-		"a version to come":    {false, frame(t, &wire.ClientMsg{Hello: &wire.Hello{MinVersion: 2, MaxVersion: 3}}), "versions 2 to 3"},
+		"a version to come":    {false, frame(t, &wire.ClientMsg{Hello: &wire.Hello{MinVersion: 3, MaxVersion: 4}}), "versions 3 to 4"},
 		"an hello after hello": {true, frame(t, hello), "no place"},
 		"an answer":            {true, frame(t, &wire.ClientMsg{Answer: &wire.Answer{ID: 1}}), "no place"},
 		"noise":                {true, []byte{0, 0, 0, 3, 1, 2, 3}, "protocol violation"},
 		"a frame beyond all":   {true, []byte{255, 255, 255, 255}, "frame too long"},
+		"a trace in version 1": {true, frame(t, traced(put(1, 1))), "trace in version 1"},
 		"a broken body":        {true, frame(t, &wire.ClientMsg{Submit: &wire.Submit{ID: 1, Body: []byte{0, 1, 2}}}), "protocol violation"},
 	} {
 		r := connect(t, b)

@@ -15,6 +15,7 @@ import (
 	"github.com/holdfast-edge/holdfast/coord"
 	"github.com/holdfast-edge/holdfast/coord/client"
 	"github.com/holdfast-edge/holdfast/coord/site"
+	"github.com/holdfast-edge/holdfast/coord/trace"
 )
 
 func TestAProgramUsesTheSiteThroughAnyBox(t *testing.T) {
@@ -420,5 +421,33 @@ func TestAStopDoesNotWaitForEver(t *testing.T) {
 	}
 	if o.m.Revision() != 2 {
 		t.Fatalf("revision %d", o.m.Revision())
+	}
+}
+
+func TestARequestBringsTheProgramsTrace(t *testing.T) {
+	const header = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
+	want, err := trace.ParseTraceparent(header)
+	if err != nil {
+		t.Fatal(err)
+	}
+	o := newOrder(t)
+	got := make(chan trace.Context, 8)
+	b := unixBox(t, 0, func(r *site.Request) { got <- r.Trace; o.answering(r) })
+	b.start()
+	c := dial(t, client.Config{Endpoints: endpoints(b)})
+	ctx, err := client.WithTrace(patience(t), header)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := c.Put(ctx, []byte("k"), []byte("v")); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := c.Put(patience(t), []byte("k"), []byte("w")); err != nil {
+		t.Fatal(err)
+	}
+	for i, want := range []trace.Context{{}, want, {}} { // the session, and the two
+		if got := <-got; got != want {
+			t.Errorf("request %d: %+v, want %+v", i, got, want)
+		}
 	}
 }

@@ -40,7 +40,7 @@ var allowed = map[string][]string{
 	"coord/trace":   {"coord", "coord/kv"},
 	"coord/replay":  {"coord", "coord/state"},
 	"coord/cause":   {"coord", "coord/kv", "coord/trace"},
-	"coord/client":  {"coord", "coord/wire"},
+	"coord/client":  {"coord", "coord/trace", "coord/wire"},
 	"coord/site":    {"coord", "coord/audit", "coord/kv", "coord/wire", "coord/batch", "coord/bft", "coord/link", "coord/state", "coord/trace", "coord/trust", "coord/trust/suspicion"},
 	"coord/liar":    {"coord"},
 	"coord/sim":     {"coord", "coord/kv", "coord/liar", "coord/wire", "coord/batch", "coord/bft", "coord/state", "coord/trust", "coord/trust/suspicion", "coord/site"},

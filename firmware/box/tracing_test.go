@@ -10,6 +10,7 @@ import (
 
 	"github.com/holdfast-edge/holdfast/coord"
 	"github.com/holdfast-edge/holdfast/coord/anomaly"
+	"github.com/holdfast-edge/holdfast/coord/client"
 	"github.com/holdfast-edge/holdfast/firmware/anomalies"
 	"github.com/holdfast-edge/holdfast/firmware/console/api"
 	"github.com/holdfast-edge/holdfast/firmware/history"
@@ -70,5 +71,36 @@ func TestTracesOfAnUnusualTimeAreKept(t *testing.T) {
 	}
 	if err := cl.Close(t.Context()); err != nil {
 		t.Error(err)
+	}
+}
+
+func TestAProgramsTraceGoesOnInTheBox(t *testing.T) {
+	c := newBox(t)
+	c.Traces.Sample = 0
+	runBox(t, c)
+	cl := dial(t, c, "unix://"+c.Native.Socket, coord.BoxID{})
+	const id, span = "4bf92f3577b34da6a3ce929d0e0e4736", "00f067aa0ba902b7"
+	ctx, err := client.WithTrace(t.Context(), "00-"+id+"-"+span+"-01")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := cl.Put(ctx, []byte("key"), []byte("value")); err != nil {
+		t.Fatal(err)
+	}
+	if err := cl.Close(t.Context()); err != nil {
+		t.Error(err)
+	}
+	b, err := remote.New("unix://" + c.Console.Socket)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer b.Close()
+	// It is shown when the box has gathered what there is, which it does at once for who asks.
+	tr, err := b.Trace(t.Context(), id)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if m := tr.Spans[0]; m.Name != "message" || m.Parent.String() != span || tr.Messages != 1 {
+		t.Errorf("%+v of %+v", m, tr.TraceHead)
 	}
 }
