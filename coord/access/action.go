@@ -57,6 +57,7 @@ const (
 	BoxRestart
 	BoxStart
 	BoxStop
+	ConfigRead
 	ConsoleView
 	DecisionApprove
 	DecisionEffect
@@ -153,6 +154,7 @@ var actionTable = [actions]actionRow{
 	BoxRestart:       {"box.restart", ClassOperate, "restart a box"},
 	BoxStart:         {"box.start", ClassNote, "a box began to run"},
 	BoxStop:          {"box.stop", ClassNote, "a box ended"},
+	ConfigRead:       {"config.read", ClassView, "see a box's configuration, without its secrets"},
 	ConsoleView:      {"console.view", ClassView, "see the console: boxes, links, load, who leads"},
 	DecisionApprove:  {"decision.approve", ClassOperate, "give a box's word for a decision, of a kind that one may ask for"},
 	DecisionEffect:   {"decision.effect", ClassNote, "a decision took effect"},

@@ -227,8 +227,12 @@ func runOnce(ctx context.Context, o Options) (err error) {
 	if err != nil {
 		return err
 	}
+	explained, err := config.Explain(o.Config)
+	if err != nil {
+		return fmt.Errorf("box: %w", err)
+	}
 	pages, err := console.New(console.Config{
-		Site: s, Submit: s.Submit, Past: disk.base.Handovers, Audit: ledger.disk, Desk: power.desk, Access: power, Record: ledger.Record, Traces: traces.keeper,
+		Site: s, Submit: s.Submit, Past: disk.base.Handovers, State: power.state, Settings: explained, Audit: ledger.disk, Desk: power.desk, Access: power, Record: ledger.Record, Traces: traces.keeper,
 		Acts: slices.Concat(power.acts(), roles.Acts(), members.Acts()),
 		Shows: map[string]console.Show{
 			"/anomalies": {Get: known.unusual.Events},

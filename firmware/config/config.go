@@ -61,6 +61,8 @@ type Config struct {
 	Join     Join     `toml:"join" json:"join"`
 	Alarms   Alarms   `toml:"alarms" json:"alarms"`
 	Metrics  Metrics  `toml:"metrics" json:"metrics"`
+
+	dir string // of the file that it was read from; empty: of none
 }
 
 // Identity is about the box's own key.
@@ -239,9 +241,19 @@ func Load(path string) (*Config, error) {
 	if err != nil {
 		return nil, fmt.Errorf("config: %s: %w", path, err)
 	}
+	c.dir = dir
+	c.resolve(dir, "")
+	return c, nil
+}
+
+// resolve makes relative paths absolute: from dir, or from dataDir, which is the configuration's own if it is empty.
+func (c *Config) resolve(dir, dataDir string) {
 	c.DataDir = under(dir, c.DataDir)
-	c.Native.Socket = under(c.DataDir, c.Native.Socket)
-	c.Console.Socket = under(c.DataDir, c.Console.Socket)
+	if dataDir == "" {
+		dataDir = c.DataDir
+	}
+	c.Native.Socket = under(dataDir, c.Native.Socket)
+	c.Console.Socket = under(dataDir, c.Console.Socket)
 	for _, f := range []*string{&c.Client.CertFile, &c.Client.KeyFile, &c.Client.ClientCAFile, &c.Console.CertFile, &c.Console.KeyFile} {
 		*f = under(dir, *f)
 	}
@@ -252,7 +264,6 @@ func Load(path string) (*Config, error) {
 	if strings.HasSuffix(c.HAL.Board, ".toml") {
 		c.HAL.Board = under(dir, c.HAL.Board)
 	}
-	return c, nil
 }
 
 // Parse completes the text of a configuration with the defaults and checks it. Paths stay
@@ -315,6 +326,9 @@ func under(dir, path string) string {
 // keys lists every key of t as it is written in a file, in order.
 func keys(t reflect.Type, prefix string) (list []string) {
 	for f := range t.Fields() {
+		if !f.IsExported() {
+			continue
+		}
 		name := prefix + f.Tag.Get("toml")
 		if f.Type.Kind() == reflect.Struct && f.Type.PkgPath() == t.PkgPath() && f.Type.NumField() > 0 {
 			list = append(list, keys(f.Type, name+".")...)

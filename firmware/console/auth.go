@@ -68,7 +68,9 @@ type Access interface {
 // Actions of the console's own pages; those that change something have the kind of the decision that they ask for.
 const (
 	actionView = "console.view"
-	actionGet  = "kv.get" // of the key that the path names: what programs keep is not for everybody who may look
+	// actionConfig is for how the box is set up.
+	actionConfig = "config.read"
+	actionGet    = "kv.get" // of the key that the path names: what programs keep is not for everybody who may look
 )
 
 const (
@@ -190,9 +192,10 @@ func (c *Console) let(n need, action string, next http.HandlerFunc) http.Handler
 	}
 }
 
-// open says whether nobody needs to log in to look at what has this action. What people and programs did is not for everybody, ever.
+// open says whether nobody needs to log in to look at what has this action. What people and programs did, and how a box is set up, is not for
+// everybody, ever.
 func (c *Console) open(action string) bool {
-	return c.cfg.ViewOpen && action != "audit.read" && action != "audit.heads"
+	return c.cfg.ViewOpen && action != "audit.read" && action != "audit.heads" && action != actionConfig
 }
 
 // resourceOf is what a page or an answer that shows keys, and names none, shows: all of them.

@@ -22,8 +22,10 @@ import (
 	"sync/atomic"
 
 	"github.com/holdfast-edge/holdfast/coord"
+	"github.com/holdfast-edge/holdfast/coord/access"
 	"github.com/holdfast-edge/holdfast/coord/audit"
 	"github.com/holdfast-edge/holdfast/coord/site"
+	"github.com/holdfast-edge/holdfast/firmware/config"
 	"github.com/holdfast-edge/holdfast/firmware/history"
 	"github.com/holdfast-edge/holdfast/firmware/metrics"
 	"github.com/holdfast-edge/holdfast/firmware/operators"
@@ -57,6 +59,10 @@ type Config struct {
 	Access Access
 	// Acts are what can be done beside operators and sessions.
 	Acts []*Act
+	// State is the site's documents, of which rules are made; nil: Site has them.
+	State func() access.State
+	// Settings are the box's configuration, explained, without secrets; nil: it is not shown.
+	Settings []config.Section
 	// Shows are further answers under /api/v1, by path.
 	Shows map[string]Show
 	// Traces answers for traces; nil: there are none.
@@ -109,6 +115,7 @@ type Console struct {
 	asked     asking
 	machine   machineCache
 	top       topCache
+	issued    issuedTokens
 	draining  atomic.Bool
 	bodies    map[string]*fields // of "METHOD /path", as openapi.json has them
 	handler   http.Handler
@@ -185,6 +192,7 @@ func (c *Console) routes() (http.Handler, error) {
 		{"/api/v1/audit/proof/{index}", viewing, "audit.read", c.apiAuditProof},
 		{"/api/v1/decisions", viewing, "decision.list", c.apiDecisions},
 		{"/api/v1/decisions/{id}", boxOnly, "", c.apiDecision},
+		{"/api/v1/config", viewing, actionConfig, c.apiConfig},
 		{"/api/v1/debug/goroutines", boxOnly, "", apiGoroutines},
 		{"/api/v1/debug/log", boxOnly, "", c.apiRecentLog},
 		{"/api/v1/openapi.json", anyone, "", c.apiOpenAPI},

@@ -10,6 +10,7 @@ import (
 	"html/template"
 	"net/http"
 	"net/url"
+	"slices"
 	"strings"
 
 	"github.com/holdfast-edge/holdfast/coord/site"
@@ -90,6 +91,14 @@ func (l *look) Back(path, field, otherwise string) string {
 		return otherwise
 	}
 	return l.typed[field]
+}
+
+// BackOf is Back for one of several forms that are posted to the same path: the one whose field has this value.
+func (l *look) BackOf(path, field, value, typed, otherwise string) string {
+	if l.failed != path || l.typed[field] != value {
+		return otherwise
+	}
+	return l.typed[typed]
 }
 
 // Here is the page's own address, for forms to come back to.
@@ -273,8 +282,11 @@ func (c *Console) mayDo(x *Caller, action, resource string) bool {
 	return ok
 }
 
-// mayLook says whether x may see a page; nothing is recorded.
+// mayLook says whether x may see a page; nothing is recorded. A page of which every section has an action of its own is for who may see one.
 func (c *Console) mayLook(x *Caller, p *page) bool {
+	if p.action == "" && p.listed == "" && len(p.needs) == len(p.sections) && !slices.ContainsFunc(p.sections, func(s part) bool { return c.maySee(x, p.needs[s.id]) }) {
+		return false
+	}
 	return c.maySee(x, first(p.listed, p.action, actionView))
 }
 

@@ -52,5 +52,19 @@ func (c *Console) pageList() []*page {
 			acts:     []string{"operator.add", "operator.disable", "operator.reset", "session.end"},
 			sections: []part{{"list", ""}, {"add", "half bare"}, {"passkeys", ""}, {"sessions", ""}},
 		},
+		{
+			path: pageOfSettings, title: "Settings", name: "settings", group: "Manage", live: true, data: c.settingsData,
+			acts: []string{
+				"setting.put", "setting.remove", "role.grant", "role.revoke", "role.put", "role.remove", "policy.put", "policy.remove",
+				"token.issue", "token.revoke", "token.epoch",
+			},
+			sections: []part{
+				{"site", ""}, {"config", ""}, {"grants", "half"}, {"roles", "half"}, {"policies", ""}, {"issued", ""}, {"issue", "half tall"}, {"tokens", "half"}, {"revoke", "half"},
+			},
+			needs: map[string]string{
+				"site": actionRoles, "config": actionConfig, "grants": actionRoles, "roles": actionRoles, "policies": actionRoles,
+				"tokens": actionTokens, "issued": "audit.read", "issue": "token.issue", "revoke": "token.revoke",
+			},
+		},
 	})
 }

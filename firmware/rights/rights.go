@@ -153,6 +153,14 @@ type Answer struct {
 	issued string // what the token is good for, for the audit log
 }
 
+// Note is what a page says once: a token is nowhere else.
+func (a *Answer) Note() string {
+	if a.Token == "" {
+		return a.Hint
+	}
+	return "Token, shown this once: " + a.Token
+}
+
 // Audited implements console.Audited.
 func (a *Answer) Audited() (resource, reason string) {
 	if a.issued == "" {
@@ -283,6 +291,18 @@ func (d *Desk) putPolicy(ctx context.Context, by *console.Caller, p console.Para
 		return nil, bad(err)
 	}
 	key := access.DocPolicy + p["name"]
+	if version := p["version"]; version != "" {
+		old, exists := d.c.State().Doc(key)
+		switch {
+		case strconv.FormatUint(old.Version, 10) == version:
+		case !exists:
+			return nil, bad(fmt.Errorf("%s was removed after you read it", key))
+		case version == "0":
+			return nil, bad(fmt.Errorf("there is a %s already: change that one", key))
+		default:
+			return nil, bad(fmt.Errorf("%s was changed after you read it: compare, and send it again", key))
+		}
+	}
 	return d.write(ctx, by, access.PolicyPut, key, key, []byte(p["text"]), 0, p["reason"])
 }
 

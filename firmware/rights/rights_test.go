@@ -10,6 +10,7 @@ import (
 	"errors"
 	"maps"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -141,10 +142,17 @@ func TestEveryChangeThatTheDeskMakesIsOneThatBoxesAgreeTo(t *testing.T) {
 	do("/access/policy", "", "name", "p", "text", `forbid (principal is Program, action, resource in Prefix::"a");`)
 	do("/access/policy", "parse error", "name", "q", "text", `forbid (`)
 	has("program:cache", access.KVPut, access.Key("a"), false)
+	do("/access/policy", "there is a policy/p already", "name", "p", "version", "0", "text", `forbid (principal, action, resource);`)
+	do("/access/policy", "was changed after you read it", "name", "p", "version", "1", "text", `forbid (principal, action, resource);`)
+	version := strconv.FormatUint(s.docs["policy/p"].Version, 10)
+	do("/access/policy", "", "name", "p", "version", version, "text", `forbid (principal is Program, action, resource in Prefix::"a/");`)
 	do("/access/policy/remove", "", "name", "p")
+	do("/access/policy", "was removed after you read it", "name", "p", "version", version, "text", `forbid (principal, action, resource);`)
 	do("/access/policy/remove", "there is no policy/p", "name", "p")
 	do("/access/role", "", "role", "night", "about", "the night shift", "in", "viewer, program")
-	do("/access/grant", "", "principal", "operator:bob", "role", "night")
+	if g := do("/access/grant", "", "principal", "operator:bob", "role", "night"); !strings.Contains(g.Note(), "no operator bob") {
+		t.Errorf("a page would say %q of a name that nobody has", g.Note())
+	}
 	has("operator:bob", access.ConsoleView, access.Site(), true)
 	do("/access/role/remove", "operator:bob has the role night", "role", "night")
 	do("/access/revoke", "", "principal", "operator:bob", "role", "night")
@@ -155,6 +163,9 @@ func TestEveryChangeThatTheDeskMakesIsOneThatBoxesAgreeTo(t *testing.T) {
 	do("/access/token", "wrong name or password", "operator", "ann", "password", "wrong", "actions", "kv.get", "resources", "key:*")
 	do("/access/token", "no action", "operator", "ann", "password", "right", "actions", "kv.gte", "resources", "key:*")
 	a := do("/access/token", "", "operator", "ann", "password", "right", "actions", "kv.get,lease.*", "resources", "key:*", "ttl", "2h", "note", "a note")
+	if !strings.Contains(a.Note(), a.Token) {
+		t.Errorf("a page would say %q and not the token", a.Note())
+	}
 	tok, err := access.ParseToken(a.Token)
 	if err != nil {
 		t.Fatal(err)

@@ -36,7 +36,7 @@ func images() []string {
 
 func e2econsole(ctx context.Context) (err error) {
 	short := flag.Bool("short", false, "each page once at each size, and a small load: below three minutes")
-	only := flag.String("only", "", "parts, with commas: pages, policy, noscript, keyboard, live, forms, setup, passkeys, gone, load")
+	only := flag.String("only", "", "parts, with commas: pages, policy, noscript, keyboard, live, forms, settings, setup, passkeys, gone, load")
 	update := flag.Bool("update", false, "write tools/e2econsole/layout.json as the pages are now")
 	pictures := flag.Bool("images", false, "write the README's pictures to docs/img")
 	serve := flag.Bool("serve", false, "only run the site, until it is interrupted")

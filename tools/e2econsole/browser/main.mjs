@@ -7,7 +7,7 @@ import { gone, live } from "./live.mjs";
 import { axe } from "./look.mjs";
 import { everyPage, further, light, policyHolds, withoutScript } from "./pages.mjs";
 import { passkeys } from "./passkeys.mjs";
-import { forms, setup } from "./people.mjs";
+import { forms, settings, setup } from "./people.mjs";
 import { Report } from "./report.mjs";
 
 const config = JSON.parse(readFileSync(process.argv[2], "utf8"));
@@ -30,6 +30,7 @@ try {
   if (part("keyboard")) await keyboard({ ...all, paths: config.short ? paths.slice(0, 3) : all.paths });
   if (part("live")) await live(all);
   if (part("forms")) await forms(all);
+  if (part("settings")) await settings(all);
   const axeOf = async (page, name) => {
     await page.evaluate(browser.axeSource);
     report.check(`${name}: axe`, await page.evaluate(axe));

@@ -66,6 +66,70 @@ export async function forms({ browser, config, report }) {
   await firstPassword({ browser, config, report });
 }
 
+// settings: what the site decides about itself is proposed on the page, and a token is shown once.
+export async function settings({ browser, config, report, cookies, paths }) {
+  if (!paths.includes("/settings")) return;
+  for (const script of [true, false]) {
+    const how = script ? "" : " (without script)";
+    const context = await browser.context({ script, cookies, view: script ? "phone" : "desktop" });
+    const page = await browser.page(context);
+    const name = script ? "shop-hours" : "night-hours", text = `forbid (principal is Program, action, resource in Prefix::"${name}/");`;
+    await page.goto(config.base + "/settings");
+    const fresh = page.locator("details[data-key='a new one']"), own = page.locator(`details[data-key='${name}']`);
+    const open = async (details) => { if (!(await details.evaluate((d) => d.open))) await details.locator("> summary").click(); };
+    await report.step(`a policy that is none is refused, and what was typed stays${how}`, async () => {
+      page.expected.add(400);
+      await open(fresh);
+      await fresh.locator("[name=name]").fill(name);
+      await fresh.locator("[name=text]").fill("forbid everything");
+      await fresh.locator("button").click();
+      await page.locator("[role=alert]").first().waitFor();
+      must(/policy/i.test(await alert(page)), await alert(page));
+      must((await fresh.locator("[name=text]").inputValue()).trim() === "forbid everything", await fresh.locator("[name=text]").inputValue());
+      must((await fresh.locator("[name=name]").inputValue()) === name, "the name is gone");
+    });
+    await report.step(`a policy is proposed, and the site decides${how}`, async () => {
+      await fresh.locator("[name=text]").fill(text);
+      await fresh.locator("button").click();
+      await own.waitFor({ timeout: 10_000 });
+      await open(own);
+      must((await own.locator("pre").innerText()).includes(text), await own.locator("pre").innerText());
+    });
+    await report.step(`and removed${how}`, async () => {
+      await open(own);
+      await own.locator("details.confirm > summary").click();
+      await own.locator("button.danger").click();
+      await own.waitFor({ state: "detached", timeout: 10_000 });
+    });
+    await report.step(`a setting of the site is changed and put back${how}`, async () => {
+      const joins = page.locator("#site [data-key=joins]");
+      await joins.locator("select").selectOption({ label: "operator" });
+      await joins.getByRole("button", { name: "Set" }).click();
+      await joins.locator("h3", { hasText: "joins: operator" }).waitFor({ timeout: 10_000 });
+      await joins.getByRole("button", { name: "As it ships" }).click();
+      await joins.locator("h3", { hasText: "as it ships" }).waitFor({ timeout: 10_000 });
+    });
+    await report.step(`a token is shown once, listed and revoked${how}`, async () => {
+      const form = page.locator("form[action='/access/token']");
+      await form.locator("[name=actions]").fill("kv.get");
+      await form.locator("[name=resources]").fill("key:shop/*");
+      await form.locator("button").click();
+      const note = page.locator("#messages", { hasText: "shown this once" });
+      await note.waitFor();
+      const token = /hf1\.[A-Za-z0-9_-]{50,}/.exec(await note.innerText())?.[0];
+      must(token, await note.innerText());
+      await page.goto(config.base + "/settings");
+      must(!(await page.content()).includes(token), "the token is shown again");
+      const row = page.locator("#issued tr", { hasText: "key:shop/*" }).first();
+      await row.locator("summary").click();
+      await row.locator("button.danger").click();
+      await page.locator("#issued tr", { hasText: "key:shop/*" }).first().getByText("revoked", { exact: true }).waitFor({ timeout: 10_000 });
+    });
+    report.check(`no complaint of the browser while the site is set${how}`, page.complaints);
+    await context.close();
+  }
+}
+
 // firstPassword: who was added must choose a password before anything else.
 async function firstPassword({ browser, config, report }) {
   const context = await browser.context({ view: "phone" });
