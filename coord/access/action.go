@@ -121,8 +121,13 @@ const (
 	TrustRead
 	TrustSuspect
 	UpdateInstall
+	UpdateKey
+	UpdatePause
 	UpdateRead
+	UpdateResume
 	UpdateRollback
+	UpdateSite
+	UpdateStep
 	actions
 )
 
@@ -218,8 +223,13 @@ var actionTable = [actions]actionRow{
 	TrustRead:        {"trust.read", ClassView, "see how boxes are judged, and why"},
 	TrustSuspect:     {"trust.suspect", ClassNote, "a box suspects another"},
 	UpdateInstall:    {"update.install", ClassOperate, "install other firmware on a box"},
+	UpdateKey:        {"update.key", ClassGovern, "say whose firmware boxes install: the keys that sign it"},
+	UpdatePause:      {"update.pause", ClassOperate, "keep further boxes from changing to the site's new firmware"},
 	UpdateRead:       {"update.read", ClassView, "see which firmware a box runs and has"},
-	UpdateRollback:   {"update.rollback", ClassOperate, "go back to the firmware before"},
+	UpdateResume:     {"update.resume", ClassOperate, "have boxes change to the site's new firmware again"},
+	UpdateRollback:   {"update.rollback", ClassOperate, "go back to the firmware before, on a box or on all"},
+	UpdateSite:       {"update.site", ClassOperate, "install other firmware on all boxes, one after the other"},
+	UpdateStep:       {"update.step", ClassNote, "a box says how it is with new firmware"},
 }
 
 // String is the action's name, area.verb.

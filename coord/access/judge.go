@@ -128,6 +128,10 @@ func (c *judging) judge() error {
 		return c.judgeOffer()
 	case JoinRevoke:
 		return c.judgeJoinRevoke()
+	case UpdateSite, UpdatePause, UpdateResume, UpdateRollback, UpdateStep:
+		return c.judgeUpdate(kind)
+	case UpdateKey:
+		return c.judgeUpdateKey()
 	}
 	err := c.judgeRights(kind)
 	if isNo(err) {

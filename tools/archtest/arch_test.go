@@ -30,7 +30,9 @@ var allowed = map[string][]string{
 	"coord/state":   {"coord", "coord/kv", "coord/audit"},
 	"coord/trust":   {"coord"},
 	"coord/audit":   {"coord"},
-	"coord/access":  {"coord", "coord/audit", "coord/state", "coord/trust", "coord/trust/join", "coord/trust/roster"},
+	"coord/access":  {"coord", "coord/audit", "coord/state", "coord/trust", "coord/trust/join", "coord/trust/roster", "coord/release", "coord/rollout"},
+	"coord/release": {"coord"},
+	"coord/rollout": {"coord"},
 	"coord/private": {"coord", "coord/state"},
 	"coord/predict": {"coord", "coord/state"},
 	"coord/tune":    {"coord", "coord/state"},
@@ -136,7 +138,7 @@ func TestWhatDecidesDoesNoIO(t *testing.T) {
 	pure := []string{
 		"hal", "coord", "coord/wire", "coord/batch", "coord/bft", "coord/state", "coord/audit", "coord/trust/suspicion",
 		"coord/trust/join", "coord/trust/limit", "coord/trust/roster", "coord/access",
-		"coord/anomaly", "coord/trace", "coord/cause",
+		"coord/anomaly", "coord/trace", "coord/cause", "coord/release", "coord/rollout",
 	}
 	for _, p := range packages(t) {
 		folder := strings.TrimPrefix(p.ImportPath, module)
