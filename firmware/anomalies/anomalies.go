@@ -166,6 +166,15 @@ func title(i *history.Info) string {
 	return b.String()
 }
 
+// List gives the events, the newest first, and the score of the last point of every series. The caller owns both.
+func (w *Watcher) List() ([]anomaly.Event, map[string]float64) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	scores := map[string]float64{}
+	w.watch.Scores(func(series string, score float64, _ bool) { scores[series] = score })
+	return w.watch.Events(), scores
+}
+
 // Events is the answer of GET /api/v1/anomalies, the newest event first.
 func (w *Watcher) Events() (any, error) {
 	w.mu.Lock()

@@ -74,6 +74,8 @@ type Config struct {
 	HistoryRoutes []string
 	// Query answers questions about this box's metrics for the pages; nil: no history is kept.
 	Query history.Querier
+	// Unusual watches the metrics; nil: nobody does.
+	Unusual Unusual
 	// Alarms are the box's alarms; nil: there are none.
 	Alarms Alarms
 	// Machine tells of the hardware below; nil: nobody asks it.

@@ -10,6 +10,7 @@ var icons = map[string]string{
 	"log":       `<path d="M5 4h14v4H5zM5 10h14v4H5zM5 16h14v4H5z"/>`,
 	"keys":      `<path d="M8 14.5a3.5 3.5 0 1 1 0-7 3.5 3.5 0 0 1 0 7zM11.2 11H21v3M17 11v2.5"/>`,
 	"metrics":   `<path d="M4 4v16h16M7.5 15l3.5-5 3 3 5-7"/>`,
+	"anomalies": `<path d="M3 15h5l2-9 3 13 2-7 1.5 3H21"/>`,
 	"traces":    `<path d="M4 6h9M8 12h9M13 18h7"/>`,
 	"why":       `<path d="M12 3.5v5M12 15.5v5M6 20.5v-5h12v5M4 3.5h16v5H4z"/>`,
 	"alarms":    `<path d="M6 16.5V11a6 6 0 1 1 12 0v5.5l1.5 1.5h-15zM10 20.5h4"/>`,

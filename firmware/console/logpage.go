@@ -306,7 +306,7 @@ func (d *blockPage) fill(v *site.View, b *site.LogBlock) {
 
 func messageOf(n int, author string, m *api.Message) messageRow {
 	row := messageRow{Number: n, Kind: m.Kind, Author: author, Session: m.Session, Seq: m.Seq}
-	if !m.Time.IsZero() {
+	if m.Time.Unix() > 0 { // what boxes order by themselves has none
 		row.Time = clockText(m.Time)
 	}
 	switch {

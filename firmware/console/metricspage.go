@@ -7,6 +7,7 @@ import (
 	"html/template"
 	"maps"
 	"math"
+	"net/url"
 	"slices"
 	"strings"
 	"sync"
@@ -37,6 +38,11 @@ func (c *Console) metricsPages() []*page {
 		path: "/explore", title: "Metrics", name: "metrics", group: "Watch", live: true, data: c.metricsData,
 		sections: []part{{"ask", "bare"}, {"chart", ""}, {"presets", ""}, {"names", ""}},
 	}}
+}
+
+// explorePath leads to the graph of a question.
+func explorePath(expr, span string) string {
+	return "/explore?" + url.Values{"expr": {expr}, "range": {span}}.Encode()
 }
 
 // preset is a question that somebody will have.

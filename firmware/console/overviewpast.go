@@ -17,8 +17,8 @@ const decisionBudget = .5
 // What the overview asks of the history.
 const (
 	askRate   = `sum(rate(coord_messages_applied_total[1m]))`
-	askP99    = `histogram_quantile(0.99, sum by (le) (rate(coord_decision_duration_seconds_bucket{phase=""}[1m]) or rate(coord_decision_duration_seconds_bucket[1m])))`
-	askMedian = `histogram_quantile(0.5, sum by (le) (rate(coord_decision_duration_seconds_bucket{phase=""}[1m]) or rate(coord_decision_duration_seconds_bucket[1m])))`
+	askP99    = `histogram_quantile(0.99, sum by (le) (rate(coord_decision_duration_seconds_bucket[1m])))`
+	askMedian = `histogram_quantile(0.5, sum by (le) (rate(coord_decision_duration_seconds_bucket[1m])))`
 	askCPU    = `rate(process_cpu_seconds_total[1m])`
 	askNet    = `sum by (direction) (rate(coord_network_io_bytes_total[1m]))`
 	askEach   = `sum(rate(coord_network_io_bytes_total{direction="transmit"}[1m])) / sum(rate(coord_messages_applied_total[1m]))`
@@ -46,7 +46,7 @@ func (c *Console) past(l *look, d *overview) {
 		lines []struct{ name, expr string }
 	}{
 		{
-			chart.Chart{ID: "past-latency", Title: "Decision time", About: "How long this box's batches took from closed to applied.", Unit: chart.Seconds, Zero: true, Mark: &chart.Mark{Name: "budget of the 99th", Value: decisionBudget}},
+			chart.Chart{ID: "past-latency", Title: "Decision time", About: "From when a client's request came to this box until its answer left, of the first of each batch.", Unit: chart.Seconds, Zero: true, Mark: &chart.Mark{Name: "budget of the 99th", Value: decisionBudget}},
 			[]struct{ name, expr string }{{"99 of 100", askP99}, {"half of all", askMedian}},
 		},
 		{

@@ -8,7 +8,7 @@ func (c *Console) pageList() []*page {
 		{
 			path: home, title: "Overview", name: "overview", group: "Site", live: true, data: c.overviewData,
 			sections: []part{
-				{"verdict", "bare"}, {"firing", "bare"}, {"tiles", "bare"}, {"map", "half tall"}, {"members", "half"}, {"decisions", "half"}, {"past", "bare"}, {"durations", "half"}, {"blocks", "half"}, {"top", "half"},
+				{"verdict", "bare"}, {"firing", "bare"}, {"tiles", "bare"}, {"map", "half tall"}, {"members", "half"}, {"decisions", "half"}, {"past", "bare"}, {"durations", "half tall"}, {"blocks", "half"}, {"top", "half"},
 			},
 			needs: map[string]string{"firing": "alarm.read", "decisions": "decision.list", "blocks": "site.read", "top": actionGet},
 		},
@@ -34,7 +34,7 @@ func (c *Console) pageList() []*page {
 			path: pageOfOneKey, title: "Key", name: "key", live: true, share: byPrincipal, data: c.keyData,
 			acts: []string{actionPut, actionDelete}, sections: []part{{"value", ""}, {"edit", "half"}, {"versions", "half"}},
 		},
-	}, c.metricsPages(), c.tracePages(), c.alarmPages(), []*page{
+	}, c.metricsPages(), c.anomalyPages(), c.tracePages(), c.alarmPages(), []*page{
 		{
 			path: "/trust", title: "Trust", name: "trust", group: "Trust", action: "trust.read", live: true, data: c.trustData,
 			sections: []part{{"standing", ""}, {"evidence", ""}}, needs: map[string]string{"evidence": "evidence.read"},

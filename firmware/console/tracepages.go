@@ -34,7 +34,7 @@ func (c *Console) tracePages() []*page {
 			sections: []part{{"facts", ""}, {"spans", ""}},
 		},
 		{
-			path: "/why", title: "Causes", name: "why", group: "Watch", data: c.whyData,
+			path: "/why", title: "Causes", name: "why", group: "Watch", action: actionLog, data: c.whyData, // it shows keys
 			sections: []part{{"ask", "bare"}, {"answer", "bare"}, {"graph", ""}, {"table", ""}},
 		},
 	}
@@ -307,7 +307,7 @@ func whatOf(n *api.WhyNode) string {
 			add("made final by %s", strings.Join(n.Voters, ", "))
 		}
 		if n.Skipped > 0 {
-			add("%d rounds were given up before it", n.Skipped)
+			add("%s given up before it", countOf(int(n.Skipped), "round"))
 		}
 	}
 	return strings.Join(parts, "; ")

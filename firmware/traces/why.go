@@ -193,7 +193,11 @@ func (e *explainer) batch(j *api.WhyNode, n *cause.Node) {
 		}
 	}
 	j.Kind, j.Author, j.AuthorName, j.Seq, j.Digest, j.Messages, j.Trace = api.WhyBatch, &author, e.names.of(author), b.Seq, b.Digest.String(), messages, &id
-	j.Label = fmt.Sprintf("batch of %s, %d messages", j.AuthorName, j.Messages)
+	what := "messages"
+	if j.Messages == 1 {
+		what = "message"
+	}
+	j.Label = fmt.Sprintf("batch of %s, %d %s", j.AuthorName, j.Messages, what)
 	rs, err := e.k.stored(id)
 	j.Kept = err == nil
 	rs = e.k.cfg.Ring.Find(rs, id, e.shift)
