@@ -104,7 +104,7 @@ func TestTimesMayStandStillGoBackAndLeaveHoles(t *testing.T) {
 // the benchmark had.
 func told(points []Point, from, within int) bool {
 	for _, p := range points[from : from+within] {
-		if p.Score >= 0.5 {
+		if p.Score >= 0.4 {
 			return true
 		}
 	}
@@ -137,6 +137,31 @@ func TestWhatAPersonWouldSeeIsTold(t *testing.T) {
 	}
 }
 
+func TestWhatIsUsualAtAnotherHourOnlyIsSeen(t *testing.T) {
+	r := rand.New(rand.NewPCG(6, 6))
+	const day, days, missing, begin, end = 288, 14, 11, 108, 192 // whole hours
+	eye, hour := NewEye(), len(Sight{}.Others)-1
+	for i := range day * days {
+		busy := i%day >= begin && i%day < end && i/day != missing
+		s, ok := eye.See(epoch.Add(time.Duration(i)*5*time.Minute), 20+r.NormFloat64()+60*float64(b2i(busy)))
+		if !ok {
+			t.Fatal("a number is none")
+		}
+		if i != missing*day+begin {
+			continue
+		}
+		// The first of its hours is told apart by nothing else: nights are as quiet.
+		if n := s.Others[hour]; n.Far < 1 || n.Rare < 0.7 {
+			t.Errorf("the hour is %+v when nothing goes on", n)
+		}
+		for _, n := range append(s.Others[:hour], s.Value) {
+			if n.Far > 0.1 {
+				t.Errorf("what is usual at night is %+v", s)
+			}
+		}
+	}
+}
+
 func b2i(b bool) int {
 	if b {
 		return 1
@@ -151,8 +176,8 @@ func TestASeriesTakesAtMost64KiB(t *testing.T) {
 	for i := range values {
 		d.Push(times[i], values[i])
 	}
-	bytes := int(unsafe.Sizeof(*d)) + 8*cap(d.values.sorted)
-	for _, s := range d.spreads {
+	bytes := int(unsafe.Sizeof(*d)+unsafe.Sizeof(*d.eye)+unsafe.Sizeof(*d.teller)) + 8*cap(d.eye.value.line.sorted) + 8*cap(d.eye.hour.line.sorted)
+	for _, s := range d.eye.spreads {
 		bytes += 8 * cap(s.line.sorted)
 	}
 	t.Logf("%d bytes a series", bytes)

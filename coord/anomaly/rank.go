@@ -4,8 +4,9 @@ import "math"
 
 const (
 	binsPerOctave = 8
-	bins          = 128 * binsPerOctave // distances from 2^-64 to 2^64
-	heaviest      = 1e12                // where the weights are scaled down again
+	bins          = 96 * binsPerOctave // distances from 2^-40 to 2^56
+	binOfOne      = 40 * binsPerOctave
+	heaviest      = 1e12 // where the weights are scaled down again
 )
 
 // ranks tells how rare a distance is among those so far (a conformal p-value; Vovk, Gammerman, Shafer
@@ -50,30 +51,5 @@ func bin(distance float64) int {
 	if distance <= 0 {
 		return 0
 	}
-	return min(max(int(math.Log2(distance)*binsPerOctave)+bins/2, 1), bins-1)
-}
-
-// rest lets a score through when none of the last points had as high a one: a queue of falling scores.
-type rest struct {
-	queue [restMax + 1]struct {
-		at    int
-		score float32
-	}
-	first, n int
-}
-
-// peak says whether none of the length points before at scored as high. at rises by one a call.
-func (r *rest) peak(at, length int, score float64) bool {
-	for r.n > 0 && r.queue[r.first].at < at-length {
-		r.first, r.n = (r.first+1)%len(r.queue), r.n-1
-	}
-	s := float32(score)
-	high := r.n == 0 || r.queue[r.first].score < s
-	for r.n > 0 && r.queue[(r.first+r.n-1)%len(r.queue)].score <= s {
-		r.n--
-	}
-	q := &r.queue[(r.first+r.n)%len(r.queue)]
-	q.at, q.score = at, s
-	r.n++
-	return high
+	return min(max(int(math.Log2(distance)*binsPerOctave)+binOfOne, 1), bins-1)
 }

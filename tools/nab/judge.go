@@ -17,45 +17,62 @@ const (
 	manySeeds = 200
 )
 
-// tunings are what cross-fitting chooses from: Default's numbers, and each about half and double.
-func tunings() []anomaly.Tuning {
-	var all []anomaly.Tuning
-	for _, rank := range []float64{0.7, 1.4, 2.8} {
-		for _, spend := range []float64{0.2, 0.4, 0.8} {
-			for _, handicap := range []float64{1.2, 1.6, 2.4} {
-				for _, rest := range []int{50, 100, 200} {
-					all = append(all, anomaly.Tuning{Rank: rank, Spend: spend, Handicap: handicap, Rest: rest})
+// levels are what cross-fitting chooses from: each number's range is as wide as makes any sense of it.
+var levels = struct {
+	rare, spend, handicap, repeat []float64
+	rest                          []int
+}{
+	rare:     []float64{0.6, 0.7, 0.8, 0.9},
+	spend:    []float64{0, 0.04, 0.08},
+	handicap: []float64{0.1, 0.25, 0.4, 0.55},
+	repeat:   []float64{0, 0.02, 0.04},
+	rest:     []int{60, 100, 160},
+}
+
+// tunings are all combinations, and how many levels each number has.
+func tunings() (all []anomaly.Tuning, counts []int) {
+	for _, rare := range levels.rare {
+		for _, spend := range levels.spend {
+			for _, handicap := range levels.handicap {
+				for _, repeat := range levels.repeat {
+					for _, rest := range levels.rest {
+						all = append(all, anomaly.Tuning{Rare: rare, Spend: spend, Handicap: handicap, Repeat: repeat, Rest: rest})
+					}
 				}
 			}
 		}
 	}
-	return all
+	return all, []int{len(levels.rare), len(levels.spend), len(levels.handicap), len(levels.repeat), len(levels.rest)}
 }
 
 // verdict is all that the files say of the detector.
 type verdict struct {
 	files  []nab.Series
 	points [][]float64 // with the default tuning, by file
-	fixed  [len(nab.Profiles)][]*nab.Curve
-	tuned  [][]*nab.Curve // standard profile, by tuning
+	fixed  [len(nab.Profiles)]nab.Candidates
+	tuned  nab.Candidates // standard profile
 }
 
 func judge(files []nab.Series) *verdict {
 	v := &verdict{files: files, points: make([][]float64, len(files))}
-	each(len(files), func(f int) { v.points[f] = scores(&files[f], anomaly.Default) })
+	points := make([][]seen, len(files))
+	each(len(files), func(f int) {
+		points[f] = look(&files[f])
+		v.points[f] = tell(points[f], anomaly.Default)
+	})
 	for i, p := range nab.Profiles {
+		var curves []*nab.Curve
 		for f := range files {
-			v.fixed[i] = append(v.fixed[i], nab.CurveOf(p, files[f].Labels, v.points[f]))
+			curves = append(curves, nab.CurveOf(p, files[f].Labels, v.points[f]))
 		}
+		v.fixed[i].Curves = [][]*nab.Curve{curves}
 	}
-	all := tunings()
-	v.tuned = make([][]*nab.Curve, len(all))
-	for i := range all {
-		v.tuned[i] = make([]*nab.Curve, len(files))
-	}
-	each(len(all)*len(files), func(i int) {
-		t, f := i/len(files), i%len(files)
-		v.tuned[t][f] = nab.CurveOf(nab.Profiles[0], files[f].Labels, scores(&files[f], all[t]))
+	all, counts := tunings()
+	v.tuned = nab.Candidates{Levels: counts, Curves: make([][]*nab.Curve, len(all))}
+	each(len(all), func(t int) {
+		for f := range files {
+			v.tuned.Curves[t] = append(v.tuned.Curves[t], nab.CurveOf(nab.Profiles[0], files[f].Labels, tell(points[f], all[t])))
+		}
 	})
 	return v
 }
@@ -87,7 +104,7 @@ func seeds(n int) []uint64 {
 }
 
 // withoutCategory tunes on all other categories and scores one.
-func withoutCategory(files []nab.Series, candidates [][]*nab.Curve, category string) float64 {
+func withoutCategory(files []nab.Series, candidates nab.Candidates, category string) float64 {
 	var train, test []int
 	for f := range files {
 		if files[f].Category() == category {
@@ -96,8 +113,7 @@ func withoutCategory(files []nab.Series, candidates [][]*nab.Curve, category str
 			train = append(train, f)
 		}
 	}
-	score, _, _ := nab.Cross(candidates, train, test)
-	return score
+	return candidates.Cross(train, test)
 }
 
 func (v *verdict) tables() string {
@@ -112,18 +128,17 @@ func (v *verdict) tables() string {
 	fmt.Fprintf(&b, "%d files, %d points, %d windows.\n\n", len(v.files), points, windows)
 	fmt.Fprintf(&b, "| what is tuned on one half and scored on the other | splits of seeds 1 to %d | of seeds 1 to %d |\n|---|---|---|\n", splitSeeds, manySeeds)
 	for i, p := range nab.Profiles {
-		one := [][]*nab.Curve{v.fixed[i]}
-		fmt.Fprintf(&b, "| the threshold, %s profile | %.2f | %.2f |\n", p.Name, nab.CrossFit(one, seeds(splitSeeds)), nab.CrossFit(one, seeds(manySeeds)))
+		fmt.Fprintf(&b, "| the threshold, %s profile | %.2f | %.2f |\n", p.Name, v.fixed[i].CrossFit(seeds(splitSeeds)), v.fixed[i].CrossFit(seeds(manySeeds)))
 	}
-	fmt.Fprintf(&b, "| the threshold and the four numbers of Tuning (%d choices), standard profile | %.2f | %.2f |\n\n",
-		len(v.tuned), nab.CrossFit(v.tuned, seeds(splitSeeds)), nab.CrossFit(v.tuned, seeds(manySeeds)))
+	fmt.Fprintf(&b, "| everything: the threshold and the five numbers of Tuning (%d choices), standard profile | %.2f | %.2f |\n\n",
+		len(v.tuned.Curves), v.tuned.CrossFit(seeds(splitSeeds)), v.tuned.CrossFit(seeds(manySeeds)))
 
 	fmt.Fprint(&b, "| category left out of the tuning | threshold alone | all |\n|---|---|---|\n")
 	for _, c := range categories(v.files) {
-		fmt.Fprintf(&b, "| %s | %.2f | %.2f |\n", c, withoutCategory(v.files, [][]*nab.Curve{v.fixed[0]}, c), withoutCategory(v.files, v.tuned, c))
+		fmt.Fprintf(&b, "| %s | %.2f | %.2f |\n", c, withoutCategory(v.files, v.fixed[0], c), withoutCategory(v.files, v.tuned, c))
 	}
 
-	at, _ := nab.Sum(v.fixed[0], all).Fit()
+	at, _ := nab.Sum(v.fixed[0].Curves[0], all).Fit()
 	threshold := nab.Threshold(at)
 	fmt.Fprintf(&b, "\nWith one threshold for all files, %.3f, chosen on these very files (not a figure to compare with):\n\n", threshold)
 	fmt.Fprint(&b, "| file | points | windows | found | false alarms | standard | low FP | low FN |\n|---|---|---|---|---|---|---|---|\n")

@@ -116,14 +116,31 @@ func scorePoints(name string, out io.Writer) error {
 	return errors.Join(rows.Error(), buffered.Flush())
 }
 
-// scores of every point of a file.
-func scores(f *nab.Series, t anomaly.Tuning) []float64 {
-	d := anomaly.New(t)
-	s := make([]float64, len(f.Values))
+// seen is a point's sight; a value that is no number has none.
+type seen struct {
+	sight anomaly.Sight
+	ok    bool
+}
+
+func look(f *nab.Series) []seen {
+	eye := anomaly.NewEye()
+	all := make([]seen, len(f.Values))
 	for i, v := range f.Values {
-		s[i] = d.Push(f.Times[i], v).Score
+		all[i].sight, all[i].ok = eye.See(f.Times[i], v)
 	}
-	return s
+	return all
+}
+
+// tell is the score of every point.
+func tell(all []seen, t anomaly.Tuning) []float64 {
+	teller := anomaly.NewTeller(t)
+	scores := make([]float64, len(all))
+	for i, s := range all {
+		if s.ok {
+			scores[i] = teller.Tell(s.sight)
+		}
+	}
+	return scores
 }
 
 // categories of the files, sorted.

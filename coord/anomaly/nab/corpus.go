@@ -24,6 +24,9 @@ var ErrFormat = errors.New("not in NAB's format")
 // fileBytesMax bounds a file after decompression: NAB's largest has 0.6 MB.
 const fileBytesMax = 256 << 20
 
+// secondsMax is about where nanoseconds since 1970 end in 64 bits.
+const secondsMax = 9e9
+
 // Series is a file of the benchmark.
 type Series struct {
 	Name   string // category/file.csv
@@ -122,7 +125,7 @@ func ParseTime(text string) (time.Time, error) {
 			return at, nil
 		}
 	}
-	if s, err := strconv.ParseFloat(text, 64); err == nil && s >= 0 && s < 1e11 {
+	if s, err := strconv.ParseFloat(text, 64); err == nil && s >= 0 && s < secondsMax {
 		return time.Unix(0, int64(s*1e9)).UTC(), nil
 	}
 	return time.Time{}, fmt.Errorf("%w: time %q", ErrFormat, text)

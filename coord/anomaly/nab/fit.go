@@ -106,26 +106,54 @@ func Halves(n int, seed uint64) (a, b []int) {
 	return a, b
 }
 
-// Cross tunes on some files and scores on others: candidates are the curves of all files under each
-// tuning that may be chosen. It returns the score, the tuning chosen and the threshold.
-func Cross(candidates [][]*Curve, train, test []int) (score float64, tuning, threshold int) {
+// doubt is by how many points the scores of two tunings may differ on half of the files by chance: about
+// what a half's score itself does.
+const doubt = 4
+
+// Candidates are tunings that may be chosen: all combinations of some levels of each number.
+type Candidates struct {
+	Levels []int      // how many levels each number has; the last one changes fastest in Curves
+	Curves [][]*Curve // by tuning, by file
+}
+
+// Choose fits a tuning and a threshold to some files. The tuning is not the best one, which is the
+// luck of a few windows, but each number's mean level, every combination counting as far as its score,
+// within doubt, comes up to the best one's (a posterior mean; all combinations are as likely before).
+func (c Candidates) Choose(files []int) (tuning, threshold int) {
+	scores := make([]float64, len(c.Curves))
 	best := math.Inf(-1)
-	for i, curves := range candidates {
-		if t, s := Sum(curves, train).Fit(); s > best {
-			best, tuning, threshold = s, i, t
+	for i, curves := range c.Curves {
+		_, scores[i] = Sum(curves, files).Fit()
+		best = max(best, scores[i])
+	}
+	levels, sum := make([]float64, len(c.Levels)), 0.0
+	for i, score := range scores {
+		weight := math.Exp((score - best) / doubt)
+		sum += weight
+		for n, rest := len(c.Levels)-1, i; n >= 0; n-- {
+			levels[n] += weight * float64(rest%c.Levels[n])
+			rest /= c.Levels[n]
 		}
 	}
-	return Sum(candidates[tuning], test).Score(threshold), tuning, threshold
+	for n, level := range levels {
+		tuning = tuning*c.Levels[n] + int(math.Round(level/sum))
+	}
+	threshold, _ = Sum(c.Curves[tuning], files).Fit()
+	return tuning, threshold
+}
+
+// Cross tunes on some files and scores on others.
+func (c Candidates) Cross(train, test []int) float64 {
+	tuning, threshold := c.Choose(train)
+	return Sum(c.Curves[tuning], test).Score(threshold)
 }
 
 // CrossFit is the mean, over the seeds, of both halves' scores, each tuned on the other.
-func CrossFit(candidates [][]*Curve, seeds []uint64) float64 {
+func (c Candidates) CrossFit(seeds []uint64) float64 {
 	sum := 0.0
 	for _, seed := range seeds {
-		a, b := Halves(len(candidates[0]), seed)
-		ab, _, _ := Cross(candidates, a, b)
-		ba, _, _ := Cross(candidates, b, a)
-		sum += (ab + ba) / 2
+		a, b := Halves(len(c.Curves[0]), seed)
+		sum += (c.Cross(a, b) + c.Cross(b, a)) / 2
 	}
 	return sum / float64(len(seeds))
 }
