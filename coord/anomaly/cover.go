@@ -56,8 +56,7 @@ func (l *line) thin() {
 	for i := 1; i+near < len(l.sorted); i++ {
 		spans = append(spans, span(i))
 	}
-	slices.Sort(spans)
-	limit := spans[len(spans)/4]
+	limit := smallest(spans, len(spans)/4)
 	kept, dropped := 1, false
 	for i := 1; i < len(l.sorted); i++ {
 		if !dropped && i+near < len(l.sorted) && span(i) <= limit {
@@ -69,6 +68,34 @@ func (l *line) thin() {
 		kept++
 	}
 	l.sorted = l.sorted[:kept]
+}
+
+// smallest is the k-th of the numbers from below, which change places (Hoare 1961, "Algorithm 65: find").
+func smallest(v []float64, k int) float64 {
+	low, high := 0, len(v)-1
+	for low < high {
+		pivot, i, j := v[k], low, high
+		for i <= j {
+			for v[i] < pivot {
+				i++
+			}
+			for pivot < v[j] {
+				j--
+			}
+			if i <= j {
+				v[i], v[j] = v[j], v[i]
+				i++
+				j--
+			}
+		}
+		if j < k {
+			low = i
+		}
+		if k < i {
+			high = j
+		}
+	}
+	return v[k]
 }
 
 // cover remembers pairs: at most pairsMax centres, such that every pair seen lies close to one. When

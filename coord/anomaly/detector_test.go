@@ -3,6 +3,7 @@ package anomaly
 import (
 	"math"
 	"math/rand/v2"
+	"slices"
 	"testing"
 	"time"
 	"unsafe"
@@ -188,6 +189,22 @@ func TestASeriesTakesAtMost64KiB(t *testing.T) {
 	i := 0
 	if n := testing.AllocsPerRun(5000, func() { d.Push(times[i], values[i]+float64(i)/1000); i++ }); n > 0.5 {
 		t.Errorf("%.2f allocations a point", n)
+	}
+}
+
+func TestTheSmallestAreFoundWithoutSorting(t *testing.T) {
+	r := rand.New(rand.NewPCG(7, 7))
+	for n := 1; n < 60; n++ {
+		v := make([]float64, n)
+		for i := range v {
+			v[i] = float64(r.IntN(n)) // with ties
+		}
+		sorted := slices.Sorted(slices.Values(v))
+		for k := range v {
+			if got := smallest(v, k); got != sorted[k] {
+				t.Fatalf("number %d of %v is %v", k, sorted, got)
+			}
+		}
 	}
 }
 
