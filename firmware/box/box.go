@@ -186,6 +186,9 @@ func runOnce(ctx context.Context, o Options) (err error) {
 		return err
 	}
 	opened(traces.disk.Close)
+	if err := known.keeping(traces); err != nil {
+		return err
+	}
 	bell := newBell(ledger.Record, who.key.ID(), log)
 	clerk := newClerk(ledger.Record, who.key.ID(), log)
 	s, err := openSite(&o, who, boxes, disk, ports.peer, api.Changes, ledger.signed, bell.ring, clerk, power, hw, traces, known, log)

@@ -55,3 +55,20 @@ func newMeasures(c *config.Config, who *identity, key *crypt.Key, log *slog.Logg
 	}
 	return m, nil
 }
+
+// keeping shows what is kept of traces and samples, and what is left out.
+func (m *measures) keeping(t *tracing) error {
+	err := m.metrics.Keeping(func() (k metrics.Kept) {
+		k.Judged, k.Traces, k.Spared, k.Lost = t.keeper.Counts()
+		if t.export != nil {
+			x := t.export.Stats()
+			k.Exported, k.Dropped, k.Failed = x.Sent, x.Dropped, x.Failed
+		}
+		k.Samples, k.Writes = m.history.Counts()
+		return k
+	})
+	if err != nil {
+		return fmt.Errorf("box: open metrics: %w", err)
+	}
+	return nil
+}

@@ -166,6 +166,13 @@ func (h *History) end() {
 	h.save(time.Now(), true)
 }
 
+// Counts says how many samples had no room, of series beyond SeriesMax, and how many writes to the Store failed.
+func (h *History) Counts() (dropped, failed uint64) {
+	h.mu.RLock()
+	defer h.mu.RUnlock()
+	return h.series.dropped, h.failures
+}
+
 // Now is the time by the history's clock.
 func (h *History) Now() time.Time { return h.when(time.Now()) }
 

@@ -27,6 +27,9 @@ func exported(t *testing.T) (rows []string) {
 	m.HTTPAnswered("/", "200", time.Millisecond)
 	m.RPCAnswered("/etcdserverpb.KV/Put", "OK", time.Millisecond)
 	m.Decided(&trace.Record{})
+	if err := m.Keeping(func() Kept { return Kept{} }); err != nil {
+		t.Fatal(err)
+	}
 	families, err := m.Gather()
 	if err != nil {
 		t.Fatal(err)

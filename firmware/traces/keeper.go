@@ -145,6 +145,12 @@ func (k *Keeper) Revised(list []trace.Revised) {
 	k.revised = append(k.revised, list...)
 }
 
+// Counts are coord/trace.Ring's, and how many traces, parts of them and notes of revisions had no room or could not be written.
+func (k *Keeper) Counts() (judged, kept, spared, lost uint64) {
+	judged, kept, spared = k.cfg.Ring.Counts()
+	return judged, kept, spared, k.lost.Load()
+}
+
 // Attach tells the keeper whom to ask, before Run and before any question.
 func (k *Keeper) Attach(s Site) { k.site = s }
 

@@ -37,8 +37,8 @@ func (k *Keeper) List(q api.TraceQuery) (*api.Traces, error) {
 	if q.Limit <= 0 {
 		q.Limit = api.TracesDefault
 	}
-	out, n := &api.Traces{Traces: []api.TraceHead{}, Lost: k.lost.Load()}, k.names()
-	out.Judged, out.Kept, out.Spared = k.cfg.Ring.Counts()
+	out, n := &api.Traces{Traces: []api.TraceHead{}}, k.names()
+	out.Judged, out.Kept, out.Spared, out.Lost = k.Counts()
 	since := int64(0)
 	if !q.Since.IsZero() {
 		since = q.Since.UnixNano()
