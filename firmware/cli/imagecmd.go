@@ -29,7 +29,7 @@ inputs give the same bytes; SOURCE_DATE_EPOCH says when it was built, else it is
 
 Examples:
   holdfast image build --profile generic-arm64 --program bin/holdfast-linux-arm64 -o holdfast.img
-  holdfast image build --profile generic-amd64 --join-token TOKEN --server 192.0.2.10:7400 -o box.img
+  holdfast image build --profile generic-amd64 --join-token @token --server 192.0.2.10:7500 -o box.img
   holdfast image build --profile qemu-virt --config box.toml --offline -o test.img
 `,
 				flags: imageBuildFlags(b),
@@ -101,6 +101,8 @@ func imageBuildFlags(b Build) func(*flag.FlagSet) func(context.Context, *streams
 		var o image.Options
 		var from packageFlags
 		from.declare(f)
+		var told provisionFlags
+		told.declare(f)
 		f.StringVar(&o.Profile, "profile", "generic-arm64", "the kind of machine: a `name` of `holdfast image profiles`")
 		f.StringVar(&o.Program, "program", "", "the static Linux program for the machine: a `file`; without it this program, or bin/holdfast-linux-ARCH")
 		f.StringVar(&o.Version, "version", b.Version, "the `version` of that program")
@@ -117,6 +119,9 @@ func imageBuildFlags(b Build) func(*flag.FlagSet) func(context.Context, *streams
 				return err
 			}
 			if o.Built, err = sourceDate(); err != nil {
+				return err
+			}
+			if o.Provisioning, err = told.file(); err != nil {
 				return err
 			}
 			if o.Program == "" {
