@@ -35,6 +35,18 @@ Examples:
 				flags: imageBuildFlags(b),
 			},
 			{
+				name: "pin", about: "take the newest versions of the packages that images are made from",
+				more: `
+It reads the signed index of Debian's archive and checks its signature with gpgv. The pins that it prints are for
+image build --pins, or for firmware/image/debian/pins.toml.
+
+Examples:
+  holdfast image pin -o pins.toml
+  holdfast image build --pins pins.toml --profile generic-arm64
+`,
+				flags: imagePinFlags,
+			},
+			{
 				name: "profiles", about: "list the kinds of machine that images are for",
 				more: "\nExample:\n  holdfast image profiles\n",
 				flags: func(f *flag.FlagSet) func(context.Context, *streams, []string) error {
@@ -143,6 +155,35 @@ func imageBuildFlags(b Build) func(*flag.FlagSet) func(context.Context, *streams
 			}
 			return err
 		}
+	}
+}
+
+func imagePinFlags(f *flag.FlagSet) func(context.Context, *streams, []string) error {
+	var from packageFlags
+	from.declare(f)
+	keyring := f.String("keyring", debian.KeyringDefault, "the keys of Debian's archive: a `file`")
+	out := f.String("o", "", "the `file` to write; without it they are printed")
+	return func(ctx context.Context, s *streams, args []string) error {
+		if err := noArgs(args); err != nil {
+			return err
+		}
+		_, st, err := from.open(s)
+		if err != nil {
+			return err
+		}
+		p, err := debian.Pin(ctx, &st, *keyring, []string{"arm64", "amd64"})
+		if err != nil {
+			return err
+		}
+		text, err := p.Encode()
+		if err != nil {
+			return err
+		}
+		if *out != "" {
+			return os.WriteFile(*out, text, 0o644)
+		}
+		_, err = s.out.Write(text)
+		return err
 	}
 }
 
