@@ -29,6 +29,9 @@ func TestEachRuleThatShipsSaysWhatItMeansAndWhatToDo(t *testing.T) {
 				t.Errorf("%s has no %s", r.Name, a)
 			}
 		}
+		if r.Annotations[annotationConsole] == "/" && r.Name != "HoldfastNotOrdering" { // whose reason is the first sentence there
+			t.Errorf("%s leads to the page of all, and not to that of the matter", r.Name)
+		}
 		if !strings.HasPrefix(r.Annotations[annotationConsole], "/") || !strings.HasPrefix(r.Name, "Holdfast") || r.KeepFiring < time.Minute {
 			t.Errorf("%s: page %q, keeps firing for %v", r.Name, r.Annotations[annotationConsole], r.KeepFiring)
 		}

@@ -218,6 +218,9 @@ func runOnce(ctx context.Context, o Options) (err error) {
 	roles := power.rights()
 	door := newDoor(s, disk.base.Base)
 	members := door.desk(o.Config, who, power)
+	if err := known.metrics.Waiting(func() int { return len(door.lobby.Guests()) }); err != nil {
+		return fmt.Errorf("box: open joining port: %w", err)
+	}
 	newcomers, err := door.port(o.Config, who, ledger, log)
 	if err != nil {
 		return fmt.Errorf("box: open joining port: %w", err)

@@ -15,6 +15,17 @@ type joinCollector struct {
 	admitted             *prometheus.Desc
 }
 
+// Waiting adds how many new boxes wait for this box's operator, as guests tells.
+func (m *Metrics) Waiting(guests func() int) error {
+	err := m.Register(prometheus.NewGaugeFunc(prometheus.GaugeOpts{
+		Name: "join_guests_waiting", Help: "New boxes with a good token that wait for an operator on this box to let them in.",
+	}, func() float64 { return float64(guests()) }))
+	if err != nil {
+		return fmt.Errorf("metrics: new boxes: %w", err)
+	}
+	return nil
+}
+
 // Joining adds what happens at the joining port, as counts tells.
 func (m *Metrics) Joining(counts func() joining.Counts) error {
 	err := m.Register(&joinCollector{

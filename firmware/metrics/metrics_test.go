@@ -30,6 +30,9 @@ func exported(t *testing.T) (rows []string) {
 	if err := m.Keeping(func() Kept { return Kept{} }); err != nil {
 		t.Fatal(err)
 	}
+	if err := m.Waiting(func() int { return 0 }); err != nil {
+		t.Fatal(err)
+	}
 	families, err := m.Gather()
 	if err != nil {
 		t.Fatal(err)
