@@ -7,9 +7,11 @@ import (
 	"context"
 	"os"
 	"os/signal"
+	"path/filepath"
 	"syscall"
 
 	"github.com/holdfast-edge/holdfast/firmware/cli"
+	"github.com/holdfast-edge/holdfast/firmware/supervise"
 	"github.com/holdfast-edge/holdfast/hal/linux"
 )
 
@@ -20,6 +22,10 @@ var (
 )
 
 func main() {
+	// The kernel starts the program of an initial RAM disk as /init. Process 1 of a container has another name.
+	if os.Getpid() == 1 && filepath.Base(os.Args[0]) == "init" {
+		supervise.Main(version)
+	}
 	if len(os.Args) > 1 && os.Args[1] == "run" {
 		linux.Patient() // before there is anything that a new start could lose
 	}

@@ -94,9 +94,6 @@ func (c *Config) check() error {
 	if err := c.Alarms.check(); err != nil {
 		return err
 	}
-	if s := c.Update.Slot; s != "" && s != "a" && s != "b" {
-		return fmt.Errorf("%w: update.slot = %q; it is a, b or empty", ErrValue, s)
-	}
 	return c.checkRanges()
 }
 
@@ -191,6 +188,9 @@ func (j *Join) check() error {
 	}
 	if (j.TokenFile == "") != (len(j.Servers) == 0) {
 		return fmt.Errorf("%w: join.token_file and join.servers belong together; set both or none", ErrValue)
+	}
+	if strings.ContainsAny(j.Address, " \t\r\n/[]") {
+		return fmt.Errorf("%w: join.address = %q is no host name or address", ErrValue, j.Address)
 	}
 	return nil
 }

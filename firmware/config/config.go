@@ -61,7 +61,6 @@ type Config struct {
 	Join     Join     `toml:"join" json:"join"`
 	Alarms   Alarms   `toml:"alarms" json:"alarms"`
 	Metrics  Metrics  `toml:"metrics" json:"metrics"`
-	Update   Update   `toml:"update" json:"update"`
 
 	dir string // of the file that it was read from; empty: of none
 }
@@ -183,15 +182,7 @@ type Join struct {
 	ProofOfWork int      `toml:"proof_of_work" json:"proof_of_work"`
 	TokenFile   string   `toml:"token_file" json:"token_file"`
 	Servers     []string `toml:"servers" json:"servers"`
-}
-
-// Update is about new firmware.
-type Update struct {
-	Keys   []string `toml:"keys" json:"keys"`
-	ESP    string   `toml:"esp" json:"esp"`
-	Slot   string   `toml:"slot" json:"slot"`
-	Board  string   `toml:"board" json:"board"`
-	Reboot []string `toml:"reboot" json:"reboot"`
+	Address     string   `toml:"address" json:"address"`
 }
 
 // HAL is about the machine below.
@@ -270,7 +261,6 @@ func (c *Config) resolve(dir, dataDir string) {
 	c.Join.TokenFile = under(dir, c.Join.TokenFile)
 	c.Traces.HeadersFile, c.Traces.CAFile = under(dir, c.Traces.HeadersFile), under(dir, c.Traces.CAFile)
 	c.Alarms.under(dir)
-	c.Update.ESP = under(dir, c.Update.ESP)
 	c.Encryption.PassphraseFile = under(dir, c.Encryption.PassphraseFile)
 	if strings.HasSuffix(c.HAL.Board, ".toml") {
 		c.HAL.Board = under(dir, c.HAL.Board)

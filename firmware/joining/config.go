@@ -43,7 +43,7 @@ func Entry(c *config.Config, given coord.Member) (*coord.Member, error) {
 		listen string
 	}{{&m.Peer, c.Peer.Listen}, {&m.Client, c.Client.Listen}, {&m.Native, native}, {&m.Console, c.Console.Listen}} {
 		if *f.to == "" {
-			*f.to = reachable(f.listen)
+			*f.to = reachable(f.listen, c.Join.Address)
 			if config.Loopback(*f.to) && !config.Loopback(m.Peer) && f.to != &m.Peer {
 				*f.to = "" // nothing to boxes on other machines
 			}
@@ -58,14 +58,18 @@ func Entry(c *config.Config, given coord.Member) (*coord.Member, error) {
 	return &m, nil
 }
 
-// reachable is a listen address as others may use it: one without a host, or with all of the machine's, says nothing to them.
-func reachable(listen string) string {
-	host, _, err := net.SplitHostPort(listen)
-	if err != nil || host == "" {
+// reachable is a listen address as others may use it: one without a host, or with all of the machine's, says nothing to them, unless
+// the machine's address is known.
+func reachable(listen, address string) string {
+	host, port, err := net.SplitHostPort(listen)
+	if err != nil {
 		return ""
 	}
-	if ip := net.ParseIP(host); ip != nil && ip.IsUnspecified() {
-		return ""
+	if ip := net.ParseIP(host); host == "" || ip != nil && ip.IsUnspecified() {
+		if address == "" {
+			return ""
+		}
+		return net.JoinHostPort(address, port)
 	}
 	return listen
 }

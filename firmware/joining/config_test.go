@@ -46,7 +46,13 @@ func TestABoxIsListedWhereOthersReachIt(t *testing.T) {
 			nil,
 		},
 		"everywhere is nowhere": {"name = \"a\"\n[peer]\nlisten = \"0.0.0.0:7400\"\n", coord.Member{}, coord.Member{}, joining.ErrEntry},
-		"no name":               {"[peer]\nlisten = \"10.0.0.1:7400\"\n", coord.Member{}, coord.Member{}, joining.ErrEntry},
+		"everywhere is the machine's address": {
+			"name = \"a\"\n[peer]\nlisten = \":7400\"\n[client]\nlisten = \"0.0.0.0:2379\"\n[join]\naddress = \"2001:db8::1\"\n",
+			coord.Member{},
+			coord.Member{Name: "a", Peer: "[2001:db8::1]:7400", Client: "[2001:db8::1]:2379", Native: "[2001:db8::1]:2380"},
+			nil,
+		},
+		"no name": {"[peer]\nlisten = \"10.0.0.1:7400\"\n", coord.Member{}, coord.Member{}, joining.ErrEntry},
 	} {
 		got, err := joining.Entry(parse(tc.text), tc.given)
 		if !errors.Is(err, tc.err) || err == nil && (got.Name != tc.want.Name || got.Peer != tc.want.Peer || got.Client != tc.want.Client || got.Native != tc.want.Native || got.Console != tc.want.Console) {

@@ -62,6 +62,8 @@ var only = map[string]string{
 	"github.com/cedar-policy/":          "coord/access",
 	"github.com/prometheus/prometheus/": "firmware/history",
 	"github.com/go-webauthn/":           "firmware/passkey",
+	"github.com/insomniacslk/dhcp/":     "firmware/supervise/netconf",
+	"github.com/vishvananda/netlink":    "firmware/supervise/netconf",
 }
 
 type pkg struct {

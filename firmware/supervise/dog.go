@@ -1,0 +1,109 @@
+package supervise
+
+import (
+	"log/slog"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/holdfast-edge/holdfast/firmware/supervise/status"
+	"github.com/holdfast-edge/holdfast/hal"
+	"github.com/holdfast-edge/holdfast/hal/linux"
+)
+
+// idleEvery is how often a machine without a watchdog looks after what else its feeding does.
+const idleEvery = 5 * time.Second
+
+// dog is the hardware's watchdog, or none.
+type dog struct {
+	d       hal.Dog // nil: none
+	timeout time.Duration
+	root    *linux.Root
+	failed  bool
+}
+
+// watchdogs are those of the machine, one in hardware before one in software, which does not survive what it watches.
+func watchdogs(sys string) []hal.Watchdog {
+	all, _ := filepath.Glob(filepath.Join(sys, "class/watchdog/watchdog*")) // the pattern is right
+	slices.Sort(all)
+	var hard, soft []hal.Watchdog
+	for _, at := range all {
+		word := func(name string) string {
+			b, _ := os.ReadFile(filepath.Join(at, name)) // what is not there is ""
+			return strings.TrimSpace(string(b))
+		}
+		w := hal.Watchdog{Name: filepath.Base(at), Identity: word("identity"), State: word("state")}
+		if strings.Contains(strings.ToLower(w.Identity), "software") {
+			soft = append(soft, w)
+		} else {
+			hard = append(hard, w)
+		}
+	}
+	return append(hard, soft...)
+}
+
+// armDog arms the machine's watchdog, which from then on resets the machine unless it is fed. A machine without one goes on.
+func (m *machine) armDog() *dog {
+	want := time.Duration(m.file.Appliance.System.Watchdog)
+	g := &dog{}
+	if want == 0 {
+		return g
+	}
+	list := watchdogs(sysDir)
+	if len(list) == 0 {
+		m.log.Warn("this machine has no watchdog: one that hangs as a whole stays so")
+		m.change(func(s *status.Status) { s.Watchdog = status.Watchdog{Error: "this machine has none"} })
+		return g
+	}
+	root, err := linux.Open("/", nil)
+	if err != nil {
+		m.log.Error("no watchdog", "err", err)
+		return g
+	}
+	// Hardware often cannot count that far: its most is better than nothing.
+	for try := want; try >= minWatch; try /= 2 {
+		d, got, e := root.Arm(list[0], try)
+		if err = e; err == nil {
+			g.d, g.timeout, g.root = d, got, root
+			m.log.Info("the watchdog is armed", "name", list[0].Name, "identity", list[0].Identity, "timeout", got)
+			m.change(func(s *status.Status) { s.Watchdog = status.Watchdog{Name: list[0].Name, Timeout: got} })
+			return g
+		}
+	}
+	m.log.Error("no watchdog", "name", list[0].Name, "err", err)
+	m.change(func(s *status.Status) { s.Watchdog = status.Watchdog{Name: list[0].Name, Error: err.Error()} })
+	_ = root.Close() // only read
+	return g
+}
+
+// minWatch is below what a machine under load could be fed in time.
+const minWatch = 4 * time.Second
+
+func (g *dog) armed() bool { return g.d != nil }
+
+// every is how often to feed: three misses are borne.
+func (g *dog) every() time.Duration {
+	if g.d == nil {
+		return idleEvery
+	}
+	return max(g.timeout/4, time.Second)
+}
+
+func (g *dog) kick(log *slog.Logger) {
+	if g.d == nil {
+		return
+	}
+	if err := g.d.Kick(); err != nil && !g.failed {
+		g.failed = true
+		log.Error("the watchdog is not fed", "err", err)
+	}
+}
+
+// close leaves an armed watchdog running: it sees to it that a machine that is told to start again does.
+func (g *dog) close() {
+	if g.root != nil {
+		_ = g.root.Close() // only read
+	}
+}

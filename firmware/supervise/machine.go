@@ -1,0 +1,470 @@
+package supervise
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"os"
+	"os/signal"
+	"path/filepath"
+	"sync"
+	"syscall"
+	"time"
+
+	"github.com/BurntSushi/toml"
+	"github.com/holdfast-edge/holdfast/firmware/slots"
+	"github.com/holdfast-edge/holdfast/firmware/supervise/kmod"
+	"github.com/holdfast-edge/holdfast/firmware/supervise/netconf"
+	"github.com/holdfast-edge/holdfast/firmware/supervise/settings"
+	"github.com/holdfast-edge/holdfast/firmware/supervise/status"
+	"golang.org/x/sys/unix"
+)
+
+const (
+	// addressMax is how long a box that has no site waits for an address before it starts without one.
+	addressMax = 20 * time.Second
+	// actsMax is how many wishes of people may wait; more are refused.
+	actsMax = 8
+)
+
+// release is what the image says of itself, in /etc/holdfast/release.
+type release struct {
+	Version string    `toml:"version"`
+	Board   string    `toml:"board"`
+	Built   time.Time `toml:"built"`
+}
+
+// act is what somebody wants of the machine.
+type act string
+
+const (
+	actReboot   act = "reboot"
+	actPowerOff act = "poweroff"
+	actRestart  act = "restart" // the coordinator
+	actRetry    act = "retry"
+	actReadOnly act = "read-only"
+	actReset    act = "factory-reset"
+)
+
+// machine is the appliance while it runs.
+type machine struct {
+	log     *slog.Logger
+	console *console
+	program string
+	release release
+	acts    chan act
+	booted  time.Time
+
+	// esp is where the system partition is mounted; "": it is not.
+	esp  string
+	data *dataPartition // nil: not mounted
+	file *settings.File
+
+	mu sync.Mutex
+	st status.Status
+
+	// network is told when the machine has another address.
+	address chan struct{}
+	child   *child // only the coordinator's loop writes it, with mu
+	once    string // the setup code of this start, when there is no other
+}
+
+// Main is the program as PID 1. It does not return: the machine ends with it.
+func Main(version string) {
+	console := openConsole()
+	m := &machine{
+		log: slog.New(slog.NewTextHandler(console, nil)), console: console, program: "/proc/self/exe", acts: make(chan act, actsMax),
+		address: make(chan struct{}, 1), booted: time.Now(), release: release{Version: version}, file: settings.Default(),
+	}
+	how := m.run()
+	m.end(how)
+}
+
+// change changes what the machine says of itself, and writes it down.
+func (m *machine) change(f func(s *status.Status)) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	f(&m.st)
+	if err := status.Write(status.File, &m.st); err != nil {
+		m.log.Debug("no status file", "err", err) // before /run is there
+	}
+}
+
+// status is what the machine says of itself now.
+func (m *machine) status() status.Status {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.st
+}
+
+// wish asks for an act; false: too many wait.
+func (m *machine) wish(a act) bool {
+	select {
+	case m.acts <- a:
+		return true
+	default:
+		return false
+	}
+}
+
+// run brings the machine up and keeps it until it is to end.
+func (m *machine) run() act {
+	ctx, cancel := context.WithCancel(context.Background())
+	defer cancel()
+	mountEarly(m.log, early())
+	m.console.reopen()
+	signals := make(chan os.Signal, actsMax)
+	signal.Notify(signals, syscall.SIGTERM, syscall.SIGINT, syscall.SIGUSR1, syscall.SIGUSR2, syscall.SIGHUP)
+	var all sync.WaitGroup
+	defer all.Wait()
+	defer cancel()
+	all.Go(func() { reap(ctx, m.isChild) })
+	all.Go(func() { m.listen(ctx, signals) })
+	// Ctrl-Alt-Del comes as SIGINT in place of an end without warning.
+	if err := unix.Reboot(unix.LINUX_REBOOT_CMD_CAD_OFF); err != nil {
+		m.log.Warn("Ctrl-Alt-Del ends the machine at once", "err", err)
+	}
+	m.readRelease()
+	m.loadModules()
+	if e := efivars(); e.do() != nil {
+		m.log.Info("no EFI variables")
+	}
+	if err := linkRoot("/"); err != nil {
+		m.log.Error("name resolution has no files", "err", err)
+	}
+	m.mountESP(ctx)
+	clock := m.startClock()
+
+	found, how := m.openData(ctx)
+	if how != "" {
+		return how
+	}
+	m.applySettings(found)
+	host := m.setHostname()
+	clock.read(dataDir)
+	all.Go(func() { m.runNetwork(ctx, host) })
+	all.Go(func() { clock.run(ctx, m, dataDir) })
+	all.Go(func() { m.runMDNS(ctx, host) })
+	all.Go(func() { m.menu(ctx) })
+	if err := sealRoot(); err != nil {
+		m.log.Error("the root is writable", "err", err)
+	}
+	return m.coordinate(ctx)
+}
+
+// listen turns signals into acts. Those of a restart, a halt and the power are what other inits take (busybox).
+func (m *machine) listen(ctx context.Context, signals <-chan os.Signal) {
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case s := <-signals:
+			a := actReboot
+			switch s {
+			case syscall.SIGUSR1, syscall.SIGUSR2:
+				a = actPowerOff
+			case syscall.SIGHUP:
+				a = actRestart
+			}
+			m.log.Info("a signal", "signal", s, "act", a)
+			m.wish(a)
+		}
+	}
+}
+
+func (m *machine) readRelease() {
+	var r release
+	if _, err := toml.DecodeFile("/etc/holdfast/release", &r); err != nil {
+		m.log.Warn("the image does not say what it is", "err", err)
+		r.Version = m.release.Version
+	}
+	m.release = r
+	cmdline, err := os.ReadFile("/proc/cmdline")
+	if err != nil {
+		m.log.Error("no command line", "err", err)
+	}
+	slot, _ := slots.Running(string(cmdline))
+	m.change(func(s *status.Status) {
+		s.Mode, s.Version, s.Board, s.Slot, s.Booted = status.Starting, r.Version, r.Board, string(slot), m.booted
+	})
+}
+
+// alwaysModules are what the rest needs and no device asks for.
+func alwaysModules() []string {
+	return []string{"ext4", "vfat", "nls_cp437", "nls_ascii", "efivarfs", "8021q", "af_packet"}
+}
+
+// loadModules loads what the machine's devices ask for until nothing new shows up: a bus that is driven now has devices behind it.
+func (m *machine) loadModules() {
+	var u unix.Utsname
+	if err := unix.Uname(&u); err != nil {
+		m.log.Error("no kernel release", "err", err)
+		return
+	}
+	x, err := kmod.Open(filepath.Join("/lib/modules", unix.ByteSliceToString(u.Release[:])))
+	if err != nil {
+		m.log.Error("no kernel modules", "err", err)
+		return
+	}
+	for _, n := range alwaysModules() {
+		if err := x.Load(n); err != nil && !errors.Is(err, kmod.ErrUnknown) {
+			m.log.Warn("a module is not loaded", "err", err)
+		}
+	}
+	seen := map[string]bool{}
+	loaded := 0
+	for more := true; more; {
+		more = false
+		aliases, err := kmod.Devices("/sys")
+		if err != nil {
+			m.log.Error("no devices", "err", err)
+			return
+		}
+		for _, a := range aliases {
+			if seen[a] {
+				continue
+			}
+			seen[a], more = true, true
+			for _, n := range x.Match(a) {
+				if err := x.Load(n); err != nil {
+					if !errors.Is(err, unix.ENODEV) { // of a driver that looked and found nothing
+						m.log.Warn("a module is not loaded", "err", err)
+					}
+					continue
+				}
+				loaded++
+			}
+		}
+	}
+	m.log.Info("modules are loaded", "devices", len(seen), "modules", loaded)
+}
+
+// coordinate runs the coordinator again and again until the machine is to end.
+func (m *machine) coordinate(ctx context.Context) act {
+	var back backoff
+	restarts := 0
+	m.awaitAddress(ctx)
+	dog := m.armDog()
+	defer dog.close()
+	var door *door // the emergency console, while the coordinator is not there
+	defer func() { door.close() }()
+	for {
+		address := m.currentAddress()
+		file, err := m.writeEffective(address)
+		if err != nil {
+			how := m.emergency(ctx, fmt.Errorf("the configuration cannot be used: %w", err), dog)
+			if how == actReboot || how == actPowerOff {
+				return how
+			}
+			continue
+		}
+		door.close()
+		door = nil
+		m.found(ctx, file)
+		c, err := startChild(m.program, []string{"run", "--config", file, "--log-level", "info"}, []string{"GOTRACEBACK=all", "HOME=/run", "TMPDIR=/tmp"}, m.console)
+		if err != nil {
+			m.log.Error("the coordinator does not start", "err", err)
+			if how := m.waitOut(ctx, back.ended(0), dog); how != "" {
+				return how
+			}
+			continue
+		}
+		m.setChild(c)
+		m.change(func(s *status.Status) {
+			s.Coordinator = status.Coordinator{PID: c.pid(), Since: c.began, Restarts: restarts}
+			if s.Mode != status.Trouble {
+				s.Mode = status.Running
+			}
+		})
+		how := m.attend(ctx, c, dog, address)
+		m.setChild(nil)
+		if how == actReboot || how == actPowerOff {
+			return how
+		}
+		restarts++
+		text := c.how()
+		if text == "" { // asked to: at once
+			continue
+		}
+		ran := time.Since(c.began)
+		m.keepCrash(c, text, ran)
+		pause := back.ended(ran)
+		m.log.Error("the coordinator has ended", "how", text, "after", ran.Round(time.Millisecond), "again", pause)
+		if back.trouble() {
+			reason := fmt.Sprintf("the coordinator ended %d times in a row; the last time: %s", back.failures, text)
+			m.change(func(s *status.Status) { s.Mode, s.Reason = status.Trouble, reason })
+			door = m.openDoor(reason, false)
+		}
+		if how := m.waitOut(ctx, pause, dog); how != "" {
+			return how
+		}
+	}
+}
+
+// waitOut waits for the next start of the coordinator, during which the machine is as it should be, and gives what is to end it.
+func (m *machine) waitOut(ctx context.Context, pause time.Duration, dog *dog) act {
+	end := time.NewTimer(pause)
+	defer end.Stop()
+	feed := time.NewTicker(dog.every())
+	defer feed.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return actReboot
+		case <-end.C:
+			return ""
+		case <-feed.C:
+			dog.kick(m.log)
+		case a := <-m.acts:
+			switch a {
+			case actReboot, actPowerOff:
+				return a
+			case actReset:
+				m.reset()
+				return actReboot
+			case actRestart, actRetry:
+				return ""
+			case actReadOnly: // only where the data is not mounted
+			}
+		}
+	}
+}
+
+func (m *machine) setChild(c *child) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.child = c
+}
+
+// isChild says whether a process is waited for by somebody else than the reaper.
+func (m *machine) isChild(pid int) bool {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.child != nil && m.child.pid() == pid
+}
+
+func (m *machine) keepCrash(c *child, how string, ran time.Duration) {
+	r := &Crash{At: time.Now(), How: how, After: ran, Text: c.tail.text()}
+	if err := saveCrash(dataDir, r, m.release.Version); err != nil {
+		m.log.Error("no crash report", "err", err)
+	}
+	m.showCrashes()
+}
+
+func (m *machine) showCrashes() {
+	list, err := crashes(dataDir)
+	if err != nil {
+		m.log.Error("crash reports cannot be read", "err", err)
+	}
+	m.change(func(s *status.Status) {
+		s.Crashes = nil
+		for i := range list {
+			s.Crashes = append(s.Crashes, status.Crash{File: list[i].File, At: list[i].At, How: list[i].How, After: list[i].After})
+		}
+	})
+}
+
+// writeEffective writes the configuration that the coordinator starts with.
+func (m *machine) writeEffective(address string) (string, error) {
+	facts := settings.Facts{DataDir: dataDir, Hostname: m.status().Hostname, Address: address}
+	if !inSite(dataDir) {
+		p, err := readProvision(dataDir)
+		if err != nil {
+			return "", err
+		}
+		if p.Token != "" {
+			facts.TokenFile, facts.Servers = tokenFile(dataDir), p.Servers
+		}
+	}
+	text, err := settings.Effective(m.file.Box, facts)
+	if err != nil {
+		return "", err
+	}
+	file := filepath.Join(runDir, "holdfast.toml")
+	if err := os.MkdirAll(runDir, 0o755); err != nil {
+		return "", err
+	}
+	return file, writeFile(file, text, 0o600)
+}
+
+// awaitAddress waits for an address when the box is to be let into a site, which has to be told where it is.
+func (m *machine) awaitAddress(ctx context.Context) {
+	if inSite(dataDir) {
+		return
+	}
+	end := time.NewTimer(addressMax)
+	defer end.Stop()
+	for m.currentAddress() == "" {
+		select {
+		case <-ctx.Done():
+			return
+		case <-end.C:
+			m.log.Warn("no address yet; the box starts without one")
+			return
+		case <-m.address:
+		}
+	}
+}
+
+func (m *machine) currentAddress() string {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.st.Network.Address()
+}
+
+func (m *machine) runNetwork(ctx context.Context, host string) {
+	n := &netconf.Manager{Network: m.file.Appliance.Network, Hostname: host, Log: m.log, Changed: func(s netconf.State) {
+		if err := writeNames("/run", host, &s); err != nil {
+			m.log.Error("name servers are not set", "err", err)
+		}
+		m.mu.Lock()
+		was := m.st.Network.Address()
+		m.mu.Unlock()
+		m.change(func(st *status.Status) { st.Network = s })
+		if now := s.Address(); now != was {
+			m.log.Info("the machine's address", "address", now, "console", consoleURL(now))
+		}
+		select {
+		case m.address <- struct{}{}:
+		default:
+		}
+	}}
+	for {
+		err := n.Run(ctx)
+		if ctx.Err() != nil {
+			return
+		}
+		m.log.Error("the network has to be set up again", "err", err)
+		if pauseOr(ctx, restartMin, nil) && ctx.Err() != nil {
+			return
+		}
+	}
+}
+
+func consoleURL(address string) string {
+	if address == "" {
+		return ""
+	}
+	return "https://" + joinHost(address, settings.ConsolePort) + "/"
+}
+
+// end stops what still runs, lets go of the disks and ends the machine.
+func (m *machine) end(how act) {
+	m.change(func(s *status.Status) { s.Mode = status.Stopping })
+	m.log.Info("the machine ends", "how", how)
+	unix.Sync()
+	unmount(m.log, espDir, dataDir)
+	unix.Sync()
+	cmd := unix.LINUX_REBOOT_CMD_RESTART
+	if how == actPowerOff {
+		cmd = unix.LINUX_REBOOT_CMD_POWER_OFF
+	}
+	if err := unix.Reboot(cmd); err != nil {
+		m.log.Error("the machine does not end", "err", err)
+	}
+	os.Exit(1) // which makes the kernel panic, and start again after panic=5
+}
+
+var _ io.Writer = (*console)(nil)
