@@ -14,6 +14,7 @@ FUZZTIME   ?= 10s
 BENCH_CHECK := -rounds 3 -time 3s -loads put-1,put-16,put-64,put-256,batches
 TRACE      := testdata/traces/web07.trace.xz
 RUN_DIR    ?= .holdfast
+PROFILE    ?= generic-arm64
 
 .PHONY: e2e-observe e2e-observe-short nab web bench-matrix bench-baseline bench-check bench-short bench-targets bench-peers bench-peers-short e2e-hal e2e-hal-short e2e-console e2e-console-short bench-layout bench-detect etcd-diff etcd-clients etcd-clients-short etcd-hist etcd-bench mutants mutants-long chaos chaos-short model model-long build arm64 deps run test check unit race sim fuzz bench e2e arm64-smoke image clean help
 
@@ -184,6 +185,10 @@ nab: ## the anomaly detector by NAB's rules, cross-fitted: the tables of docs/an
 
 arm64-smoke: arm64 build ## the arm64 binary runs a one-box site under qemu
 	./tools/arm64-smoke.sh bin/holdfast-linux-arm64 bin/holdfast
+
+image: arm64 ## bin/holdfast-PROFILE.img and .img.zst, with PROFILE=generic-arm64 (FLAGS="--offline --join-token @token --server host:port")
+	go build $(GOFLAGS) -ldflags '$(LDFLAGS)' -o bin/holdfast ./firmware
+	SOURCE_DATE_EPOCH=$$(git log -1 --format=%ct) bin/holdfast image build --profile $(PROFILE) --program $(if $(findstring amd64,$(PROFILE)),bin/holdfast,bin/holdfast-linux-arm64) -o bin/holdfast-$(PROFILE).img $(FLAGS)
 
 clean:
 	rm -rf bin

@@ -13,7 +13,8 @@ import (
 // UpdateKeys are the keys that sign firmware for a site, as its documents have them. What cannot be read signs nothing.
 func UpdateKeys(docs interface {
 	Docs(prefix string) []coord.Doc
-}) (list []release.Key) {
+},
+) (list []release.Key) {
 	for _, d := range docs.Docs(rollout.DocKey) {
 		if k, err := release.ParseKey(string(d.Value)); err == nil {
 			list = append(list, k)

@@ -7,15 +7,12 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+
+	"github.com/holdfast-edge/holdfast/coord"
 )
 
-// Format is a format of data on the disk or between boxes: a release reads versions Min to Max of it, and writes Writes.
-type Format struct {
-	Name   string `json:"name"`
-	Min    uint32 `json:"min"`
-	Max    uint32 `json:"max"`
-	Writes uint32 `json:"writes"`
-}
+// Format is coord's.
+type Format = coord.Format
 
 // Running is the release that a box runs, and what the box is.
 type Running struct {
@@ -52,6 +49,10 @@ func CheckFormats(oldVersion string, old []Format, newVersion string, next []For
 		}
 		n := next[i]
 		switch {
+		case o.Agreed && n.Agreed:
+			if o.Max < n.Min || n.Max < o.Min {
+				return fmt.Errorf("%w: %s has %s of versions %d to %d, and boxes with %s speak %d to %d", ErrUnfit, newVersion, o.Name, n.Min, n.Max, oldVersion, o.Min, o.Max)
+			}
 		case o.Writes < n.Min || o.Writes > n.Max:
 			return fmt.Errorf("%w: %s could not read %s as %s wrote it: format %d, where it reads %d to %d", ErrUnfit, newVersion, o.Name, oldVersion, o.Writes, n.Min, n.Max)
 		case n.Writes < o.Min || n.Writes > o.Max:

@@ -302,3 +302,20 @@ func (k Key) parse() (*ecdsa.PublicKey, error) {
 	}
 	return key, nil
 }
+
+// Peek reads a head without asking who signed it: for what is installed already.
+func Peek(b []byte) (*Head, error) {
+	if len(b) < len(magic)+4 || string(b[:len(magic)]) != magic {
+		return nil, fmt.Errorf("%w: it begins otherwise", ErrBundle)
+	}
+	n := uint64(binary.BigEndian.Uint32(b[len(magic):]))
+	rest := b[len(magic)+4:]
+	if n == 0 || n > ManifestBytesMax || uint64(len(rest)) < n+keyIDBytes+2 {
+		return nil, fmt.Errorf("%w: its head is cut off", ErrBundle)
+	}
+	h := &Head{raw: rest[:n:n], Key: [keyIDBytes]byte(rest[n:]), signature: rest[n+keyIDBytes+2:]}
+	if err := json.Unmarshal(h.raw, &h.Manifest); err != nil {
+		return nil, fmt.Errorf("%w: %w", ErrBundle, err)
+	}
+	return h, h.check()
+}

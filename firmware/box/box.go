@@ -28,6 +28,7 @@ import (
 	"github.com/holdfast-edge/holdfast/firmware/history"
 	"github.com/holdfast-edge/holdfast/firmware/joining"
 	"github.com/holdfast-edge/holdfast/firmware/native"
+	"github.com/holdfast-edge/holdfast/firmware/update"
 )
 
 // Errors of this package.
@@ -237,6 +238,10 @@ func runOnce(ctx context.Context, o Options) (err error) {
 	if err != nil {
 		return fmt.Errorf("box: %w", err)
 	}
+	firmware, err := openUpdates(o.Config, who, o.Version, s, power, ledger, log)
+	if err != nil {
+		return err
+	}
 	pages, err := console.New(console.Config{
 		Site: s, Submit: s.Submit, Past: disk.base.Handovers, State: power.state, Settings: explained, Audit: ledger.disk, Desk: power.desk, Access: power, Record: ledger.Record, Traces: traces.keeper,
 		Acts: slices.Concat(power.acts(), roles.Acts(), members.Acts()),
@@ -245,7 +250,7 @@ func runOnce(ctx context.Context, o Options) (err error) {
 			"/access":    {Action: "role.list", Also: "token.list", Get: roles.Overview},
 			"/site":      {Action: "member.list", Get: members.Overview},
 		},
-		Machine: machine{o.Config.DataDir}, Metrics: known.metrics, History: known.history.API("/api/v1"), HistoryRoutes: history.Routes(), Query: known.history, Unusual: known.unusual,
+		Updates: firmware, Machine: machine{o.Config.DataDir}, Metrics: known.metrics, History: known.history.API("/api/v1"), HistoryRoutes: history.Routes(), Query: known.history, Unusual: known.unusual,
 		Alarms: watch, Hosts: o.Config.Console.Hosts, NativeSocket: o.Config.Native.Socket, Logger: log,
 		RecentLog: recent.writeTo,
 		ViewOpen:  o.Config.Console.View == "open", MetricsOpen: o.Config.Console.Metrics == "open", Secure: o.Config.Console.Secure(),
@@ -255,7 +260,7 @@ func runOnce(ctx context.Context, o Options) (err error) {
 	}
 	known.ready = pages.Ready
 	r := &running{
-		o: o, log: log, boxes: boxes, hardware: hw, known: known, watch: watch, ledger: ledger, bell: bell, clerk: clerk, traces: traces, power: power, site: s, streams: streams, pages: pages, api: api,
+		o: o, log: log, boxes: boxes, hardware: hw, known: known, watch: watch, ledger: ledger, bell: bell, clerk: clerk, traces: traces, power: power, firmware: firmware, site: s, streams: streams, pages: pages, api: api,
 		client: ports.client, newcomers: newcomers, join: ports.join,
 		native:  present(ports.native, sockets.native),
 		console: present(ports.console, sockets.console),
@@ -278,6 +283,7 @@ type running struct {
 	clerk           *clerk
 	traces          *tracing
 	power           *authority
+	firmware        *update.Runner
 	site            *site.Site
 	streams         *native.Server
 	pages           *console.Console
@@ -306,6 +312,7 @@ func (r *running) run(ctx context.Context) error {
 	watch := start(never, stop, "alarms", r.watch.Run)
 	traces := start(never, stop, "traces", r.traces.run)
 	clerk := start(never, stop, "records of decisions", func(ctx context.Context) error { r.clerk.run(ctx); return nil })
+	firmware := start(never, stop, "firmware", r.firmware.Run)
 	r.note(never, "box.start", "", "version "+r.o.Version)
 	boxes := start(never, stop, "member set", func(ctx context.Context) error {
 		return r.boxes.run(ctx, func(epoch, what string) { r.note(ctx, "site.epoch", epoch, what) })
@@ -354,7 +361,7 @@ func (r *running) run(ctx context.Context) error {
 		err = context.Cause(alive)
 	}
 	r.note(never, "box.stop", "", "version "+r.o.Version)
-	for _, p := range append(streams, boxes, machine, watch, remember, power, clerk, bell, ledger, ordering, traces, pages) {
+	for _, p := range append(streams, firmware, boxes, machine, watch, remember, power, clerk, bell, ledger, ordering, traces, pages) {
 		if e := p.stop(); e != nil && !errors.Is(err, e) {
 			err = errors.Join(err, fmt.Errorf("box: %s: %w", p.name, e))
 		}

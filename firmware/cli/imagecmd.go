@@ -29,10 +29,22 @@ inputs give the same bytes; SOURCE_DATE_EPOCH says when it was built, else it is
 
 Examples:
   holdfast image build --profile generic-arm64 --program bin/holdfast-linux-arm64 -o holdfast.img
-  holdfast image build --profile generic-amd64 --join-token TOKEN --server 192.0.2.10:7400 -o box.img
+  holdfast image build --profile generic-amd64 --join-token @token --server 192.0.2.10:7500 -o box.img
   holdfast image build --profile qemu-virt --config box.toml --offline -o test.img
 `,
 				flags: imageBuildFlags(b),
+			},
+			{
+				name: "pin", about: "take the newest versions of the packages that images are made from",
+				more: `
+It reads the signed index of Debian's archive and checks its signature with gpgv. The pins that it prints are for
+image build --pins, or for firmware/image/debian/pins.toml.
+
+Examples:
+  holdfast image pin -o pins.toml
+  holdfast image build --pins pins.toml --profile generic-arm64
+`,
+				flags: imagePinFlags,
 			},
 			{
 				name: "profiles", about: "list the kinds of machine that images are for",
@@ -101,6 +113,8 @@ func imageBuildFlags(b Build) func(*flag.FlagSet) func(context.Context, *streams
 		var o image.Options
 		var from packageFlags
 		from.declare(f)
+		var told provisionFlags
+		told.declare(f)
 		f.StringVar(&o.Profile, "profile", "generic-arm64", "the kind of machine: a `name` of `holdfast image profiles`")
 		f.StringVar(&o.Program, "program", "", "the static Linux program for the machine: a `file`; without it this program, or bin/holdfast-linux-ARCH")
 		f.StringVar(&o.Version, "version", b.Version, "the `version` of that program")
@@ -117,6 +131,9 @@ func imageBuildFlags(b Build) func(*flag.FlagSet) func(context.Context, *streams
 				return err
 			}
 			if o.Built, err = sourceDate(); err != nil {
+				return err
+			}
+			if o.Provisioning, err = told.file(); err != nil {
 				return err
 			}
 			if o.Program == "" {
@@ -138,6 +155,35 @@ func imageBuildFlags(b Build) func(*flag.FlagSet) func(context.Context, *streams
 			}
 			return err
 		}
+	}
+}
+
+func imagePinFlags(f *flag.FlagSet) func(context.Context, *streams, []string) error {
+	var from packageFlags
+	from.declare(f)
+	keyring := f.String("keyring", debian.KeyringDefault, "the keys of Debian's archive: a `file`")
+	out := f.String("o", "", "the `file` to write; without it they are printed")
+	return func(ctx context.Context, s *streams, args []string) error {
+		if err := noArgs(args); err != nil {
+			return err
+		}
+		_, st, err := from.open(s)
+		if err != nil {
+			return err
+		}
+		p, err := debian.Pin(ctx, &st, *keyring, []string{"arm64", "amd64"})
+		if err != nil {
+			return err
+		}
+		text, err := p.Encode()
+		if err != nil {
+			return err
+		}
+		if *out != "" {
+			return os.WriteFile(*out, text, 0o644)
+		}
+		_, err = s.out.Write(text)
+		return err
 	}
 }
 

@@ -94,6 +94,9 @@ func (c *Config) check() error {
 	if err := c.Alarms.check(); err != nil {
 		return err
 	}
+	if s := c.Update.Slot; s != "" && s != "a" && s != "b" {
+		return fmt.Errorf("%w: update.slot = %q; it is a, b or empty", ErrValue, s)
+	}
 	return c.checkRanges()
 }
 

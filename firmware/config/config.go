@@ -61,6 +61,7 @@ type Config struct {
 	Join     Join     `toml:"join" json:"join"`
 	Alarms   Alarms   `toml:"alarms" json:"alarms"`
 	Metrics  Metrics  `toml:"metrics" json:"metrics"`
+	Update   Update   `toml:"update" json:"update"`
 
 	dir string // of the file that it was read from; empty: of none
 }
@@ -185,6 +186,15 @@ type Join struct {
 	Address     string   `toml:"address" json:"address"`
 }
 
+// Update is about new firmware.
+type Update struct {
+	Keys   []string `toml:"keys" json:"keys"`
+	ESP    string   `toml:"esp" json:"esp"`
+	Slot   string   `toml:"slot" json:"slot"`
+	Board  string   `toml:"board" json:"board"`
+	Reboot []string `toml:"reboot" json:"reboot"`
+}
+
 // HAL is about the machine below.
 type HAL struct {
 	Apply          string `toml:"apply" json:"apply"`
@@ -261,6 +271,7 @@ func (c *Config) resolve(dir, dataDir string) {
 	c.Join.TokenFile = under(dir, c.Join.TokenFile)
 	c.Traces.HeadersFile, c.Traces.CAFile = under(dir, c.Traces.HeadersFile), under(dir, c.Traces.CAFile)
 	c.Alarms.under(dir)
+	c.Update.ESP = under(dir, c.Update.ESP)
 	c.Encryption.PassphraseFile = under(dir, c.Encryption.PassphraseFile)
 	if strings.HasSuffix(c.HAL.Board, ".toml") {
 		c.HAL.Board = under(dir, c.HAL.Board)

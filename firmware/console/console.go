@@ -78,6 +78,8 @@ type Config struct {
 	Unusual Unusual
 	// Alarms are the box's alarms; nil: there are none.
 	Alarms Alarms
+	// Updates are about firmware; nil: nobody changes it.
+	Updates Updates
 	// Machine tells of the hardware below; nil: nobody asks it.
 	Machine Machine
 	// ViewOpen and MetricsOpen say that nobody needs to log in to look.
@@ -118,6 +120,7 @@ type Console struct {
 	machine   machineCache
 	top       topCache
 	issued    issuedTokens
+	bundles   chan struct{} // a token for each bundle that another box fetches
 	draining  atomic.Bool
 	bodies    map[string]*fields // of "METHOD /path", as openapi.json has them
 	handler   http.Handler
@@ -128,7 +131,7 @@ func New(cfg Config) (*Console, error) {
 	if cfg.Site == nil || cfg.Audit == nil || cfg.Desk == nil || cfg.Record == nil || cfg.Metrics == nil || cfg.Logger == nil {
 		return nil, fmt.Errorf("%w: Site, Audit, Desk, Record, Metrics and Logger are required", ErrConfig)
 	}
-	c := &Console{cfg: cfg, hosts: allowedHosts(cfg.Hosts), boards: newBoards(), origins: http.NewCrossOriginProtection()}
+	c := &Console{cfg: cfg, hosts: allowedHosts(cfg.Hosts), boards: newBoards(), origins: http.NewCrossOriginProtection(), bundles: make(chan struct{}, bundlesMax)}
 	if err := c.loadPages(); err != nil {
 		return nil, err
 	}
@@ -220,6 +223,11 @@ func (c *Console) routes() (http.Handler, error) {
 			handle("GET "+pattern, pattern, c.let(viewing, "alarm.read", answer))
 		}
 	}
+	if c.cfg.Updates != nil {
+		handle("GET /api/v1/update", "/api/v1/update", c.let(viewing, "update.read", c.apiUpdate))
+		handle("GET "+bundlePath, bundlePath, c.apiBundle)
+		handle("POST "+uploadPath, uploadPath, c.apiUpload)
+	}
 	for _, p := range c.pages {
 		handle("GET "+p.path, p.path, c.let(viewing, p.action, c.showPage(p)))
 	}
@@ -245,7 +253,7 @@ func (c *Console) routes() (http.Handler, error) {
 	post("/passkey/options", c.passkeyOptions)
 	post("/passkey/login", c.passkeyLogin)
 	post("/unlock", c.unlock)
-	for _, a := range slices.Concat(c.operatorActs(), c.passkeyActs(), c.auditActs(), c.decisionActs(), c.alarmActs(), c.keyActs(), c.cfg.Acts) {
+	for _, a := range slices.Concat(c.operatorActs(), c.passkeyActs(), c.auditActs(), c.decisionActs(), c.alarmActs(), c.updateActs(), c.keyActs(), c.cfg.Acts) {
 		post(a.Path, c.act(a))
 	}
 	mux.HandleFunc("/", c.notFound)

@@ -129,7 +129,7 @@ func measures(t *testing.T, s Site) *metrics.Metrics {
 
 func newConsole(t *testing.T, s Site, change ...func(*Config)) *Console {
 	t.Helper()
-	cfg := Config{Site: s, Metrics: measures(t, s), Alarms: alarmsOf(t, s), Audit: auditLog(t), Desk: newDesk(t).Desk, ViewOpen: true, MetricsOpen: true, Record: unrecorded, Hosts: []string{"Shop.Example"}, Logger: slog.New(slog.DiscardHandler)}
+	cfg := Config{Site: s, Metrics: measures(t, s), Alarms: alarmsOf(t, s), Updates: changesOver(), Audit: auditLog(t), Desk: newDesk(t).Desk, ViewOpen: true, MetricsOpen: true, Record: unrecorded, Hosts: []string{"Shop.Example"}, Logger: slog.New(slog.DiscardHandler)}
 	for _, fn := range change {
 		fn(&cfg)
 	}

@@ -66,5 +66,5 @@ func (c *Console) pageList() []*page {
 				"tokens": actionTokens, "issued": "audit.read", "issue": "token.issue", "revoke": "token.revoke",
 			},
 		},
-	})
+	}, c.updatePages())
 }

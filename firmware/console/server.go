@@ -21,13 +21,13 @@ const (
 )
 
 // Serve answers on all listeners until ctx ends, then lets requests finish for at most drain.
-// Together they hold at most connectionsMax connections; more wait to be accepted. Serve
-// closes the listeners. It returns nil after a stop that ctx asked for.
+// Together they hold at most connectionsMax connections; who comes then gets the place of one who keeps the box waiting
+// (door). Serve closes the listeners. It returns nil after a stop that ctx asked for.
 func (c *Console) Serve(ctx context.Context, drain time.Duration, connectionsMax int, listeners ...net.Listener) error {
 	requests, cancelRequests := context.WithCancel(context.WithoutCancel(ctx))
 	defer cancelRequests()
 	srv := &http.Server{
-		Handler:           c.handler,
+		Handler:           hearOut(c.handler),
 		ReadHeaderTimeout: readHeaderTimeMax,
 		ReadTimeout:       readHeaderTimeMax,
 		WriteTimeout:      writeTimeMax,
@@ -35,14 +35,16 @@ func (c *Console) Serve(ctx context.Context, drain time.Duration, connectionsMax
 		MaxHeaderBytes:    headerBytesMax,
 		ErrorLog:          slog.NewLogLogger(c.cfg.Logger.Handler(), slog.LevelDebug),
 		BaseContext:       func(net.Listener) context.Context { return requests },
+		ConnContext:       withGuest,
 	}
+	places := newDoor(connectionsMax)
+	srv.ConnState = places.state
 	srv.RegisterOnShutdown(cancelRequests) // event streams end with it
-	tokens := make(chan struct{}, connectionsMax)
 	failed := make(chan error, len(listeners))
 	var wg sync.WaitGroup
 	for _, l := range listeners {
 		wg.Go(func() {
-			failed <- srv.Serve(&limited{Listener: l, tokens: tokens, closed: make(chan struct{})})
+			failed <- srv.Serve(&limited{Listener: l, door: places, closed: make(chan struct{})})
 		})
 	}
 	var err error
@@ -61,39 +63,27 @@ func (c *Console) Serve(ctx context.Context, drain time.Duration, connectionsMax
 	return err
 }
 
-// limited hands out a connection only while there are tokens for it.
+// limited accepts connections through a door.
 type limited struct {
 	net.Listener
-	tokens chan struct{}
+	door   *door
 	once   sync.Once
 	closed chan struct{}
 }
 
 func (l *limited) Accept() (net.Conn, error) {
-	select {
-	case l.tokens <- struct{}{}:
-	case <-l.closed:
-		return nil, net.ErrClosed
-	}
 	conn, err := l.Listener.Accept()
 	if err != nil {
-		<-l.tokens
 		return nil, err
 	}
-	return &counted{Conn: conn, release: sync.OnceFunc(func() { <-l.tokens })}, nil
+	g, ok := l.door.enter(conn, l.closed)
+	if !ok {
+		return nil, errors.Join(net.ErrClosed, conn.Close())
+	}
+	return g, nil
 }
 
 func (l *limited) Close() error {
 	l.once.Do(func() { close(l.closed) })
 	return l.Listener.Close()
-}
-
-type counted struct {
-	net.Conn
-	release func()
-}
-
-func (c *counted) Close() error {
-	defer c.release()
-	return c.Conn.Close()
 }

@@ -5,7 +5,6 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
-	"io"
 	"net"
 	"net/http"
 	"net/http/httptest"
@@ -125,40 +124,6 @@ type firstWrite struct {
 func (w *firstWrite) Write(b []byte) (int, error) {
 	w.then()
 	return w.ResponseRecorder.Write(b)
-}
-
-func TestConnectionsBeyondTheLimitWaitForOneToClose(t *testing.T) {
-	url, _ := serve(t, newConsole(t, servingSite()), 1)
-	address := strings.TrimPrefix(url, "http://")
-	dial := func() net.Conn {
-		var d net.Dialer
-		c, err := d.DialContext(t.Context(), "tcp", address)
-		if err != nil {
-			t.Fatal(err)
-		}
-		t.Cleanup(func() { _ = c.Close() })
-		return c
-	}
-	ask := func(c net.Conn) string {
-		if _, err := io.WriteString(c, "GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n"); err != nil {
-			t.Fatal(err)
-		}
-		line, err := bufio.NewReader(c).ReadString('\n')
-		if err != nil {
-			t.Fatal(err)
-		}
-		return line
-	}
-	first, second := dial(), dial()
-	if got := ask(first); !strings.Contains(got, "200") {
-		t.Fatal(got)
-	}
-	answered := make(chan string, 1)
-	go func() { answered <- ask(second) }()
-	_ = first.Close()
-	if got := <-answered; !strings.Contains(got, "200") {
-		t.Error(got)
-	}
 }
 
 func TestAHugeHeaderIsRefused(t *testing.T) {

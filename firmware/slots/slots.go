@@ -31,7 +31,7 @@ const (
 	entriesMax = 64
 )
 
-// ESP is a mounted system partition. It is not for several goroutines at a time.
+// ESP is a mounted system partition. What changes it is for one goroutine at a time; reading goes beside that.
 type ESP struct {
 	fs  store.FS
 	dir string

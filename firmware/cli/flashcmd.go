@@ -1,0 +1,85 @@
+package cli
+
+import (
+	"bufio"
+	"context"
+	"flag"
+	"fmt"
+	"strings"
+
+	"github.com/holdfast-edge/holdfast/firmware/flash"
+)
+
+func flashCommand() command {
+	return command{
+		name: "flash", args: "IMAGE DEVICE", about: "write a disk image to a card or a disk, and verify it",
+		more: `
+The image may be compressed (.img.zst). A disk that this machine has mounted, or that something is built upon, is refused, and so
+is a partition. Everything on the device is lost: without --yes it asks first. A file in place of a device is
+written as one.
+
+Examples:
+  holdfast flash holdfast.img.zst /dev/sdb
+  holdfast flash --yes holdfast.img box.disk
+`,
+		flags: func(f *flag.FlagSet) func(context.Context, *streams, []string) error {
+			yes := f.Bool("yes", false, "do not ask")
+			asJSON := f.Bool("json", false, "print JSON")
+			return func(ctx context.Context, s *streams, args []string) error {
+				if len(args) != 2 {
+					return fmt.Errorf("%w: name the image and the device", errUsage)
+				}
+				m, err := flash.Look(args[1], "")
+				if err != nil {
+					return err
+				}
+				if m.Device && len(m.Uses) == 0 && !*yes {
+					if err := sure(s, args[1], m); err != nil {
+						return err
+					}
+				}
+				shown := ""
+				r, err := flash.Write(ctx, flash.Options{Image: args[0], Device: args[1], Progress: func(part string, done, total int64) {
+					line := fmt.Sprintf("%s: %d MB", part, done/1e6)
+					if total > 0 {
+						line = fmt.Sprintf("%s: %d%% of %d MB", part, done*100/total, total/1e6)
+					}
+					if line != shown {
+						_, _ = fmt.Fprintf(s.err, "\r%-40s", line) // the work goes on without it
+						shown = line
+					}
+				}})
+				if shown != "" {
+					_, _ = fmt.Fprintln(s.err)
+				}
+				if err != nil {
+					return err
+				}
+				if *asJSON {
+					return printJSON(s.out, r)
+				}
+				_, err = fmt.Fprintf(s.out, "%s has the image: %s written and read back, SHA-256 %s\n", args[1], megabytes(r.Bytes), r.SHA256)
+				return err
+			}
+		},
+	}
+}
+
+// sure asks whether a device may be overwritten.
+func sure(s *streams, device string, m flash.Medium) error {
+	name := m.Name
+	if name == "" {
+		name = "a disk without a name"
+	}
+	if _, err := fmt.Fprintf(s.err, "Everything on %s (%s, %s) will be lost. Write the device's name to go on: ", device, name, megabytes(m.Bytes)); err != nil {
+		return err
+	}
+	line, err := bufio.NewReader(s.in).ReadString('\n')
+	if strings.TrimSpace(line) != device {
+		return fmt.Errorf("nothing was written: %q is not %s; --yes does not ask", strings.TrimSpace(line), device)
+	}
+	if err != nil && line == "" {
+		return err
+	}
+	return nil
+}

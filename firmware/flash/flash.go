@@ -1,0 +1,232 @@
+// Package flash writes a disk image to a medium: a block device, or a file that stands for one. It refuses a disk that this machine uses, says
+// how far it is, and reads back from the medium what it wrote. Images come as they are, or compressed with zstd.
+package flash
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+
+	"github.com/klauspost/compress/zstd"
+	"golang.org/x/sys/unix"
+
+	"github.com/holdfast-edge/holdfast/firmware/image/gpt"
+)
+
+const (
+	chunkBytes     = 4 << 20 // what cards like to get at a time
+	zstdMagic      = "\x28\xB5\x2F\xFD"
+	zstdMemoryMax  = 256 << 20
+	imageBytesMax  = 64 << 30
+	tableBytes     = 64 << 10 // what an image is recognised by: its partition table
+	sectorsPerKiB  = 2
+	newFilePerm    = 0o644
+	exclusiveHint  = "something on this machine has it open"
+	readBackFailed = "the medium does not give back what was written to it: it is worn out or not what it says it is"
+)
+
+// Errors.
+var (
+	// ErrInUse says that this machine uses the disk.
+	ErrInUse = errors.New("flash: the disk is in use")
+	// ErrMedium says that the device is none that an image can be on.
+	ErrMedium = errors.New("flash: not a medium for an image")
+	// ErrImage says that a file is no image.
+	ErrImage = errors.New("flash: not a disk image")
+	// ErrVerify says that a medium does not have what was written.
+	ErrVerify = errors.New("flash: " + readBackFailed)
+)
+
+// Options say what is written where.
+type Options struct {
+	Image, Device string
+	// Progress is told how much of the work is done, in bytes of the image, for each part of it ("write", "verify"). total is 0
+	// while it is not known. Nil: nobody.
+	Progress func(part string, done, total int64)
+	// Tree is where this machine's /proc and /sys are; empty: /.
+	Tree string
+}
+
+// Result is what was done.
+type Result struct {
+	Bytes  int64  `json:"bytes"`
+	SHA256 string `json:"sha256"` // of the image
+}
+
+// Write writes an image and verifies it. Errors: ErrInUse, ErrMedium, ErrImage, ErrVerify, ctx's, and the disks'.
+func Write(ctx context.Context, o Options) (Result, error) {
+	if o.Progress == nil {
+		o.Progress = func(string, int64, int64) {}
+	}
+	in, total, err := openImage(o.Image)
+	if err != nil {
+		return Result{}, err
+	}
+	defer in.Close()
+	m, err := Look(o.Device, o.Tree)
+	if err != nil {
+		return Result{}, err
+	}
+	if len(m.Uses) > 0 {
+		return Result{}, fmt.Errorf("%w: %s %s", ErrInUse, o.Device, m.Uses[0])
+	}
+	if m.Device && m.Bytes < total {
+		return Result{}, fmt.Errorf("%w: %s has %d bytes, the image %d", ErrMedium, o.Device, m.Bytes, total)
+	}
+	flags := os.O_RDWR | os.O_CREATE
+	if m.Device {
+		flags = os.O_RDWR | unix.O_EXCL // the kernel refuses it while anything holds the disk
+	}
+	out, err := os.OpenFile(o.Device, flags, newFilePerm)
+	if errors.Is(err, unix.EBUSY) {
+		return Result{}, fmt.Errorf("%w: %s: %s", ErrInUse, o.Device, exclusiveHint)
+	}
+	if err != nil {
+		return Result{}, fmt.Errorf("flash: %w", err)
+	}
+	r, err := copyAndVerify(ctx, in, out, m, total, o.Progress)
+	return r, errors.Join(err, out.Close())
+}
+
+func copyAndVerify(ctx context.Context, in io.Reader, out *os.File, m Medium, total int64, progress func(string, int64, int64)) (Result, error) {
+	h, buf, done := sha256.New(), make([]byte, chunkBytes), int64(0)
+	for {
+		if err := ctx.Err(); err != nil {
+			return Result{}, err
+		}
+		n, err := io.ReadFull(in, buf)
+		if n > 0 {
+			if m.Device && done+int64(n) > m.Bytes {
+				return Result{}, fmt.Errorf("%w: the image has more than the %d bytes of the device", ErrMedium, m.Bytes)
+			}
+			h.Write(buf[:n])
+			if _, err := out.WriteAt(buf[:n], done); err != nil {
+				return Result{}, fmt.Errorf("flash: write at byte %d: %w", done, err)
+			}
+			done += int64(n)
+			progress("write", done, total)
+		}
+		if errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) {
+			break
+		}
+		if err != nil {
+			return Result{}, fmt.Errorf("%w: %w", ErrImage, err)
+		}
+		if done > imageBytesMax {
+			return Result{}, fmt.Errorf("%w: more than %d bytes", ErrImage, int64(imageBytesMax))
+		}
+	}
+	if err := out.Sync(); err != nil {
+		return Result{}, fmt.Errorf("flash: %w", err)
+	}
+	want := h.Sum(nil)
+	if err := forget(out, m.Device, done); err != nil {
+		return Result{}, err
+	}
+	h.Reset()
+	for at := int64(0); at < done; {
+		if err := ctx.Err(); err != nil {
+			return Result{}, err
+		}
+		n, err := out.ReadAt(buf[:min(chunkBytes, done-at)], at)
+		if err != nil && !errors.Is(err, io.EOF) || n == 0 {
+			return Result{}, fmt.Errorf("%w: byte %d: %w", ErrVerify, at, err)
+		}
+		h.Write(buf[:n])
+		at += int64(n)
+		progress("verify", at, done)
+	}
+	if !bytes.Equal(h.Sum(nil), want) {
+		return Result{}, ErrVerify
+	}
+	if m.Device {
+		// The kernel looks at the new table when it can; otherwise when the medium is put in again.
+		_ = unix.IoctlSetInt(int(out.Fd()), unix.BLKRRPART, 0)
+	}
+	return Result{Bytes: done, SHA256: hex.EncodeToString(want)}, nil
+}
+
+// forget drops what the kernel keeps in memory of the medium, so that it is read and not remembered.
+func forget(f *os.File, device bool, size int64) error {
+	err := unix.Fadvise(int(f.Fd()), 0, size, unix.FADV_DONTNEED)
+	if device {
+		err = unix.IoctlSetInt(int(f.Fd()), unix.BLKFLSBUF, 0)
+	}
+	if err != nil {
+		return fmt.Errorf("flash: forget what was written: %w", err)
+	}
+	return nil
+}
+
+// image is an open image.
+type image struct {
+	io.Reader
+	f *os.File
+	z *zstd.Decoder
+}
+
+func (i image) Close() error {
+	if i.z != nil {
+		i.z.Close()
+	}
+	return i.f.Close()
+}
+
+// openImage opens an image; size is 0 when a compressed one does not say it. Errors: ErrImage, and the disk's.
+func openImage(name string) (in image, size int64, err error) {
+	f, err := os.Open(name)
+	if err != nil {
+		return image{}, 0, fmt.Errorf("flash: %w", err)
+	}
+	in = image{f: f}
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, in.Close())
+		}
+	}()
+	r := bufio.NewReaderSize(f, tableBytes)
+	head, err := r.Peek(len(zstdMagic))
+	if err != nil {
+		return in, 0, fmt.Errorf("%w: %s: %w", ErrImage, name, err)
+	}
+	if string(head) == zstdMagic {
+		if in.z, err = zstd.NewReader(r, zstd.WithDecoderMaxMemory(zstdMemoryMax), zstd.WithDecoderConcurrency(1)); err != nil {
+			return in, 0, fmt.Errorf("flash: %w", err)
+		}
+		r = bufio.NewReaderSize(in.z, tableBytes)
+	} else {
+		st, err := f.Stat()
+		if err != nil {
+			return in, 0, fmt.Errorf("flash: %w", err)
+		}
+		size = st.Size()
+	}
+	// What has no partition table would not boot: it is a mistake.
+	head, err = r.Peek(tableBytes)
+	if err != nil {
+		return in, 0, fmt.Errorf("%w: %s: %w", ErrImage, name, err)
+	}
+	if err := recognise(head, size); err != nil {
+		return in, 0, fmt.Errorf("%w: %s: %w", ErrImage, name, err)
+	}
+	in.Reader = r
+	return in, size, nil
+}
+
+// recognise says whether a disk begins with a partition table: a GPT, or an MBR as Raspberry Pi has it.
+func recognise(head []byte, size int64) error {
+	if head[510] == 0x55 && head[511] == 0xAA && head[450] != 0xEE && head[450] != 0 {
+		return nil
+	}
+	if size == 0 {
+		size = imageBytesMax
+	}
+	_, err := gpt.Read(bytes.NewReader(head), size)
+	return err
+}
