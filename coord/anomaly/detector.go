@@ -47,13 +47,17 @@ func (d *Detector) Push(at time.Time, value float64) Point {
 	return Point{Score: d.teller.Tell(sight), Chance: d.odds.add(d.eye.recent.back(0))}
 }
 
-// Expected is where all but the outermost hundredths of the last values lay; ok is false before there
-// are a few.
+// Expected is where all but the outermost hundredths of the last values before the newest lay; ok is false
+// before there are a few.
 func (d *Detector) Expected() (low, high float64, ok bool) {
-	n := min(d.eye.points, recentMax)
+	n := min(d.eye.points, recentMax) - 1
 	if n < 8 {
 		return 0, 0, false
 	}
-	sorted := slices.Sorted(slices.Values(d.eye.recent.values[:n]))
+	sorted := make([]float64, n)
+	for i := range sorted {
+		sorted[i] = d.eye.recent.back(1 + i)
+	}
+	slices.Sort(sorted)
 	return sorted[n/100], sorted[n-1-n/100], true
 }

@@ -32,6 +32,22 @@ var noises = map[string]func(r *rand.Rand, step float64) func() float64{
 		x := 0.0
 		return func() float64 { x = 0.9*x + r.NormFloat64(); return 50 + x }
 	},
+	// What a counter counts in a step, and what a clock of few digits says, take few values.
+	"a counter's rate": func(r *rand.Rand, step float64) func() float64 {
+		return func() float64 { return float64(poisson(r, 3)) / step }
+	},
+	"a rare counter's rate": func(r *rand.Rand, step float64) func() float64 {
+		return func() float64 { return float64(poisson(r, 0.02)) / step }
+	},
+	"a busy counter's rate": func(r *rand.Rand, step float64) func() float64 {
+		return func() float64 { return float64(poisson(r, 200)) / step }
+	},
+	"quantised": func(r *rand.Rand, _ float64) func() float64 {
+		return func() float64 { return math.Round(20 + 1.2*r.NormFloat64()) }
+	},
+	"two levels": func(r *rand.Rand, _ float64) func() float64 {
+		return func() float64 { return float64(b2i(r.IntN(1000) == 0)) }
+	},
 	"a day with noise": func(r *rand.Rand, step float64) func() float64 {
 		at := 0.0
 		return func() float64 {
@@ -39,6 +55,15 @@ var noises = map[string]func(r *rand.Rand, step float64) func() float64{
 			return 100 + 40*math.Sin(at/86400*2*math.Pi) + 5*r.NormFloat64()
 		}
 	},
+}
+
+// poisson is Knuth's method (The Art of Computer Programming 2, 3.4.1).
+func poisson(r *rand.Rand, mean float64) int {
+	n, product := 0, r.Float64()
+	for limit := math.Exp(-mean); product > limit; n++ {
+		product *= r.Float64()
+	}
+	return n
 }
 
 // alarmsInAMonth counts how often one of the series that a box watches is an alarm in 30 days of noise.

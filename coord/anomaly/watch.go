@@ -1,6 +1,7 @@
 package anomaly
 
 import (
+	"maps"
 	"math"
 	"slices"
 	"time"
@@ -48,10 +49,12 @@ type Watch struct {
 	events []*Event // ascending in Start
 	begun  uint64
 	missed uint64
+	past   bool // what comes was before the box started
 }
 
 type watched struct {
 	*Detector
+	last  time.Time
 	score float64
 	event *Event
 	quiet int
@@ -62,19 +65,38 @@ func NewWatch() *Watch {
 	return &Watch{limit: ChanceLimit(SeriesMax, Step), series: map[string]*watched{}}
 }
 
+// Past says whether the points that come from now on are of before the box started: their events are
+// kept, and not counted.
+func (w *Watch) Past(past bool) { w.past = past }
+
+// Forget makes room: series without a point since then are watched no more.
+func (w *Watch) Forget(since time.Time) {
+	maps.DeleteFunc(w.series, func(_ string, s *watched) bool {
+		if !s.last.Before(since) {
+			return false
+		}
+		if s.event != nil {
+			s.event.Open = false
+		}
+		return true
+	})
+}
+
 // Observe takes a point of a series, and says whether it is an alarm. One for which there is no room is counted, and nothing else.
 func (w *Watch) Observe(series string, at time.Time, value float64) (alarm bool) {
 	s := w.series[series]
 	if s == nil {
 		if len(w.series) >= SeriesMax {
-			w.missed++
+			if !w.past {
+				w.missed++
+			}
 			return false
 		}
 		s = &watched{Detector: New(Default)}
 		w.series[series] = s
 	}
-	low, high, _ := s.Expected()
 	p := s.Push(at, value)
+	s.last = at
 	s.score = p.Score
 	s.quiet++
 	alarm = p.Chance < w.limit
@@ -82,6 +104,7 @@ func (w *Watch) Observe(series string, at time.Time, value float64) (alarm bool)
 	case alarm:
 		s.quiet = 0
 		if s.event == nil {
+			low, high, _ := s.Expected()
 			s.event = &Event{Series: series, Start: at, Open: true, Peak: value, Chance: p.Chance, Low: low, High: high}
 			w.begin(s.event)
 		}
@@ -100,7 +123,9 @@ func (w *Watch) Observe(series string, at time.Time, value float64) (alarm bool)
 }
 
 func (w *Watch) begin(e *Event) {
-	w.begun++
+	if !w.past {
+		w.begun++
+	}
 	if len(w.events) == EventsMax {
 		w.events = slices.Delete(w.events, 0, 1)
 	}

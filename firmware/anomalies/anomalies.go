@@ -3,11 +3,12 @@
 // to the detector (coord/anomaly), shows scores as a metric and events over the API, and has the traces
 // of an unusual time kept.
 //
-// It holds at most anomaly.SeriesMax series and anomaly.EventsMax events, in memory; a restart forgets
-// them, and learns anew what is usual. It is safe for use by several goroutines.
+// It holds at most anomaly.SeriesMax series and anomaly.EventsMax events, in memory; after a restart it
+// learns both anew from what the history has of the day before. It is safe for use by several goroutines.
 package anomalies
 
 import (
+	"context"
 	"maps"
 	"slices"
 	"strings"
@@ -40,6 +41,7 @@ type Watcher struct {
 	watch *anomaly.Watch
 	begin time.Time        // of the open step
 	sums  map[uint32]*step // by the history's number of a series
+	past  bool             // Learn goes on
 }
 
 // step gathers a series' samples until a point is due.
@@ -68,10 +70,49 @@ func New(alarm func(next time.Duration)) *Watcher {
 	}
 }
 
+// goneAfter is for how long a series of the history may be without a point and still have room.
+const goneAfter = 6 * time.Hour
+
+// Learn makes a watcher that has just begun know what is usual from what replay, a history's, has of before the start. Events of that time
+// are listed again, and neither counted nor told. What is observed meanwhile, a second or some, is left out. Its error is replay's; what
+// was learned until then is kept.
+func (w *Watcher) Learn(ctx context.Context, replay func(context.Context, func(*history.Info) bool, history.Observer) error) error {
+	w.live(false)
+	newest := time.Time{}
+	err := replay(ctx, watched, func(at time.Time, scraped []history.Scraped) {
+		w.mu.Lock()
+		defer w.mu.Unlock()
+		w.take(at, scraped)
+		newest = at
+	})
+	w.mu.Lock()
+	w.watch.Forget(newest.Add(-goneAfter))
+	w.mu.Unlock()
+	w.live(true)
+	return err
+}
+
+// live ends the open step, since a restart lies between what was and what comes: counters begin anew.
+func (w *Watcher) live(live bool) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.past = !live
+	w.watch.Past(w.past)
+	w.begin = time.Time{}
+	clear(w.sums)
+}
+
 // Observe is a history.Observer.
 func (w *Watcher) Observe(at time.Time, scraped []history.Scraped) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
+	if !w.past {
+		w.take(at, scraped)
+	}
+}
+
+// take gathers a scrape; w.mu is held.
+func (w *Watcher) take(at time.Time, scraped []history.Scraped) {
 	for _, s := range scraped {
 		if watched(s.Info) {
 			w.gather(s)
@@ -140,7 +181,7 @@ func (w *Watcher) points(at time.Time, seconds float64) {
 			alarm = w.watch.Observe(name+" mean", at, m.sum/m.count) || alarm
 		}
 	}
-	if alarm && w.alarm != nil {
+	if alarm && w.alarm != nil && !w.past {
 		w.alarm(keepTraces)
 	}
 }

@@ -1,7 +1,9 @@
 package anomalies
 
 import (
+	"context"
 	"encoding/json"
+	"fmt"
 	"math/rand/v2"
 	"strings"
 	"testing"
@@ -135,5 +137,104 @@ func TestACounterThatBeganAnewIsNoEvent(t *testing.T) {
 	}
 	if values := gather(t, w); values["coord_anomalies_total"] != 0 || len(values) != 3 {
 		t.Errorf("%v", values)
+	}
+}
+
+func TestARestartForgetsNothing(t *testing.T) {
+	r := rand.New(rand.NewPCG(5, 6))
+	type scrape struct {
+		at      time.Time
+		scraped []history.Scraped
+	}
+	var past []scrape
+	at, batches := time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC), 1e6
+	next := func(slower float64) scrape {
+		at = at.Add(5 * time.Second)
+		batches += 50 + float64(r.IntN(10))
+		return scrape{at, []history.Scraped{
+			{Info: gauge, Value: slower * (0.002 + 0.0002*r.NormFloat64())},
+			{Info: counter, Value: batches},
+		}}
+	}
+	for i := range 24 * 720 {
+		slower := 1.0
+		if i/720 == 20 && i%720 < 120 { // ten slow minutes
+			slower = 30
+		}
+		past = append(past, next(slower))
+	}
+	told := 0
+	w := New(func(time.Duration) { told++ })
+	during := scrape{at.Add(time.Second), []history.Scraped{{Info: counter, Value: 1e12}}}
+	err := w.Learn(t.Context(), func(_ context.Context, want func(*history.Info) bool, fn history.Observer) error {
+		if !want(gauge) || !want(counter) || want(other) || want(bucket) || want(itself) {
+			t.Error("what is learned is not what is watched")
+		}
+		for _, s := range past {
+			fn(s.at, s.scraped)
+			w.Observe(during.at, during.scraped)
+		}
+		return nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	events, scores := w.List()
+	if len(events) != 1 || events[0].Open || told != 0 || len(scores) != 2 {
+		t.Fatalf("%d series, events %+v, told %d times", len(scores), events, told)
+	}
+	if values := gather(t, w); values["coord_anomalies_total"] != 0 {
+		t.Errorf("events of before the start are counted: %v", values)
+	}
+
+	batches = 0 // a counter begins anew
+	at = at.Add(time.Minute)
+	for range 720 {
+		s := next(1)
+		w.Observe(s.at, s.scraped)
+	}
+	if events, _ := w.List(); len(events) != 1 || told != 0 {
+		t.Fatalf("after a restart the usual is unusual: %+v", events)
+	}
+	stopped := batches
+	for range 120 {
+		s := next(1)
+		batches = stopped
+		s.scraped[1].Value = stopped
+		w.Observe(s.at, s.scraped)
+	}
+	if events, _ := w.List(); len(events) != 2 || told == 0 || gather(t, w)["coord_anomalies_total"] != 1 {
+		t.Errorf("an hour after a restart a box that stopped is not unusual: %+v, told %d times", events, told)
+	}
+}
+
+func TestSeriesThatEndedMakeRoom(t *testing.T) {
+	w := New(nil)
+	at := time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)
+	scraped := func(first, n int) (all []history.Scraped) {
+		for i := range n {
+			all = append(all, history.Scraped{Info: &history.Info{ID: uint32(first + i), Name: fmt.Sprintf("coord_level_%d", first+i)}, Value: 1})
+		}
+		return all
+	}
+	err := w.Learn(t.Context(), func(_ context.Context, _ func(*history.Info) bool, fn history.Observer) error {
+		for i := range 24 * 240 {
+			first := 0
+			if i > 12*240 {
+				first = anomaly.SeriesMax - 10
+			}
+			fn(at.Add(time.Duration(i)*anomaly.Step), scraped(first, anomaly.SeriesMax))
+		}
+		return nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	at = at.Add(25 * time.Hour)
+	for i := range 3 {
+		w.Observe(at.Add(time.Duration(i)*anomaly.Step), scraped(anomaly.SeriesMax-10, anomaly.SeriesMax))
+	}
+	if _, scores := w.List(); len(scores) != anomaly.SeriesMax || gather(t, w)["coord_anomaly_points_dropped_total"] != 0 {
+		t.Errorf("%d series are watched, %v points dropped", len(scores), gather(t, w)["coord_anomaly_points_dropped_total"])
 	}
 }

@@ -305,6 +305,13 @@ func (r *running) run(ctx context.Context) error {
 		return r.pages.Serve(ctx, consoleDrain, r.o.Config.Limits.ConsoleConnections, r.console...)
 	})
 	machine := start(never, stop, "hardware", func(ctx context.Context) error { return r.hardware.run(ctx, r.site.View, r.watch.Worst) })
+	usual := start(never, stop, "anomalies", func(ctx context.Context) error {
+		if err := r.known.unusual.Learn(ctx, r.known.history.Replay); err != nil && ctx.Err() == nil {
+			r.log.Warn("what was usual before the start cannot be read; it is learned anew", "err", err)
+		}
+		<-ctx.Done()
+		return nil
+	})
 	remember := start(never, stop, "history", r.known.history.Run)
 	ledger := start(never, stop, "audit log", func(ctx context.Context) error { return r.ledger.run(ctx, r.site) })
 	power := start(never, stop, "rules", r.power.run)
@@ -361,7 +368,7 @@ func (r *running) run(ctx context.Context) error {
 		err = context.Cause(alive)
 	}
 	r.note(never, "box.stop", "", "version "+r.o.Version)
-	for _, p := range append(streams, firmware, boxes, machine, watch, remember, power, clerk, bell, ledger, ordering, traces, pages) {
+	for _, p := range append(streams, firmware, boxes, machine, watch, usual, remember, power, clerk, bell, ledger, ordering, traces, pages) {
 		if e := p.stop(); e != nil && !errors.Is(err, e) {
 			err = errors.Join(err, fmt.Errorf("box: %s: %w", p.name, e))
 		}

@@ -1,12 +1,15 @@
 package history
 
 import (
+	"context"
+	"errors"
 	"fmt"
 	"io"
 	"log/slog"
 	"math/rand/v2"
 	"os"
 	"path/filepath"
+	"slices"
 	"testing"
 	"time"
 
@@ -174,5 +177,57 @@ func TestTheBudgetIsNeverExceededAndTheOldestGoes(t *testing.T) {
 	v, err := h.Instant(t.Context(), "count(g offset 270m)", time.UnixMilli(last))
 	if err != nil || len(v) != 1 || v[0].Value != 200 {
 		t.Errorf("four hours and a half ago, by the minute: %v %v", v, err)
+	}
+}
+
+func TestAReplayIsWhatWasSampledBeforeTheStart(t *testing.T) {
+	type seen struct {
+		at    time.Time
+		level float64
+		work  float64
+	}
+	var live []seen
+	r, dir := newRig(t), t.TempDir()
+	d := disk(t, dir, 0)
+	r.on(t, d)
+	const scrapes = 5*segmentTimes + 7
+	r.run(scrapes, func(i int) {
+		r.work.Add(10)
+		r.level.WithLabelValues("here").Set(float64(i))
+		live = append(live, seen{r.at.Add(IntervalDefault), float64(i), float64(10 * (i + 1))})
+	})
+	r.end()
+	if err := d.Close(); err != nil {
+		t.Fatal(err)
+	}
+	d = disk(t, dir, 0)
+	t.Cleanup(func() { d.Close() })
+	r.on(t, d)
+	r.run(10, func(int) { r.work.Add(1000) }) // of this start: not replayed
+
+	var replayed []seen
+	err := r.Replay(t.Context(), func(i *Info) bool { return i.Name == "level" || i.Name == "work_total" }, func(at time.Time, scraped []Scraped) {
+		s := seen{at: at.UTC()}
+		for _, v := range scraped {
+			switch {
+			case v.Name == "level" && v.Labels["place"] == "here":
+				s.level = v.Value
+			case v.Name == "work_total" && v.Counter:
+				s.work = v.Value
+			default:
+				t.Errorf("%+v was not wanted", v)
+			}
+		}
+		replayed = append(replayed, s)
+	})
+	if err != nil || !slices.Equal(replayed, live) {
+		t.Fatalf("replayed %d scrapes, %v; sampled were %d", len(replayed), err, len(live))
+	}
+
+	ctx, cancel := context.WithCancel(t.Context())
+	n := 0
+	err = r.Replay(ctx, func(i *Info) bool { return i.Name == "level" }, func(time.Time, []Scraped) { n++; cancel() })
+	if !errors.Is(err, context.Canceled) || n != segmentTimes {
+		t.Errorf("cancelled in the first block, it went on for %d scrapes: %v", n, err)
 	}
 }
