@@ -78,6 +78,19 @@ func alarmsInAMonth(kind string, seed uint64) int {
 	return alarms
 }
 
+func TestARareEventIsNoAlarmWhenItComesAgain(t *testing.T) {
+	limit := ChanceLimit(SeriesMax, Step)
+	for _, every := range []int{900, 7000, 40_000} {
+		d := New(Default)
+		for i := range 10 * every {
+			v := float64(b2i(i%every == every/2))
+			if p := d.Push(epoch.Add(time.Duration(i)*Step), v); p.Chance < limit {
+				t.Errorf("one in %d is an alarm at point %d: chance %.1e", every, i, p.Chance)
+			}
+		}
+	}
+}
+
 // The short form simulates four of a box's series for the whole month, against the whole box's limit;
 // HOLDFAST_NOISE=128 all of them.
 func TestStationaryNoiseAlarmsAtMostOnceABoxAMonth(t *testing.T) {
@@ -111,7 +124,10 @@ func TestAnAlarmHearsWhatIsGross(t *testing.T) {
 		{"heavy-tailed", "times 100", func(v float64) float64 { return 100 * v }},
 		{"waiting times", "times 100", func(v float64) float64 { return 100 * v }},
 		{"AR(1)", "doubles", func(v float64) float64 { return 2 * v }},
-		{"a day with noise", "times three", func(v float64) float64 { return 3 * v }},
+		{"a day with noise", "times five", func(v float64) float64 { return 5 * v }},
+		{"a counter's rate", "times ten", func(v float64) float64 { return 10 * v }},
+		{"a busy counter's rate", "stops", func(float64) float64 { return 0 }},
+		{"quantised", "doubles", func(v float64) float64 { return 2 * v }},
 	} {
 		for _, days := range []int{1, 7} {
 			next := noises[c.noise](rand.New(rand.NewPCG(9, 9)), Step.Seconds())

@@ -12,9 +12,9 @@ const (
 	tailTop = 50
 	// tailFrom distances are needed before anything is judged by it.
 	tailFrom = 4 * tailTop
-	// tailDoubt is added to the tail's heaviness before it is relied on: the estimate's relative
-	// standard error, 1/sqrt(tailTop).
-	tailDoubt = 0.1414
+	// tailLeast distances of another kind than the rest are a tail of their own.
+	tailLeast = 8
+	tailAlien = 0.35
 )
 
 // odds tells how likely a point is by chance: by its own distance from the middle, and where a block
@@ -50,8 +50,8 @@ func (o *odds) add(v float64) float64 {
 
 // tail extrapolates how often a distance is exceeded beyond all that were seen: Weissman's estimate
 // ("Estimation of parameters and large quantiles based on the k largest observations", 1978) with
-// Hill's for the tail's heaviness, from the largest distances of a life. A tail lighter than a power
-// is judged too heavy, which costs sensitivity and no false alarm.
+// Hill's for the tail's heaviness and its relative standard error added, from the largest distances of a
+// life. A tail lighter than a power is judged too heavy, which costs sensitivity and no false alarm.
 type tail struct {
 	top    [tailTop]float64 // falling
 	n      int
@@ -76,17 +76,45 @@ func (t *tail) add(distance float64) float64 {
 }
 
 func (t *tail) chance(distance float64) float64 {
-	least := t.top[tailTop-1]
+	top, points := t.top[:], float64(t.points)
 	// Without tailTop distances above zero (a constant, but for a few points) nothing is known of a tail.
-	if t.points < tailFrom || distance <= least || least == 0 {
+	if t.points < tailFrom || distance <= top[tailTop-1] || top[tailTop-1] == 0 {
 		return 1
 	}
+	if n := alien(top); n > 0 {
+		if n < tailLeast {
+			return float64(n) / points
+		}
+		if top = top[:n]; distance <= top[n-1] {
+			return 1
+		}
+	}
+	n := float64(len(top))
 	heaviness := 0.0
-	for _, v := range t.top {
-		heaviness += math.Log(v/least) / tailTop
+	for _, v := range top {
+		heaviness += math.Log(v/top[len(top)-1]) / n
 	}
-	if heaviness == 0 {
-		return 1 / float64(t.points)
+	// A Gaussian tail has about half of one over the logarithm; what is judged lighter takes few values, and
+	// the next one may come any time.
+	heaviness = max(heaviness, 0.5/math.Log(points/n)) * (1 + 1/math.Sqrt(n))
+	return n / points * math.Pow(distance/top[len(top)-1], -1/heaviness)
+}
+
+// alien says how many of the largest distances, which fall, are of another kind than the rest: 0 when
+// they are of one. In one tail that is a power, i times the logarithm of the i-th's ratio to the next
+// is exponential and the same for all i (Renyi 1953); one of them that is tailAlien of the sum has a
+// chance of 1e-7 (Fisher 1929, "Tests of significance in harmonic analysis").
+func alien(top []float64) int {
+	sum, largest, n := 0.0, 0.0, 0
+	for i := 1; i < len(top); i++ {
+		space := float64(i) * math.Log(top[i-1]/top[i])
+		sum += space
+		if space > largest {
+			largest, n = space, i
+		}
 	}
-	return tailTop / float64(t.points) * math.Pow(distance/least, -1/(heaviness*(1+tailDoubt)))
+	if largest <= tailAlien*sum {
+		return 0
+	}
+	return n
 }
