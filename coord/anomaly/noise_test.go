@@ -144,7 +144,7 @@ func TestAnAlarmHearsWhatIsGross(t *testing.T) {
 		{"AR(1)", "doubles", func(v float64) float64 { return 2 * v }},
 		{"a day with noise", "times five", func(v float64) float64 { return 5 * v }},
 		{"a counter's rate", "times ten", func(v float64) float64 { return 10 * v }},
-		{"a busy counter's rate", "triples", func(v float64) float64 { return 3 * v }},
+		{"a busy counter's rate", "times five", func(v float64) float64 { return 5 * v }},
 		{"quantised", "doubles", func(v float64) float64 { return 2 * v }},
 	} {
 		for _, days := range []int{1, 7} {
