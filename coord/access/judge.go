@@ -338,14 +338,8 @@ func (c *judging) forbids(kind Action, id coord.BoxID) error {
 }
 
 func (c *judging) judgeJoinRevoke() error {
-	if len(c.d.Writes) == 0 {
-		return wrong("it writes nothing")
-	}
-	for i := range c.d.Writes {
-		w := &c.d.Writes[i]
-		if !strings.HasPrefix(w.Key, join.DocPrefix) || w.Value != nil {
-			return wrong("it writes %q", w.Key)
-		}
+	if err := join.CheckWithdrawal(c.d); err != nil {
+		return err
 	}
 	return c.byRight(JoinRevoke, Site())
 }

@@ -3,6 +3,7 @@ package access
 import (
 	"bytes"
 	"encoding/json"
+	"errors"
 	"os"
 	"strings"
 	"testing"
@@ -298,7 +299,7 @@ func TestMembersChangeAsTheirKindSaysAndByWhoMay(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		return r.signed(&coord.Decision{Kind: kind, Subject: "a box", Principal: by, Made: 1, Seen: 1, Writes: w})
+		return r.signed(&coord.Decision{Kind: kind, Subject: roster.Subject(kind, r.members, m), Principal: by, Made: 1, Seen: 1, Writes: w})
 	}
 	newBox := member(t, "box-e")
 	added, err := roster.Adding(r, &newBox)
@@ -316,6 +317,10 @@ func TestMembersChangeAsTheirKindSaysAndByWhoMay(t *testing.T) {
 	edited, err := roster.Editing(r, r.members.List[2].ID, func(b *coord.Member) { b.Peer = "elsewhere:1" })
 	r.want("edit", list("member.edit", "operator:olaf", edited, err), Yes, "")
 	r.want("edit by the box itself", list("member.edit", box(2), edited, err), Yes, "the box itself")
+	// Operators read in lists what a decision is about: a box that lies there moves one box in the name of another.
+	misnamed := list("member.edit", "operator:olaf", edited, err)
+	misnamed.Subject = r.members.List[3].Name + " " + r.members.List[3].ID.String()
+	r.want("edit, said to be of another box", r.signed(misnamed), No, "it says it is about")
 	r.want("edit by another box", list("member.edit", box(1), edited, err), No, "no policy permits")
 
 	// Fields of a later release are passed over, by the state and by the judge alike: it is asked about the box that goes.
@@ -418,7 +423,21 @@ func TestABoxJoinsByAGoodRequest(t *testing.T) {
 	offer.Made = r.seconds
 	r.want("a token by a viewer", r.signed(&coord.Decision{Kind: offer.Kind, Subject: offer.Subject, Principal: "operator:vera", Made: 1, Writes: offer.Writes}), No, "no policy permits")
 	r.want("a token", r.signed(offer), Yes, "operator:olaf may")
+	misnamed := *offer
+	misnamed.Subject = "0000000000000000"
+	r.want("a token, said to be another", r.signed(&misnamed), No, "it says it is about")
 	r.apply(t, offer)
+	withdraw, err := join.Withdraw(r, token.ID, "operator:olaf", 1)
+	if err != nil {
+		t.Fatal(err)
+	}
+	withdraw.Made = r.seconds
+	r.want("taking it back", r.signed(withdraw), Yes, "operator:olaf may")
+	withdraw.Subject = "0000000000000000"
+	r.want("taking it back, said to be another", r.signed(withdraw), No, "it says it is about")
+	withdraw.Subject = token.ID.String()
+	withdraw.Writes = append(withdraw.Writes, coord.DocWrite{Key: join.DocPrefix + "0000000000000001", Was: 1})
+	r.want("taking back more than it says", r.signed(withdraw), No, "2 documents")
 	id, err := trust.LoadOrCreate(t.TempDir())
 	if err != nil {
 		t.Fatal(err)
@@ -458,7 +477,7 @@ func TestABoxJoinsByAGoodRequest(t *testing.T) {
 	}
 	r.want("with another's signature", &forged, Wait, "signature")
 
-	withdraw, err := join.Withdraw(r, token.ID, "operator:olaf", 2)
+	withdraw, err = join.Withdraw(r, token.ID, "operator:olaf", 2)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -495,7 +514,7 @@ func TestAProvenLieExpelsWhereTheSiteSaysSo(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		d := &coord.Decision{Kind: "member.remove", Subject: "a liar", Principal: "box:" + r.members.List[0].ID.String(), Writes: w}
+		d := &coord.Decision{Kind: "member.remove", Subject: roster.Subject(roster.Remove, r.members, m), Principal: "box:" + r.members.List[0].ID.String(), Writes: w}
 		if err := WithEvidence(d, f); err != nil {
 			t.Fatal(err)
 		}
@@ -544,6 +563,7 @@ func TestTokensAndSettingsAreDecidedOnAsTheirKindSays(t *testing.T) {
 	r.want("epoch by an operator", by("operator:olaf", "token.epoch", "site", DocEpoch, "1"), No, "no policy permits")
 	r.want("two epochs at once", by("operator:ann", "token.epoch", "site", DocEpoch, "2"), No, "it writes")
 	r.set(DocEpoch, "4")
+	r.want("epoch of something else", by("operator:ann", "token.epoch", "token:"+id, DocEpoch, "5"), No, "is about")
 	r.want("back", by("operator:ann", "token.epoch", "site", DocEpoch, "3"), No, "it writes")
 	r.want("on", by("operator:ann", "token.epoch", "site", DocEpoch, "5"), Yes, "")
 
@@ -551,8 +571,39 @@ func TestTokensAndSettingsAreDecidedOnAsTheirKindSays(t *testing.T) {
 	r.want("a value that is none", by("operator:ann", "setting.put", SettingJoins, SettingJoins, `{"approve":"never"}`), No, "one of")
 	r.want("a setting of a newer release", by("operator:ann", "setting.put", "setting/x", "setting/x", `{}`), Wait, "does not know")
 	r.want("by an operator", by("operator:olaf", "setting.put", SettingJoins, SettingJoins, `{"approve":"operator"}`), No, "no policy permits")
+	// Nobody could ever say yes to it, and it would be open for a day.
+	r.want("back to what ships, where it is", by("operator:ann", "setting.remove", SettingJoins, SettingJoins, ""), No, "there was no setting/joins to remove")
+	r.want("a policy that is none", by("operator:ann", "policy.remove", "policy/x", "policy/x", ""), No, "there was no policy/x to remove")
 	r.set(SettingJoins, `{"approve":"operator"}`)
 	r.want("back to what ships", by("operator:ann", "setting.remove", SettingJoins, SettingJoins, ""), Yes, "")
+}
+
+func TestWhichSettingsCanBePutAndRemoved(t *testing.T) {
+	r := newRig(t)
+	operator := []byte(`{"approve":"operator"}`)
+	for _, tc := range []struct {
+		key   string
+		value []byte
+		says  string // empty: it can be
+	}{
+		{SettingJoins, operator, ""},
+		{SettingJoins, []byte(`{"approve":"x"}`), "one of"},
+		{"setting/nosuch1", operator, `"nosuch1" is none of joins, expulsion, client`},
+		{SettingJoins, nil, "joins is as it ships: token"},
+		{"setting/nosuch1", nil, `"nosuch1" is none of`},
+	} {
+		err := CheckSetting(r, tc.key, tc.value)
+		if (err == nil) != (tc.says == "") || err != nil && (!errors.Is(err, ErrSetting) || !strings.Contains(err.Error(), tc.says)) {
+			t.Errorf("%s %s: %v", tc.key, tc.value, err)
+		}
+	}
+	r.set(SettingJoins, string(operator))
+	r.set("setting/later", "{}")
+	for _, key := range []string{SettingJoins, "setting/later"} {
+		if err := CheckSetting(r, key, nil); err != nil {
+			t.Errorf("%s, which is set, is not removed: %v", key, err)
+		}
+	}
 }
 
 // Who asks is known to the box and proved to nobody: what is judged is the same.

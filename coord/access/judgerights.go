@@ -46,6 +46,9 @@ func (c *judging) judgeRights(kind Action) error {
 	}
 	w := &c.d.Writes[0]
 	old, exists := c.st.Doc(w.Key)
+	if w.Value == nil && w.Was == 0 && kind != RoleRevoke { // a grant may be the founding operator's, which not every box has
+		return wrong("there was no %s to remove when this was made", w.Key)
+	}
 	if w.Was != old.Version || w.Value == nil && !exists {
 		return fmt.Errorf("%s is not as it was when this was made", w.Key)
 	}
@@ -356,6 +359,9 @@ func (c *judging) unused(name string) error {
 }
 
 func (c *judging) judgeEpoch(w *coord.DocWrite, old *coord.Doc) error {
+	if c.d.Subject != "site" {
+		return wrong("it ends all tokens of the site and is about %q", c.d.Subject)
+	}
 	was, _ := strconv.ParseUint(string(old.Value), 10, 64)
 	if want := strconv.FormatUint(was+1, 10); w.Key != DocEpoch || string(w.Value) != want {
 		return wrong("it writes %.40q to %s, not %s to %s", w.Value, w.Key, want, DocEpoch)

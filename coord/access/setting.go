@@ -2,8 +2,10 @@ package access
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 	"slices"
+	"strings"
 
 	"github.com/holdfast-edge/holdfast/coord"
 )
@@ -67,6 +69,38 @@ func readSetting(key string, value []byte) (v string, ok bool, err error) {
 		return s.values[0], true, fmt.Errorf("%s: {%q: one of %q} is needed, not %.100q", key, s.field, s.values, value)
 	}
 	return "", false, nil
+}
+
+// ErrSetting says that a site has no such setting, that one cannot have that value, or that none is set.
+var ErrSetting = errors.New("no such setting")
+
+// CheckSetting says whether the setting with this key can be put, with a value, or removed, with nil, as the site is. Errors: ErrSetting.
+func CheckSetting(st State, key string, value []byte) error {
+	if value != nil {
+		_, known, err := readSetting(key, value)
+		if err == nil && !known {
+			err = fmt.Errorf("%q is none of %s", strings.TrimPrefix(key, DocSetting), settingNames())
+		}
+		if err != nil {
+			return fmt.Errorf("%w: %w", ErrSetting, err)
+		}
+		return nil
+	}
+	if _, ok := st.Doc(key); ok {
+		return nil // also one that this release does not know: whoever wants it away may have it away
+	}
+	if !slices.ContainsFunc(Settings(), func(s SettingInfo) bool { return s.Key == key }) {
+		return fmt.Errorf("%w: %q is none of %s", ErrSetting, strings.TrimPrefix(key, DocSetting), settingNames())
+	}
+	return fmt.Errorf("%w to remove: %s is as it ships: %s", ErrSetting, strings.TrimPrefix(key, DocSetting), Setting(st, key))
+}
+
+func settingNames() string {
+	var names []string
+	for i := range settings {
+		names = append(names, strings.TrimPrefix(settings[i].key, DocSetting))
+	}
+	return strings.Join(names, ", ")
 }
 
 func settingValue(d *coord.Doc) string {

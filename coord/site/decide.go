@@ -49,7 +49,7 @@ func (s *Site) Decide(ctx context.Context, d *coord.Decision) (Outcome, error) {
 	case why == state.RefuseStale:
 		return Outcome{}, fmt.Errorf("site: decide: %w: %v; make it again", ErrStale, why)
 	case why == state.RefuseFull:
-		return Outcome{}, fmt.Errorf("site: decide: %w: %v", ErrBusy, why)
+		return Outcome{}, fmt.Errorf("site: decide: %w: %v: %s", ErrBusy, why, makeRoom)
 	case why != state.NotRefused && why != state.RefuseDone:
 		return Outcome{}, fmt.Errorf("site: decide: %w: %v", ErrDecision, why)
 	}
@@ -77,6 +77,9 @@ func (s *Site) Word(ctx context.Context, id coord.Digest, yes bool) error {
 	}
 	return nil
 }
+
+// makeRoom says what ends decisions that stand in the way of others.
+const makeRoom = "`holdfast decision list` shows them; on other boxes approve those that are wanted, and refuse the others, which more than f boxes end; or wait"
 
 // wordAgain is how long a word that could not be ordered waits.
 const wordAgain = 200 * time.Millisecond

@@ -237,3 +237,24 @@ func TestJudgesAreAskedAgainAndMayHang(t *testing.T) {
 		}
 	})
 }
+
+func TestABoxWithTooManyOpenDecisionsSaysWhatEndsThem(t *testing.T) {
+	synctestSite(t, 4, func(r *rig) {
+		r.judges = func(int, *state.Machine, *coord.Decision) site.Judgement {
+			return site.Judgement{Word: site.Wait, Why: "an operator must say"}
+		}
+	}, func(r *rig) {
+		for i := range state.OpenOfOneMax + 1 {
+			ctx, cancel := context.WithTimeout(r.t.Context(), time.Second)
+			_, err := r.boxes[0].site.Decide(ctx, change(string(rune('a'+i)), "x", 0))
+			cancel()
+			want := site.ErrWaits
+			if i == state.OpenOfOneMax {
+				want = site.ErrBusy
+			}
+			if !errors.Is(err, want) || i == state.OpenOfOneMax && !strings.Contains(err.Error(), "holdfast decision list") {
+				t.Errorf("decision %d: %v", i, err)
+			}
+		}
+	})
+}

@@ -300,6 +300,9 @@ func (a *authority) rights() *rights.Desk {
 func (a *authority) acts() []*console.Act {
 	key := func(p console.Params) string { return access.DocSetting + p["name"] }
 	put := func(ctx context.Context, x *console.Caller, p console.Params, kind string, value []byte) (any, error) {
+		if err := access.CheckSetting(a.state(), key(p), value); err != nil {
+			return nil, fmt.Errorf("%w: %w", console.ErrBad, err)
+		}
 		old, _ := a.state().Doc(key(p))
 		d := &coord.Decision{Kind: kind, Subject: key(p), Writes: []coord.DocWrite{{Key: key(p), Was: old.Version, Value: value}}}
 		return map[string]string{"setting": p["name"], "value": string(value)}, a.decide(ctx, d, x.By)

@@ -124,7 +124,7 @@ func change(t *testing.T, kind string, boxes []*living, next func(st *state.Mach
 	if err != nil {
 		t.Fatal(err)
 	}
-	d := &coord.Decision{Kind: kind, Subject: "a test", Principal: "operator:test", Nonce: m.Epoch, Writes: writes}
+	d := &coord.Decision{Kind: kind, Subject: roster.Subject(kind, st.Members(), m), Principal: "operator:test", Nonce: m.Epoch, Writes: writes}
 	ctx, cancel := context.WithTimeout(t.Context(), 40*time.Second)
 	defer cancel()
 	id := d.Digest(m.Site)
@@ -249,7 +249,7 @@ func TestASitesBoxesChangeWhileItWrites(t *testing.T) {
 		t.Error(err)
 	}
 	removed.start() // it does not fail, and says so
-	if v := removed.site.View(); v.Serving || v.Index >= 0 || !strings.Contains(v.Verdict, "member.remove a test, asked for by operator:test") {
+	if v := removed.site.View(); v.Serving || v.Index >= 0 || !strings.Contains(v.Verdict, "(member.remove box-3 ") {
 		t.Errorf("the removed box, started again, shows %q, index %d", v.Verdict, v.Index)
 	}
 

@@ -159,8 +159,7 @@ func (x *expeller) propose(ctx context.Context, s expelSite, d *coord.Decision, 
 // Errors: roster's.
 func expulsion(st roster.State, f *coord.Finding) (*coord.Decision, error) {
 	ms := st.Members()
-	i := ms.Index(f.Box)
-	if i < 0 {
+	if ms.Index(f.Box) < 0 {
 		return nil, fmt.Errorf("%w: %v", roster.ErrUnknown, f.Box)
 	}
 	next, err := roster.Removing(st, f.Box)
@@ -180,7 +179,7 @@ func expulsion(st roster.State, f *coord.Finding) (*coord.Decision, error) {
 	h.Write(f.Box[:])
 	_ = binary.Write(h, binary.BigEndian, ms.Epoch) // never fails
 	return &coord.Decision{
-		Kind: roster.Remove, Subject: ms.List[i].Name + " " + f.Box.String(), Principal: "evidence",
+		Kind: roster.Remove, Subject: roster.Subject(roster.Remove, ms, next), Principal: "evidence",
 		Reason: "it signed what no honest box signs: holdfast trust evidence", Nonce: binary.BigEndian.Uint64(h.Sum(nil)),
 		Writes: writes, Authority: authority,
 	}, nil

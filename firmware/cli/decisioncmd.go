@@ -110,7 +110,7 @@ func decisionShowCommand() command {
 	return command{
 		name: "show", args: "ID", about: "print a decision: who asked, whose words are there, and what it writes",
 		more: `
-What a decision writes is shown on the box's socket only: run this on the box.
+What a decision writes is shown on the box's socket only: run this on the box. Of the list of boxes it is what would differ.
 
 Example:
   holdfast decision show 3fa9
@@ -182,19 +182,8 @@ func printDecision(w io.Writer, d *api.Decision, m *api.Members) error {
 		return err
 	}
 	for i := range d.Documents {
-		x := &d.Documents[i]
-		fmt.Fprintf(w, "\ndocument %s\n", plain(x.Key))
-		for _, side := range []struct {
-			what string
-			is   []byte
-		}{{"is", x.Now}, {"would be", x.Next}} {
-			text := "(none)"
-			if side.is != nil {
-				text = plain(string(side.is))
-			}
-			if _, err := fmt.Fprintf(w, "  %s: %s\n", side.what, text); err != nil {
-				return err
-			}
+		if err := printWritten(w, &d.Documents[i]); err != nil {
+			return err
 		}
 	}
 	return nil

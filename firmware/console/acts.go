@@ -13,6 +13,7 @@ import (
 
 	"github.com/holdfast-edge/holdfast/coord/access"
 	"github.com/holdfast-edge/holdfast/coord/audit"
+	"github.com/holdfast-edge/holdfast/coord/site"
 	"github.com/holdfast-edge/holdfast/firmware/operators"
 	"github.com/holdfast-edge/holdfast/firmware/passkey"
 )
@@ -180,7 +181,7 @@ func codeOf(err error) int {
 		return http.StatusConflict
 	case errors.Is(err, operators.ErrWait):
 		return http.StatusTooManyRequests
-	case errors.Is(err, operators.ErrBusy), errors.Is(err, passkey.ErrBusy):
+	case errors.Is(err, operators.ErrBusy), errors.Is(err, site.ErrBusy), errors.Is(err, passkey.ErrBusy):
 		return http.StatusServiceUnavailable
 	}
 	return http.StatusInternalServerError

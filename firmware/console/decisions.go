@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/rand"
 	"encoding/binary"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"net/http"
@@ -73,7 +74,13 @@ func (c *Console) apiDecision(w http.ResponseWriter, r *http.Request) {
 		}
 		for i := range o.Decision.Writes {
 			x := &o.Decision.Writes[i]
-			doc, _ := st.Doc(x.Key)
+			doc, ok := st.Doc(x.Key)
+			if x.Key == coord.DocMembers && !ok { // the list that the site was founded with is no document
+				if doc.Value, err = json.Marshal(st.Members()); err != nil {
+					apiError(w, http.StatusInternalServerError, err.Error())
+					return
+				}
+			}
 			answer.Documents = append(answer.Documents, api.DecisionDocument{Key: x.Key, Now: doc.Value, Next: x.Value})
 		}
 		for _, d := range append([]*coord.Decision{o.Decision}, o.Others...) {

@@ -292,7 +292,7 @@ func (d *Desk) add(ctx context.Context, by *console.Caller, p console.Params) (a
 	if err != nil {
 		return nil, bad(err)
 	}
-	return d.change(ctx, by, p, roster.Add, b.Name+" "+b.ID.String(), next, false)
+	return d.change(ctx, by, p, roster.Add, next, false)
 }
 
 // place is the member that a field names.
@@ -314,7 +314,7 @@ func (d *Desk) remove(ctx context.Context, by *console.Caller, p console.Params)
 	if err != nil {
 		return nil, bad(err)
 	}
-	return d.change(ctx, by, p, roster.Remove, b.Name+" "+b.ID.String(), next, false)
+	return d.change(ctx, by, p, roster.Remove, next, false)
 }
 
 func (d *Desk) replace(ctx context.Context, by *console.Caller, p console.Params) (any, error) {
@@ -337,7 +337,7 @@ func (d *Desk) replace(ctx context.Context, by *console.Caller, p console.Params
 	if err != nil {
 		return nil, bad(err)
 	}
-	return d.change(ctx, by, p, roster.Replace, fmt.Sprintf("%s %v by %v", old.Name, old.ID, b.ID), next, false)
+	return d.change(ctx, by, p, roster.Replace, next, false)
 }
 
 func (d *Desk) edit(ctx context.Context, by *console.Caller, p console.Params) (any, error) {
@@ -358,7 +358,7 @@ func (d *Desk) edit(ctx context.Context, by *console.Caller, p console.Params) (
 	if err != nil {
 		return nil, bad(err)
 	}
-	return d.change(ctx, by, p, roster.Edit, b.Name+" "+b.ID.String(), next, false)
+	return d.change(ctx, by, p, roster.Edit, next, false)
 }
 
 // rotate gives this box another key.
@@ -376,15 +376,18 @@ func (d *Desk) rotate(ctx context.Context, by *console.Caller, p console.Params)
 		return nil, bad(err)
 	}
 	// The box runs and has the key: it is there with it as soon as it has started anew.
-	return d.change(ctx, by, p, roster.Rotate, fmt.Sprintf("%s %v is %v", b.Name, b.ID, coord.BoxIDOf(public)), next, true)
+	return d.change(ctx, by, p, roster.Rotate, next, true)
 }
 
 // change weighs a new list, and has it decided unless that is refused or only asked about. waits says that a box with a new key is known to run.
-func (d *Desk) change(ctx context.Context, by *console.Caller, p console.Params, kind, subject string, next *coord.Members, waits bool) (any, error) {
-	advice := roster.Weigh(d.c.Site.Members(), next, d.c.Site.Up, waits)
+func (d *Desk) change(ctx context.Context, by *console.Caller, p console.Params, kind string, next *coord.Members, waits bool) (any, error) {
+	now := d.c.Site.Members()
+	subject, advice := roster.Subject(kind, now, next), roster.Weigh(now, next, d.c.Site.Up, waits)
 	a := &Answer{Kind: kind, Subject: subject, Advice: &advice}
 	force := p["force"] == "true"
 	switch {
+	case subject == "":
+		return nil, fmt.Errorf("%w: it would change nothing", console.ErrBad)
 	case p["check"] == "true":
 		return a, nil
 	case advice.Verdict == roster.Never:

@@ -53,7 +53,7 @@ func (s *fakeSite) decide(_ context.Context, _ *console.Caller, d *coord.Decisio
 	case join.MakeToken:
 		check = func() error { return join.CheckOffer(s, d) }
 	case join.RevokeToken:
-		check = func() error { return nil }
+		check = func() error { return join.CheckWithdrawal(d) }
 	}
 	if err := check(); err != nil {
 		s.t.Errorf("%s would not be given a word: %v", d.Kind, err)
@@ -137,6 +137,7 @@ func TestChangesAreWeighedBeforeTheyAreAskedFor(t *testing.T) {
 		{"a stranger", "/site/remove", 4, nil, console.Params{"box": "nobody"}, "no such box"},
 		{"the last one", "/site/remove", 1, nil, console.Params{"box": "box-0"}, "last box"},
 		{"a lost one", "/site/replace", 4, []int{2}, console.Params{"box": "box-2", "key": k}, ""},
+		{"an address that it has", "/site/edit", 4, nil, console.Params{"box": "box-2", "peer": "10.0.0.1:7400"}, "change nothing"},
 		{"a new address", "/site/edit", 4, nil, console.Params{"box": "box-2", "peer": "10.0.0.8:7400"}, ""},
 		{"an address that is none", "/site/edit", 4, nil, console.Params{"box": "box-2", "peer": "nowhere"}, "bad member"},
 		{"a new key", "/site/rotate-key", 4, nil, console.Params{}, ""},

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"slices"
+	"strings"
 
 	"github.com/holdfast-edge/holdfast/coord"
 	"github.com/holdfast-edge/holdfast/coord/trust"
@@ -166,6 +167,8 @@ func CheckOffer(st State, d *coord.Decision) error {
 		return fmt.Errorf("%w: %w", ErrDecision, err)
 	}
 	switch {
+	case d.Subject != doc.ID.String():
+		return fmt.Errorf("%w: it says it is about %q and makes token %v", ErrDecision, d.Subject, doc.ID)
 	case w.Was != 0 || w.Key != DocKey(doc.ID) || doc.Used != nil:
 		return fmt.Errorf("%w: it writes %q, which is not a new token", ErrDecision, w.Key)
 	case doc.NotAfter < doc.Made || doc.NotAfter-doc.Made > TTLSecondsMax || w.Seconds != doc.NotAfter-doc.Made+keepSeconds:
@@ -189,6 +192,20 @@ func Withdraw(st State, id TokenID, principal string, nonce uint64) (*coord.Deci
 		Kind: RevokeToken, Subject: id.String(), Principal: principal, Nonce: nonce,
 		Writes: []coord.DocWrite{{Key: old.Key, Was: old.Version}},
 	}, nil
+}
+
+// CheckWithdrawal says whether d, of kind RevokeToken, takes back the one token that it says and does nothing else. Errors: ErrDecision.
+func CheckWithdrawal(d *coord.Decision) error {
+	if len(d.Writes) != 1 {
+		return fmt.Errorf("%w: it writes %d documents where one token is to be taken back", ErrDecision, len(d.Writes))
+	}
+	w := &d.Writes[0]
+	if id, ok := strings.CutPrefix(w.Key, DocPrefix); !ok || w.Value != nil || w.Was == 0 {
+		return fmt.Errorf("%w: it writes %q, and takes back no token", ErrDecision, w.Key)
+	} else if d.Subject != id {
+		return fmt.Errorf("%w: it says it is about %q and takes back token %q", ErrDecision, d.Subject, id)
+	}
+	return nil
 }
 
 // Check says whether the site may let the box in, by the state as it is now, and gives the token's document. A box that is a

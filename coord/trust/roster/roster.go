@@ -223,12 +223,45 @@ func Writes(st State, m *coord.Members) ([]coord.DocWrite, error) {
 	return w, nil
 }
 
+// Subject is what a decision of a kind of this package is about, in the words that it must use: operators read it in lists, so it must not be
+// another box, or another change, than what the decision writes.
+func Subject(kind string, now, next *coord.Members) string {
+	gone, come := differ(now, next), differ(next, now)
+	switch {
+	case kind == Edit:
+		for i := range now.List {
+			if b := &now.List[i]; next.Index(b.ID) == i && same(now.List[i:i+1], next.List[i:i+1]) != nil {
+				return b.Name + " " + b.ID.String()
+			}
+		}
+	case kind == Add && come != nil:
+		return come.Name + " " + come.ID.String()
+	case kind == Remove && gone != nil:
+		return gone.Name + " " + gone.ID.String()
+	case kind == Replace && gone != nil && come != nil:
+		return fmt.Sprintf("%s %v by %v", gone.Name, gone.ID, come.ID)
+	case kind == Rotate && gone != nil && come != nil:
+		return fmt.Sprintf("%s %v is %v", gone.Name, gone.ID, come.ID)
+	}
+	return ""
+}
+
+// differ is the first box of a that is not in b; nil: none.
+func differ(a, b *coord.Members) *coord.Member {
+	for i := range a.List {
+		if b.Index(a.List[i].ID) < 0 {
+			return &a.List[i]
+		}
+	}
+	return nil
+}
+
 func version(st State, key string) uint64 {
 	d, _ := st.Doc(key)
 	return d.Version
 }
 
-// Check says whether d, of one of this package's kinds, writes what its kind says and nothing else. It is what every box
+// Check says whether d, of one of this package's kinds, writes what its kind says and nothing else, and says what it is about (Subject). It is what every box
 // asks before it gives its word, whoever wants it. Documents that also names by its keys are for others to judge.
 // Errors: ErrDecision.
 func Check(st State, d *coord.Decision, also ...string) error {
@@ -244,6 +277,9 @@ func Check(st State, d *coord.Decision, also ...string) error {
 	// A new box with the name and the addresses of the old one looks like a new key: what differs is who may ask for it.
 	if kind != d.Kind && !(kind == Rotate && d.Kind == Replace) {
 		return fmt.Errorf("%w: it says %s and is %s", ErrDecision, d.Kind, kind)
+	}
+	if subject := Subject(d.Kind, now, m); d.Subject != subject {
+		return fmt.Errorf("%w: it says it is about %q and is about %q", ErrDecision, d.Subject, subject)
 	}
 	want, err := Writes(st, m)
 	if err != nil {

@@ -30,7 +30,7 @@ func (s *fakeSite) decide(t testing.TB, kind string, m *coord.Members) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	d := &coord.Decision{Kind: kind, Writes: w}
+	d := &coord.Decision{Kind: kind, Subject: roster.Subject(kind, s.members, m), Writes: w}
 	if err := roster.Check(s, d); err != nil {
 		t.Fatal(err)
 	}
@@ -163,12 +163,13 @@ func TestADecisionThatIsNotWhatItSaysIsNotGivenAWord(t *testing.T) {
 			m.List = append(m.List, member(k[5], "y"))
 			return true
 		}},
-		"a key that is not its": {roster.Add, func(m *coord.Members, _ *coord.Decision) bool { m.List[4].Key = k[5]; return true }},
-		"nothing":               {roster.Add, func(m *coord.Members, _ *coord.Decision) bool { m.List = m.List[:4]; return true }},
-		"another kind":          {roster.Remove, func(*coord.Members, *coord.Decision) bool { return false }},
-		"no members":            {roster.Add, func(_ *coord.Members, d *coord.Decision) bool { d.Writes = nil; return false }},
-		"no JSON":               {roster.Add, func(_ *coord.Members, d *coord.Decision) bool { d.Writes[0].Value = []byte("{"); return false }},
-		"another version":       {roster.Add, func(_ *coord.Members, d *coord.Decision) bool { d.Writes[0].Was = 9; return false }},
+		"a key that is not its":        {roster.Add, func(m *coord.Members, _ *coord.Decision) bool { m.List[4].Key = k[5]; return true }},
+		"nothing":                      {roster.Add, func(m *coord.Members, _ *coord.Decision) bool { m.List = m.List[:4]; return true }},
+		"another kind":                 {roster.Remove, func(*coord.Members, *coord.Decision) bool { return false }},
+		"says it is about another box": {roster.Add, func(_ *coord.Members, d *coord.Decision) bool { d.Subject = "box-3 b259"; return false }},
+		"no members":                   {roster.Add, func(_ *coord.Members, d *coord.Decision) bool { d.Writes = nil; return false }},
+		"no JSON":                      {roster.Add, func(_ *coord.Members, d *coord.Decision) bool { d.Writes[0].Value = []byte("{"); return false }},
+		"another version":              {roster.Add, func(_ *coord.Members, d *coord.Decision) bool { d.Writes[0].Was = 9; return false }},
 		"more": {roster.Add, func(_ *coord.Members, d *coord.Decision) bool {
 			d.Writes = append(d.Writes, coord.DocWrite{Key: "role/x", Value: []byte("{}")})
 			return false
@@ -182,7 +183,7 @@ func TestADecisionThatIsNotWhatItSaysIsNotGivenAWord(t *testing.T) {
 				t.Fatal(err)
 			}
 			w, _ := roster.Writes(s, m)
-			d := &coord.Decision{Kind: tc.kind, Writes: w}
+			d := &coord.Decision{Kind: tc.kind, Subject: roster.Subject(tc.kind, s.members, m), Writes: w}
 			if tc.edit(m, d) {
 				d.Writes[0].Value, _ = json.Marshal(m)
 			}
@@ -194,10 +195,10 @@ func TestADecisionThatIsNotWhatItSaysIsNotGivenAWord(t *testing.T) {
 	s := newSite(t, k[:4])
 	m, _ := roster.Removing(s, s.at(2))
 	w, _ := roster.Writes(s, m)
-	if err := roster.Check(s, &coord.Decision{Kind: roster.Remove, Writes: w[:1]}); !errors.Is(err, roster.ErrDecision) {
+	if err := roster.Check(s, &coord.Decision{Kind: roster.Remove, Subject: roster.Subject(roster.Remove, s.members, m), Writes: w[:1]}); !errors.Is(err, roster.ErrDecision) {
 		t.Errorf("the key that goes is not remembered: %v", err)
 	}
-	if err := roster.Check(s, &coord.Decision{Kind: roster.Remove, Writes: append(w, coord.DocWrite{Key: "join/1"})}, "join/1"); err != nil {
+	if err := roster.Check(s, &coord.Decision{Kind: roster.Remove, Subject: roster.Subject(roster.Remove, s.members, m), Writes: append(w, coord.DocWrite{Key: "join/1"})}, "join/1"); err != nil {
 		t.Errorf("a document that another judges: %v", err)
 	}
 }
