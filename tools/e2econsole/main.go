@@ -36,7 +36,7 @@ func images() []string {
 
 func e2econsole(ctx context.Context) (err error) {
 	short := flag.Bool("short", false, "each page once at each size, and a small load: below three minutes")
-	only := flag.String("only", "", "parts, with commas: pages, policy, noscript, keyboard, live, forms, settings, setup, passkeys, gone, load")
+	only := flag.String("only", "", "parts, with commas: pages, policy, noscript, keyboard, live, typing, forms, settings, setup, passkeys, gone, load")
 	update := flag.Bool("update", false, "write tools/e2econsole/layout.json as the pages are now")
 	pictures := flag.Bool("images", false, "write the README's pictures to docs/img")
 	serve := flag.Bool("serve", false, "only run the site, until it is interrupted")
@@ -98,6 +98,7 @@ func browse(ctx context.Context, s *liveSite, dir string, parts []string, short,
 	config := map[string]any{
 		"modules": dir, "chromium": chromium, "shots": filepath.Join(dir, "shots"), "layoutFile": "tools/e2econsole/layout.json", "imagesDir": "docs/img",
 		"base": s.Boxes[0].Console, "client": "http://" + s.Boxes[0].Client, "operator": operator, "password": s.Password,
+		"others":  []int{s.Boxes[1].PID, s.Boxes[2].PID},
 		"last":    map[string]any{"base": last.Console, "pid": last.PID},
 		"fresh":   map[string]any{"base": fresh.console, "code": fresh.code},
 		"passkey": map[string]any{"base": strings.Replace(keys.console, "127.0.0.1", "localhost", 1), "code": keys.code},

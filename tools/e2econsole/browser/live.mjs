@@ -1,7 +1,7 @@
 // The page follows the site by itself, and does not lose what its reader is doing.
 import { must } from "./report.mjs";
 
-const put = (config, key, value) =>
+export const put = (config, key, value) =>
   fetch(`${config.client}/v3/kv/put`, { method: "POST", headers: { "Content-Type": "application/json" }, body: JSON.stringify({ key: btoa(key), value: btoa(value) }) })
     .then((r) => must(r.ok, `put: ${r.status}`));
 

@@ -9,6 +9,7 @@ import { everyPage, further, light, policyHolds, withoutScript } from "./pages.m
 import { passkeys } from "./passkeys.mjs";
 import { forms, settings, setup } from "./people.mjs";
 import { Report } from "./report.mjs";
+import { typing } from "./typing.mjs";
 
 const config = JSON.parse(readFileSync(process.argv[2], "utf8"));
 mkdirSync(config.shots, { recursive: true });
@@ -29,6 +30,7 @@ try {
   if (part("noscript")) await withoutScript({ ...all, paths });
   if (part("keyboard")) await keyboard({ ...all, paths: config.short ? paths.slice(0, 3) : all.paths });
   if (part("live")) await live(all);
+  if (part("typing")) await typing(all);
   if (part("forms")) await forms(all);
   if (part("settings")) await settings(all);
   const axeOf = async (page, name) => {
