@@ -69,7 +69,7 @@ export async function forms({ browser, config, report }) {
 // settings: what the site decides about itself is proposed on the page, and a token is shown once.
 export async function settings({ browser, config, report, cookies, paths }) {
   if (!paths.includes("/settings")) return;
-  for (const script of [true, false]) {
+  for (const script of config.short ? [true] : [true, false]) {
     const how = script ? "" : " (without script)";
     const context = await browser.context({ script, cookies, view: script ? "phone" : "desktop" });
     const page = await browser.page(context);
