@@ -38,8 +38,9 @@ type Source interface {
 type Block struct {
 	*coord.Block
 	Digest  coord.Digest
-	Leader  coord.BoxID
-	Cert    *coord.Cert // that makes it final, of CertHeight
+	Members *coord.Members // of its epoch; nil: not known
+	Leader  coord.BoxID    // if Members are known
+	Cert    *coord.Cert    // that makes it final, of CertHeight
 	CertAt  uint64
 	Batches []Batch
 }

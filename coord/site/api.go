@@ -177,9 +177,22 @@ type Top struct {
 
 // LogBlock is one committed block with its messages, for people and tools.
 type LogBlock struct {
-	Block   *coord.Block
-	Digest  coord.Digest
+	Block  *coord.Block
+	Digest coord.Digest
+	// Members are those of the block's epoch, nil when this box does not know them any more; Leader is then zero.
+	Members *coord.Members
 	Leader  coord.BoxID
 	Cert    *coord.Cert // nil: final through a descendant's certificate
 	Batches []*coord.Batch
+}
+
+// LeaderName is what the leader was called in the block's epoch, its id when it had no name; empty: it is not known.
+func (b *LogBlock) LeaderName() string {
+	if b.Members == nil {
+		return ""
+	}
+	if i := b.Members.Index(b.Leader); i >= 0 && b.Members.List[i].Name != "" {
+		return b.Members.List[i].Name
+	}
+	return b.Leader.String()
 }

@@ -220,3 +220,38 @@ func voted(sigs []coord.VoteSig, i int) bool {
 	}
 	return false
 }
+
+// Who led a block, and whose signatures make it final, are of its epoch's list and not of the one of now.
+func TestABlockOfAnEarlierEpochNamesTheMembersOfThat(t *testing.T) {
+	synctestSite(t, 4, func(r *rig) {
+		r.judges = func(int, *state.Machine, *coord.Decision) site.Judgement { return site.Judgement{Word: site.Yes} }
+	}, func(r *rig) {
+		was := r.members.List[3].Name
+		for _, b := range r.boxes {
+			b.log.mu.Lock()
+			b.log.keeps = true
+			b.log.mu.Unlock()
+		}
+		r.session(0, 1)
+		r.must(0, r.put(1, "a", "x"))
+		r.rename(1, "three", 0, 1, 2, 3)
+		r.must(0, r.put(1, "a", "y"))
+		names := map[uint64]string{1: was, 2: "three"}
+		seen := map[uint64]int{}
+		err := r.boxes[0].site.Log(1, 0, func(b *site.LogBlock) error {
+			epoch := b.Block.Epoch
+			seen[epoch]++
+			if b.Members == nil || b.Members.Epoch != epoch || b.Members.List[3].Name != names[epoch] || b.LeaderName() != b.Members.List[b.Members.Index(b.Leader)].Name {
+				t.Errorf("height %d of epoch %d is of %+v, led by %q", b.Block.Height, epoch, b.Members, b.LeaderName())
+			}
+			one, _, err := r.boxes[0].site.Block(b.Block.Height)
+			if err == nil && (one.Members != b.Members || one.Leader != b.Leader) {
+				t.Errorf("height %d alone is led by %v of %+v", b.Block.Height, one.Leader, one.Members)
+			}
+			return err
+		})
+		if err != nil || seen[1] == 0 || seen[2] == 0 {
+			t.Error(seen, err)
+		}
+	})
+}

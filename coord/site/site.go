@@ -129,7 +129,11 @@ type Site struct {
 
 	decisions deciding
 
-	ep      atomic.Pointer[Epoch] // what is released is of it
+	ep   atomic.Pointer[Epoch] // what is released is of it
+	sets struct {              // the members of epochs before it, by epoch, as far as the base had them when it was asked last
+		sync.Mutex
+		of map[uint64]*coord.Members
+	}
 	index   indexer
 	claim   atomic.Uint64 // the place that the box claims; 0: it does not know
 	seen    gate          // the place of the last block applied

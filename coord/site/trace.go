@@ -208,7 +208,10 @@ func (s *Site) Block(height uint64) (b *LogBlock, certAt uint64, err error) {
 	if err != nil || len(bs) == 0 {
 		return nil, 0, err
 	}
-	b = &LogBlock{Block: bs[0], Digest: bs[0].Digest(), Leader: s.leaderOf(bs[0].Round), Cert: x}
+	if b, err = s.logBlock(bs[0]); err != nil {
+		return nil, 0, err
+	}
+	b.Cert = x
 	for i := range b.Block.Refs {
 		bt, err := s.o.Log.Batch(b.Block.Refs[i].Digest)
 		if err != nil {

@@ -83,7 +83,10 @@ func (s *Site) Log(from, to uint64, fn func(*LogBlock) error) error {
 			if to != 0 && b.Height > to {
 				return nil
 			}
-			lb := &LogBlock{Block: b, Digest: b.Digest(), Leader: s.leaderOf(b.Round)}
+			lb, err := s.logBlock(b)
+			if err != nil {
+				return err
+			}
 			if i == len(bs)-1 {
 				lb.Cert = x
 			}
@@ -103,9 +106,42 @@ func (s *Site) Log(from, to uint64, fn func(*LogBlock) error) error {
 	return nil
 }
 
-func (s *Site) leaderOf(round uint64) coord.BoxID {
-	l := s.ep.Load().Members.List
-	return l[int(round/s.box.cfg.Tuning.TermRounds)%len(l)].ID
+// logBlock is a block with who its epoch's members were, and without its batches.
+func (s *Site) logBlock(b *coord.Block) (*LogBlock, error) {
+	ms, err := s.membersOf(b.Epoch)
+	if err != nil {
+		return nil, err
+	}
+	lb := &LogBlock{Block: b, Digest: b.Digest(), Members: ms}
+	if ms != nil {
+		lb.Leader = s.leaderOf(ms, b.Round)
+	}
+	return lb, nil
+}
+
+func (s *Site) leaderOf(ms *coord.Members, round uint64) coord.BoxID {
+	return ms.List[int(round/s.box.cfg.Tuning.TermRounds)%len(ms.List)].ID
+}
+
+// membersOf are the members of an epoch, nil when this box does not know them.
+func (s *Site) membersOf(epoch uint64) (*coord.Members, error) {
+	if now := s.ep.Load().Members; now.Epoch == epoch {
+		return now, nil
+	}
+	s.sets.Lock()
+	defer s.sets.Unlock()
+	if ms, ok := s.sets.of[epoch]; ok {
+		return ms, nil
+	}
+	past, err := s.o.Base.Handovers()
+	if err != nil {
+		return nil, fmt.Errorf("site: members of epoch %d: %w", epoch, err)
+	}
+	s.sets.of = map[uint64]*coord.Members{} // as many as the store keeps, whatever is asked for
+	for _, h := range past {
+		s.sets.of[h.Members.Epoch], s.sets.of[h.Next.Epoch] = h.Members, h.Next
+	}
+	return s.sets.of[epoch], nil
 }
 
 // publish makes a new View; on the owner's goroutine.
@@ -117,7 +153,7 @@ func (s *Site) publish() {
 	v := &View{
 		ID: b.me, Index: self, Name: b.name, Site: ms.Site, Epoch: ms.Epoch, Version: s.o.Version,
 		Started: s.start, Taken: wall, N: n, F: coord.MaxFaulty(n), Quorum: coord.Quorum(n),
-		Leader: s.leaderOf(core.Round()), Round: core.Round(), Term: core.Term(core.Round()), Height: final.Height, Final: digest,
+		Leader: s.leaderOf(ms, core.Round()), Round: core.Round(), Term: core.Term(core.Round()), Height: final.Height, Final: digest,
 		Revision: b.st.Revision(), Applied: b.applied, Duplicates: b.duplicates, Rate: b.meter.rate(now),
 		Pending: core.Pending(), Inflight: b.inflight(), LogFrom: s.o.Log.LogFrom(), Blocks: b.meter.blocks(now, wall),
 	}

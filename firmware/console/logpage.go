@@ -117,7 +117,7 @@ type matcher struct{ kind, author, key string }
 
 // row is a block in short, and whether any of its messages matches.
 func (m *matcher) row(v *site.View, b *site.LogBlock) (logRow, bool) {
-	row := logRow{Height: b.Block.Height, Leader: nameOf(v, b.Leader)}
+	row := logRow{Height: b.Block.Height, Leader: first(b.LeaderName(), nameOf(v, b.Leader))}
 	var authors []string
 	each(b, func(batch int, who coord.BoxID, msg *api.Message) bool {
 		row.Messages++
@@ -281,7 +281,7 @@ func (c *Console) blockData(l *look) (any, error) {
 }
 
 func (d *blockPage) fill(v *site.View, b *site.LogBlock) {
-	d.Epoch, d.Round, d.Digest, d.Parent, d.Leader = b.Block.Epoch, b.Block.Round, b.Digest.String(), b.Block.Parent.String(), nameOf(v, b.Leader)
+	d.Epoch, d.Round, d.Digest, d.Parent, d.Leader = b.Block.Epoch, b.Block.Round, b.Digest.String(), b.Block.Parent.String(), first(b.LeaderName(), nameOf(v, b.Leader))
 	w := newLogWriter(nil)
 	for i, batch := range b.Batches {
 		row := batchRow{Author: nameOf(v, batch.Author), Seq: batch.Seq, Count: batch.Count}

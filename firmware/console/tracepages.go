@@ -267,6 +267,9 @@ func noteOf(n *api.WhyNode) string {
 	case api.WhyBatch:
 		return countOf(n.Messages, "message")
 	case api.WhyBlock:
+		if n.LeaderName == "" { // nobody here knows the members of that epoch
+			return fmt.Sprintf("round %d", n.Round)
+		}
 		return "led by " + n.LeaderName
 	}
 	return n.Kind
@@ -302,7 +305,10 @@ func whatOf(n *api.WhyNode) string {
 		}
 	}
 	if n.Kind == api.WhyBlock {
-		add("height %d, round %d, proposed by %s", n.Height, n.Round, n.LeaderName)
+		add("height %d, round %d", n.Height, n.Round)
+		if n.LeaderName != "" {
+			add("proposed by %s", n.LeaderName)
+		}
 		if len(n.Voters) > 0 {
 			add("made final by %s", strings.Join(n.Voters, ", "))
 		}

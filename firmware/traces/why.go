@@ -54,7 +54,7 @@ func (s *source) Block(height uint64) (*cause.Block, error) {
 	if err != nil {
 		return nil, err
 	}
-	b := &cause.Block{Block: lb.Block, Digest: lb.Digest, Leader: lb.Leader, Cert: lb.Cert, CertAt: certAt}
+	b := &cause.Block{Block: lb.Block, Digest: lb.Digest, Members: lb.Members, Leader: lb.Leader, Cert: lb.Cert, CertAt: certAt}
 	for i, bt := range lb.Batches {
 		c := cause.Batch{Batch: bt, Digest: lb.Block.Refs[i].Digest, Cols: new(coord.Columns)}
 		if bt == nil || s.dec.DecodeBody(bt.Body, c.Cols) != nil {
@@ -192,7 +192,7 @@ func (e *explainer) batch(j *api.WhyNode, n *cause.Node) {
 			id = c.Trace
 		}
 	}
-	j.Kind, j.Author, j.AuthorName, j.Seq, j.Digest, j.Messages, j.Trace = api.WhyBatch, &author, e.names.of(author), b.Seq, b.Digest.String(), messages, &id
+	j.Kind, j.Author, j.AuthorName, j.Seq, j.Digest, j.Messages, j.Trace = api.WhyBatch, &author, e.name(n.Block, author), b.Seq, b.Digest.String(), messages, &id
 	what := "messages"
 	if j.Messages == 1 {
 		what = "message"
@@ -233,30 +233,39 @@ func (e *explainer) block(j *api.WhyNode, n *cause.Node) {
 		j.Skipped = b.Round - b.ParentRound - 1
 	}
 	j.Label = fmt.Sprintf("block %d", b.Height)
-	current := b.Epoch == e.view.Epoch
-	if current { // the leaders of earlier epochs are another list's
+	if b.Members != nil {
 		leader := b.Leader
-		j.Leader, j.LeaderName = &leader, e.names.of(leader)
+		j.Leader, j.LeaderName = &leader, e.name(b, leader)
 		j.Label += ", proposed by " + j.LeaderName
 	}
 	if b.Cert != nil {
 		j.CertHeight = b.CertAt
 		for i := range b.Cert.Sigs {
 			v := int(b.Cert.Sigs[i].Voter)
-			name := "member " + strconv.Itoa(v)
-			if current && v < len(e.view.Members) {
-				name = e.view.Members[v].Name
+			name := fmt.Sprintf("member %d of epoch %d", v, b.Cert.Epoch)
+			if b.Members != nil && b.Members.Epoch == b.Cert.Epoch && v < b.Members.N() {
+				name = e.name(b, b.Members.List[v].ID)
 			}
 			j.Voters = append(j.Voters, name)
 		}
 	}
 }
 
+// name is what a box was called in a block's epoch, or is now.
+func (e *explainer) name(b *cause.Block, id coord.BoxID) string {
+	if b.Members != nil {
+		if i := b.Members.Index(id); i >= 0 && b.Members.List[i].Name != "" {
+			return b.Members.List[i].Name
+		}
+	}
+	return e.names.of(id)
+}
+
 // sentence says the most important of it to a person.
 func (e *explainer) sentence(g *cause.Graph) string {
 	root := &g.Nodes[0]
 	b := root.Block
-	author := e.names.of(b.Batches[root.Batch].Author)
+	author := e.name(b, b.Batches[root.Batch].Author)
 	s := fmt.Sprintf("Revision %d is a message of box %s in block %d", root.Revision, author, b.Height)
 	var j api.WhyNode
 	e.block(&j, &cause.Node{Kind: cause.InBlock, Block: b})
