@@ -137,7 +137,10 @@ type bundleProgress struct {
 func (p *bundleProgress) Read(b []byte) (int, error) {
 	n, err := p.r.Read(b)
 	p.have += int64(n)
-	return n, errors.Join(err, p.show(p.have))
+	if e := p.show(p.have); err == nil {
+		err = e
+	}
+	return n, err // an io.EOF as it is: package http compares
 }
 
 func (p *bundleProgress) show(have int64) error {

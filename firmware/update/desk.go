@@ -77,8 +77,8 @@ func (r *Runner) slot(s slots.Slot) api.UpdateSlot {
 	x.Version = e.Version
 	if h := bundleOf(r.esp, s); h != nil {
 		x.Bundle = h.ID().String()
-		if x.Version == "" {
-			x.Version = h.Version
+		if !found {
+			x.Version, x.State = h.Version, "taken"
 		}
 	}
 	return x

@@ -35,7 +35,8 @@ type UpdateSlot struct {
 	Runs    bool   `json:"runs"`
 	Version string `json:"version,omitempty"`
 	Bundle  string `json:"bundle,omitempty"` // empty: what is there is not a bundle's
-	// State is "good", "tried" (Left starts are left), "given up" or "empty"; Reason says why it was given up.
+	// State is "good", "tried" (Left starts are left), "given up", "taken" (a bundle, or a part of one, that nothing starts) or "empty"; Reason
+	// says why it was given up.
 	State  string `json:"state"`
 	Left   int    `json:"left,omitempty"`
 	Reason string `json:"reason,omitempty"`
