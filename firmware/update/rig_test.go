@@ -35,6 +35,7 @@ func (d docs) Docs(prefix string) (list []coord.Doc) {
 	}
 	return list
 }
+
 func (docs) Members() *coord.Members {
 	return &coord.Members{List: []coord.Member{{ID: coord.BoxID{1}}}}
 }
