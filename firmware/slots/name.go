@@ -97,7 +97,7 @@ const cmdlineSlot = "holdfast.slot="
 
 // Running finds the slot in a kernel's command line (/proc/cmdline). ok is false when no loader of ours started it.
 func Running(cmdline string) (s Slot, ok bool) {
-	for _, word := range strings.Fields(cmdline) {
+	for word := range strings.FieldsSeq(cmdline) {
 		if v, is := strings.CutPrefix(word, cmdlineSlot); is {
 			s = Slot(v)
 		}
