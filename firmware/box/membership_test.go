@@ -135,7 +135,7 @@ func TestABoxWhoseMemberSetIsLostSaysSo(t *testing.T) {
 		t.Fatal(err)
 	}
 	stop := runAny(t, c)
-	if _, body := get(t, c, "/"); !strings.Contains(body, "copy that of another box") {
+	if _, body := get(t, c, "/"); !strings.Contains(body, "site adopt FILE") {
 		t.Errorf("it says %q", body)
 	}
 	if err := stop(); err != nil {

@@ -114,9 +114,9 @@ type Waits struct {
 // todo says what a person is to do with a waiting box.
 func todo(c *config.Config) string {
 	if hasState(c.DataDir) {
-		return fmt.Sprintf("this box has been in a site, and its %s is gone: copy that of another box of the site to %s", trust.SiteFile, c.DataDir)
+		return fmt.Sprintf("this box has been in a site, and its %s is gone: bring that of another box of the site, and give it to this one with `holdfast site adopt FILE`", trust.SiteFile)
 	}
-	return "this box is not in a site yet: on it, found one with `holdfast site init`, or join one with `holdfast site join TOKEN`"
+	return "this box is not in a site yet: on it, found one with `holdfast site init`, join one with `holdfast site join TOKEN`, or, where it was added to one by its key, give it the list with `holdfast site adopt FILE`"
 }
 
 func waitingPages(c *config.Config, key *trust.Identity) http.Handler {

@@ -2,6 +2,7 @@ package cli
 
 import (
 	"context"
+	"encoding/base64"
 	"errors"
 	"flag"
 	"fmt"
@@ -17,7 +18,7 @@ func identityCommand() command {
 	return command{
 		name: "identity", about: "show this box's key, seal it with the machine's TPM, or move it back",
 		sub: []command{
-			keyCommand("show", "print which box this is and where its key lies", `
+			keyCommand("show", "print which box this is, where its key lies, and the public half of it", `
 Examples:
   holdfast identity show
   holdfast identity show --config box.toml --json
@@ -54,6 +55,8 @@ func moved(c *config.Config, move func(string, trust.Sealer) (*trust.Identity, e
 type keyPlace struct {
 	Box   coord.BoxID    `json:"box"`
 	Place trust.KeyPlace `json:"key"`
+	// Public is the key by which a site can add the box: PKIX DER, in base64.
+	Public []byte `json:"public"`
 }
 
 func keyCommand(name, about, more string, do func(*config.Config) (*trust.Identity, error)) command {
@@ -75,13 +78,13 @@ func keyCommand(name, about, more string, do func(*config.Config) (*trust.Identi
 					return err
 				}
 				if *asJSON {
-					return printJSON(s.out, keyPlace{id.ID(), id.Place()})
+					return printJSON(s.out, keyPlace{id.ID(), id.Place(), id.PublicKey()})
 				}
 				where := trust.KeyFile
 				if id.Place() == trust.KeyInTPM {
 					where = trust.SealedKeyFile + ", sealed by the TPM"
 				}
-				_, err = fmt.Fprintf(s.out, "box %v, its key is in %s\n", id.ID(), where)
+				_, err = fmt.Fprintf(s.out, "box %v, its key is in %s\npublic key %s\n", id.ID(), where, base64.StdEncoding.EncodeToString(id.PublicKey()))
 				return err
 			}
 		},

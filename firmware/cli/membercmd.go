@@ -33,7 +33,7 @@ Examples:
   holdfast site remove box-3
 `,
 		sub: []command{
-			siteInitCommand(), siteShowCommand(), siteTokenCommand(), siteWithdrawCommand(), siteJoinCommand(), siteWordCommand("admit", "let a box in that waits for an operator's word on this box"), siteWordCommand("refuse", "turn away a box that waits for an operator's word on this box"),
+			siteInitCommand(), siteShowCommand(), siteTokenCommand(), siteWithdrawCommand(), siteJoinCommand(), siteAdoptCommand(), siteWordCommand("admit", "let a box in that waits for an operator's word on this box"), siteWordCommand("refuse", "turn away a box that waits for an operator's word on this box"),
 			siteAddCommand(), siteRemoveCommand(), siteReplaceCommand(), siteEditCommand(), siteRotateCommand(),
 		},
 	}
@@ -67,6 +67,7 @@ func siteShowCommand() command {
 func printSite(w io.Writer, o *members.Overview) error {
 	t := table(w)
 	fmt.Fprintf(t, "site %v, epoch %d, %v, %d reached\n", o.Site, o.Epoch, o.Sums, o.Up)
+	fmt.Fprintf(t, "hash %v\n%s\n", o.SiteHash, spare(o))
 	fmt.Fprintln(t, "\nNAME\tBOX\tREACHED\tPEER\tCLIENT\tCONSOLE")
 	for i := range o.Members {
 		b := &o.Members[i]
@@ -121,6 +122,8 @@ type changing struct {
 	name, key           *string
 	peer, client, nativ *string
 	console             *string
+	// then, if not nil, says what is to be done after a change that was taken.
+	then func(context.Context, *streams, *remote.Box, *remote.Changed) error
 }
 
 func changes(f *flag.FlagSet) *changing {
@@ -186,7 +189,10 @@ func (c *changing) run(ctx context.Context, s *streams, path string, fields map[
 		if r, err = b.ChangeSite(ctx, path, p); err != nil {
 			return err
 		}
-		return c.told(s, r)
+		if err := c.told(s, r); err != nil || c.then == nil || *c.asJSON {
+			return err
+		}
+		return c.then(ctx, s, b, r)
 	})
 }
 
@@ -222,8 +228,9 @@ func siteAddCommand() command {
 	return command{
 		name: "add", about: "add a box whose public key you have, without a token",
 		more: `
-The box's key is what ` + "`holdfast identity show --json`" + ` prints on it. Start the box first, so that it waits, and then add it with --force:
-the site may have to stand still until it runs.
+The box's public key is what ` + "`holdfast identity show`" + ` prints on it. Start the box first, so that it waits, and then add it; with --force where
+the site has to stand still until it runs. The box does not know of it: bring it the site's list with ` + "`holdfast site adopt`" + `, as is printed. With a token it
+does all that by itself: ` + "`holdfast site join-token`" + `.
 
 Example:
   holdfast site add --name box-4 --peer 10.0.0.14:7400 --key MFkwEwYHKoZI...
@@ -238,6 +245,7 @@ Example:
 				if *c.name == "" || *c.peer == "" || *c.key == "" {
 					return fmt.Errorf("%w: --name, --peer and --key are needed", errUsage)
 				}
+				c.then = nowAdopt
 				return c.run(ctx, s, "/site/add", map[string]string{})
 			}
 		},
@@ -280,11 +288,12 @@ Examples:
 
 func siteReplaceCommand() command {
 	return aboutBox("replace", "put a box with a new key in the place of one whose disk is lost", `
-Addresses that are not given stay those of the old one. With a token instead: holdfast site join-token --replace BOX.
+Addresses that are not given stay those of the old one. The new box is then given the site's list with `+"`holdfast site adopt`"+`, as is printed. With a token instead: holdfast site join-token --replace BOX.
 
 Example:
   holdfast site replace box-2 --key MFkwEwYHKoZI...
 `, "/site/replace", func(c *changing, f *flag.FlagSet) func() string {
+		c.then = nowAdopt
 		c.entry(f).key = f.String("key", "", "the new box's public key, `base64` of PKIX DER")
 		return func() string {
 			if *c.key == "" {

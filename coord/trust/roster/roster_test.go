@@ -316,6 +316,7 @@ func TestWeighing(t *testing.T) {
 		{"1 to 2 with one that may not run", 1, "+", nil, false, roster.Forced, "stands still until the new box runs"},
 		{"2 to 3 with one that waits", 2, "+", nil, true, roster.Fine, "no box may lie or be away yet"},
 		{"3 to 4", 3, "+", nil, true, roster.Fine, "now 3 boxes: f = 0, quorum 3; after: 4 boxes: f = 1, quorum 3"},
+		{"4 to 5 with one that may not run", 4, "+", nil, false, roster.Fine, "until the new box runs no other may be away"},
 		{"3 to 4 without the new one", 3, "+", nil, false, roster.Fine, "f = 1"},
 		{"4 to 5 with one dead and one that waits", 4, "+", []int{0}, true, roster.Fine, "waits for the new box"},
 		{"4 to 5 with one dead and one that may not run", 4, "+", []int{0}, false, roster.Forced, "stands still"},

@@ -113,6 +113,8 @@ func Weigh(now, next *coord.Members, up func(coord.BoxID) bool, waits bool) Advi
 		raise(Forced, "the site stands still until the new box runs: start it first, so that it waits, or be sure of it")
 	case sure < a.After.Quorum:
 		raise(Fine, "the site waits for the new box before it goes on")
+	case fresh > 0 && !waits && sure == a.After.Quorum && a.After.Faulty > 0:
+		raise(Fine, "until the new box runs no other may be away")
 	}
 	switch {
 	case a.Now.Faulty > 0 && a.After.Faulty == 0:
