@@ -16,7 +16,7 @@ TRACE      := testdata/traces/web07.trace.xz
 RUN_DIR    ?= .holdfast
 PROFILE    ?= generic-arm64
 
-.PHONY: e2e-observe e2e-observe-short nab web bench-matrix bench-baseline bench-check bench-short bench-targets bench-peers bench-peers-short e2e-hal e2e-hal-short e2e-console e2e-console-short bench-layout bench-detect etcd-diff etcd-clients etcd-clients-short etcd-hist etcd-bench mutants mutants-long chaos chaos-short model model-long build arm64 deps run test check unit race sim fuzz bench e2e arm64-smoke image clean help
+.PHONY: e2e-image e2e-image-short e2e-observe e2e-observe-short nab web bench-matrix bench-baseline bench-check bench-short bench-targets bench-peers bench-peers-short e2e-hal e2e-hal-short e2e-console e2e-console-short bench-layout bench-detect etcd-diff etcd-clients etcd-clients-short etcd-hist etcd-bench mutants mutants-long chaos chaos-short model model-long build arm64 deps run test check unit race sim fuzz bench e2e arm64-smoke image clean help
 
 help: ## list the targets
 	@grep -hE '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/ -/'
@@ -122,6 +122,16 @@ e2e-console-short: build ## each page once at each size, below three minutes
 	./tools/deps.sh e2e-console
 	go build -o bin/e2econsole/e2econsole ./tools/e2econsole
 	bin/e2econsole/e2econsole -short
+
+e2e-image: ## machines of QEMU from our image on a bridge (root or user namespaces): boot, join, updates, bad releases, power cuts (FLAGS="-arch arm64")
+	./tools/deps.sh e2e-image
+	go build -o bin/e2eimage/ ./tools/e2eimage
+	bin/e2eimage/e2eimage $(FLAGS)
+
+e2e-image-short: ## one machine beside three processes, below ten minutes
+	./tools/deps.sh e2e-image
+	go build -o bin/e2eimage/ ./tools/e2eimage
+	bin/e2eimage/e2eimage -short
 
 e2e-observe: build ## a site under Debian's Prometheus (both histogram modes) and Alertmanager: rules, alarms, receivers that are down, silences
 	./tools/deps.sh e2e-observe

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Installs what the build and the tests need on a bare Debian 12 machine that has Go, make and git.
-# Safe to repeat; does nothing when everything is there. "deps.sh e2e-hal", "deps.sh e2e-console" and "deps.sh e2e-observe" install
+# Safe to repeat; does nothing when everything is there. "deps.sh e2e-hal", and the same with e2e-console, e2e-observe and e2e-image, install
 # what these targets need beside it.
 set -euo pipefail
 cd "$(dirname "$0")/.."
@@ -17,6 +17,9 @@ command -v ip >/dev/null || want+=(iproute2)       # tools/chaos
 command -v mkfs.ext4 >/dev/null || want+=(e2fsprogs) # tools/chaos
 command -v cpio >/dev/null || want+=(cpio)           # tools/e2ehal
 command -v swtpm >/dev/null || want+=(swtpm)         # hal/tpm/tpmtest
+[ -x /sbin/fsck.fat ] || want+=(dosfstools)          # firmware/image/fat
+command -v mtype >/dev/null || want+=(mtools)        # firmware/image/fat
+command -v sgdisk >/dev/null || want+=(gdisk)        # firmware/image/gpt
 command -v spin >/dev/null || want+=(spin)
 command -v z3 >/dev/null || want+=(z3)
 if [ "${1:-}" = e2e-hal ]; then
@@ -29,6 +32,12 @@ if [ "${1:-}" = e2e-console ]; then
 	command -v chromium >/dev/null || want+=(chromium)
 	command -v node >/dev/null || want+=(nodejs)
 	command -v npm >/dev/null || want+=(npm)
+fi
+if [ "${1:-}" = e2e-image ]; then
+	command -v qemu-system-x86_64 >/dev/null || want+=(qemu-system-x86)
+	command -v qemu-system-aarch64 >/dev/null || want+=(qemu-system-arm)
+	[ -e /usr/share/OVMF/OVMF_CODE_4M.fd ] || want+=(ovmf)
+	[ -e /usr/share/qemu-efi-aarch64/QEMU_EFI.fd ] || want+=(qemu-efi-aarch64)
 fi
 quiet=
 if [ "${1:-}" = e2e-observe ]; then

@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"flag"
@@ -12,8 +13,10 @@ import (
 	"strings"
 	"time"
 
+	"github.com/holdfast-edge/holdfast/coord/release"
 	"github.com/holdfast-edge/holdfast/firmware/image"
 	"github.com/holdfast-edge/holdfast/firmware/image/debian"
+	"github.com/holdfast-edge/holdfast/firmware/update"
 )
 
 func imageCommand(b Build) command {
@@ -119,6 +122,8 @@ func imageBuildFlags(b Build) func(*flag.FlagSet) func(context.Context, *streams
 		f.StringVar(&o.Program, "program", "", "the static Linux program for the machine: a `file`; without it this program, or bin/holdfast-linux-ARCH")
 		f.StringVar(&o.Version, "version", b.Version, "the `version` of that program")
 		f.StringVar(&o.Cmdline, "cmdline", "", "`words` for the kernel's command line")
+		key := f.String("key", "", "the private key that signs the release, a `file` of `holdfast update key`")
+		bundle := f.String("bundle", "", "a `file` for the same release as a bundle, for `holdfast update`; with --key")
 		out := f.String("o", "holdfast.img", "the `file` to write; FILE.zst is written beside it")
 		raw := f.Bool("raw", false, "write no FILE.zst")
 		asJSON := f.Bool("json", false, "print JSON")
@@ -134,6 +139,9 @@ func imageBuildFlags(b Build) func(*flag.FlagSet) func(context.Context, *streams
 				return err
 			}
 			if o.Provisioning, err = told.file(); err != nil {
+				return err
+			}
+			if o.Sign, err = signer(*key, *bundle); err != nil {
 				return err
 			}
 			if o.Program == "" {
@@ -156,6 +164,39 @@ func imageBuildFlags(b Build) func(*flag.FlagSet) func(context.Context, *streams
 			return err
 		}
 	}
+}
+
+// signer signs the manifest of a release, and writes the release as a bundle.
+func signer(key, bundle string) (func(*image.Release) ([]byte, error), error) {
+	if key == "" {
+		if bundle != "" {
+			return nil, fmt.Errorf("%w: --bundle needs --key", errUsage)
+		}
+		return nil, nil
+	}
+	private, err := readUpdateKey(key)
+	if err != nil {
+		return nil, err
+	}
+	return func(r *image.Release) ([]byte, error) {
+		m, err := r.Manifest(update.Formats())
+		if err != nil {
+			return nil, err
+		}
+		h, err := release.Sign(m, private)
+		if err != nil {
+			return nil, err
+		}
+		if bundle == "" {
+			return h.Bytes(), nil
+		}
+		f, err := os.Create(bundle)
+		if err != nil {
+			return nil, err
+		}
+		err = update.Write(f, h, bytes.NewReader(r.Kernel), bytes.NewReader(r.Initrd))
+		return h.Bytes(), errors.Join(err, f.Sync(), f.Close())
+	}, nil
 }
 
 func imagePinFlags(f *flag.FlagSet) func(context.Context, *streams, []string) error {

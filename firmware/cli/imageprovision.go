@@ -8,6 +8,8 @@ import (
 	"strings"
 
 	"github.com/BurntSushi/toml"
+
+	"github.com/holdfast-edge/holdfast/firmware/supervise/settings"
 )
 
 // provisionFlags are what a machine is told when it first starts.
@@ -85,6 +87,10 @@ func (o *provisionFlags) file() ([]byte, error) {
 	e.Indent = ""
 	if err := e.Encode(all); err != nil {
 		return nil, err
+	}
+	// What the machine would not take is better said here.
+	if _, err := settings.Parse(b.Bytes()); err != nil {
+		return nil, fmt.Errorf("%w: the machine's settings: %w", errUsage, err)
 	}
 	return b.Bytes(), nil
 }

@@ -1,7 +1,6 @@
 package cli
 
 import (
-	"bytes"
 	"context"
 	"crypto/ecdsa"
 	"crypto/elliptic"
@@ -16,7 +15,6 @@ import (
 	"os"
 
 	"github.com/holdfast-edge/holdfast/coord/release"
-	"github.com/holdfast-edge/holdfast/firmware/image"
 	"github.com/holdfast-edge/holdfast/firmware/remote"
 	"github.com/holdfast-edge/holdfast/firmware/update"
 )
@@ -109,15 +107,13 @@ func readUpdateKey(path string) (*ecdsa.PrivateKey, error) {
 
 func updateBundleCommand(b Build) command {
 	return command{
-		name: "bundle", about: "make a signed bundle, of a program or of a kernel and an initrd",
+		name: "bundle", about: "make a signed bundle of a kernel and an initrd",
 		more: `
-With --profile, the kernel and the initrd are made of --program as for an image (holdfast image build). The bundle says which formats of data
-the release reads and writes: those of this program, unless --formats names a file with others, so make a bundle with the program of its
-release.
+The initrd has the program as /init (holdfast image makes both). The bundle says which formats of data the release reads and writes: those of
+this program, unless --formats names a file with others, so make a bundle with the program that is in it.
 
-Examples:
-  holdfast update bundle --key update.key --profile generic-arm64 --program bin/holdfast-linux-arm64 --out 1.2.hfb
-  holdfast update bundle --key update.key --board my-board --arch arm64 --kernel vmlinuz --initrd initrd.img --out 1.2.hfb
+Example:
+  holdfast update bundle --key update.key --board qemu-virt --arch arm64 --kernel vmlinuz --initrd initrd.img --out 1.2.hfb
 `,
 		flags: func(f *flag.FlagSet) func(context.Context, *streams, []string) error {
 			key := f.String("key", "", "the `file` of the private key that signs")
@@ -126,23 +122,18 @@ Examples:
 			initrd := f.String("initrd", "", "the `file` of the initrd")
 			formats := f.String("formats", "", "a `file` with the formats of its data, JSON; else those of this program")
 			asJSON := f.Bool("json", false, "print JSON")
-			profile := f.String("profile", "", "make it for a kind of machine: a `name` of holdfast image profiles")
-			program := f.String("program", "", "the static Linux program for that machine, a `file`; without it this program, or bin/holdfast-linux-ARCH")
-			var from packageFlags
-			from.declare(f)
 			var m release.Manifest
 			f.StringVar(&m.Version, "version", b.Version, "the `version` that the program in it says it is")
 			f.StringVar(&m.Board, "board", "", "the `board` that it is for")
 			f.StringVar(&m.Arch, "arch", "", "the processor, a `name` as Go has it: arm64, amd64")
 			f.StringVar(&m.MinVersion, "min-version", "", "the oldest `version` that may be replaced by it")
 			f.StringVar(&m.Cmdline, "cmdline", "", "the kernel's `options`")
-			return func(ctx context.Context, s *streams, args []string) error {
+			return func(_ context.Context, s *streams, args []string) error {
 				if err := noArgs(args); err != nil {
 					return err
 				}
-				byHand := *kernel != "" && *initrd != "" && m.Board != "" && m.Arch != ""
-				if *key == "" || *out == "" || byHand == (*profile != "") {
-					return fmt.Errorf("%w: --key, --out and either --profile or --kernel, --initrd, --board and --arch are needed", errUsage)
+				if *key == "" || *out == "" || *kernel == "" || *initrd == "" || m.Board == "" || m.Arch == "" {
+					return fmt.Errorf("%w: --key, --out, --kernel, --initrd, --board and --arch are needed", errUsage)
 				}
 				m.Formats = update.Formats()
 				if *formats != "" {
@@ -155,14 +146,7 @@ Examples:
 						return fmt.Errorf("%s: %w", *formats, err)
 					}
 				}
-				parts, err := bundleFiles(*kernel, *initrd)
-				if *profile != "" {
-					parts, err = bundleOf(ctx, s, *profile, *program, &from, &m)
-				}
-				if err != nil {
-					return err
-				}
-				h, err := writeBundle(*out, *key, parts, &m)
+				h, err := writeBundle(*out, *key, *kernel, *initrd, &m)
 				if err != nil {
 					return err
 				}
@@ -176,58 +160,32 @@ Examples:
 	}
 }
 
-// bundleParts are the kernel and the initrd.
-type bundleParts [2][]byte
-
-func bundleFiles(kernel, initrd string) (p bundleParts, err error) {
-	for i, path := range []string{kernel, initrd} {
-		if path == "" {
-			continue
-		}
-		f, err := os.Open(path)
-		if err != nil {
-			return p, err
-		}
-		p[i], err = io.ReadAll(io.LimitReader(f, release.FileBytesMax+1))
-		if err := errors.Join(err, f.Close()); err != nil {
-			return p, err
-		}
-	}
-	return p, nil
-}
-
-// bundleOf makes the parts as those of an image.
-func bundleOf(ctx context.Context, s *streams, profile, program string, from *packageFlags, m *release.Manifest) (p bundleParts, err error) {
-	o := image.Options{Profile: profile, Program: program, Version: m.Version, Cmdline: m.Cmdline}
-	if o.Pins, o.Packages, err = from.open(s); err != nil {
-		return p, err
-	}
-	if o.Built, err = sourceDate(); err != nil {
-		return p, err
-	}
-	if o.Program == "" {
-		if o.Program, err = ownProgram(profile); err != nil {
-			return p, err
-		}
-	}
-	r, err := image.Make(ctx, o)
-	if err != nil {
-		return p, err
-	}
-	m.Board, m.Arch, m.Version, m.Cmdline = r.Profile, r.Arch, r.Version, r.Cmdline
-	return bundleParts{r.Kernel, r.Initrd}, nil
-}
-
-func writeBundle(out, keyFile string, p bundleParts, m *release.Manifest) (*release.Head, error) {
+func writeBundle(out, keyFile, kernel, initrd string, m *release.Manifest) (*release.Head, error) {
 	key, err := readUpdateKey(keyFile)
 	if err != nil {
 		return nil, err
 	}
-	if m.Kernel, err = release.Describe(bytes.NewReader(p[0])); err != nil {
-		return nil, fmt.Errorf("the kernel: %w", err)
-	}
-	if m.Initrd, err = release.Describe(bytes.NewReader(p[1])); err != nil {
-		return nil, fmt.Errorf("the initrd: %w", err)
+	files := make([]*os.File, 0, 2)
+	defer func() {
+		for _, f := range files {
+			_ = f.Close() // was only read
+		}
+	}()
+	for _, x := range []struct {
+		path string
+		to   *release.File
+	}{{kernel, &m.Kernel}, {initrd, &m.Initrd}} {
+		f, err := os.Open(x.path)
+		if err != nil {
+			return nil, err
+		}
+		files = append(files, f)
+		if *x.to, err = release.Describe(f); err != nil {
+			return nil, fmt.Errorf("%s: %w", x.path, err)
+		}
+		if _, err := f.Seek(0, io.SeekStart); err != nil {
+			return nil, err
+		}
 	}
 	h, err := release.Sign(m, key)
 	if err != nil {
@@ -237,7 +195,7 @@ func writeBundle(out, keyFile string, p bundleParts, m *release.Manifest) (*rele
 	if err != nil {
 		return nil, err
 	}
-	err = update.Write(to, h, bytes.NewReader(p[0]), bytes.NewReader(p[1]))
+	err = update.Write(to, h, files[0], files[1])
 	return h, errors.Join(err, to.Sync(), to.Close())
 }
 

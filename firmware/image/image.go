@@ -29,6 +29,7 @@ import (
 
 	"github.com/klauspost/compress/zstd"
 
+	"github.com/holdfast-edge/holdfast/coord/release"
 	"github.com/holdfast-edge/holdfast/firmware/image/debian"
 	"github.com/holdfast-edge/holdfast/firmware/image/ext4"
 	"github.com/holdfast-edge/holdfast/firmware/image/fat"
@@ -85,9 +86,8 @@ type Release struct {
 	KernelRelease          string // uname -r
 	Modules                int    // how many modules it has
 	Built                  time.Time
-
-	loader     []byte
-	loaderName string
+	Loader                 []byte // and where UEFI looks for it
+	LoaderPath             string
 }
 
 // Report says what was made.
@@ -134,12 +134,12 @@ func Make(ctx context.Context, o Options) (*Release, error) {
 	}
 	r := &Release{
 		Profile: p.Name, Arch: p.Arch, Version: o.Version, Kernel: k.image, KernelRelease: k.release, Built: o.Built.UTC(), Modules: len(chosen),
-		Cmdline: strings.Join(strings.Fields(p.Cmdline+" "+cmdlineCommon+" "+o.Cmdline), " "), loaderName: p.Loader,
+		Cmdline: strings.Join(strings.Fields(p.Cmdline+" "+cmdlineCommon+" "+o.Cmdline), " "), LoaderPath: p.Loader,
 	}
 	if o.Built.IsZero() {
 		r.Built = k.built.UTC()
 	}
-	if r.loader, err = getLoader(ctx, &o, p); err != nil {
+	if r.Loader, err = getLoader(ctx, &o, p); err != nil {
 		return nil, err
 	}
 	files := append(k.modules.files(k.release, chosen), archived{"init", 0o755, program}, archived{"etc/holdfast/release", 0o644, r.describe()})
@@ -171,7 +171,7 @@ func (r *Release) Write(out io.WriterAt, manifest, provisioning []byte) error {
 		{Name: path.Join(string(slots.A), slots.Initrd), Body: r.Initrd},
 		{Name: path.Join(string(slots.A), slots.Manifest), Body: manifest},
 		{Name: string(slots.B), Folder: true},
-		{Name: r.loaderName, Body: r.loader},
+		{Name: r.LoaderPath, Body: r.Loader},
 		{Name: "loader/loader.conf", Body: []byte("timeout 0\neditor no\n")},
 		{Name: "loader/entries/" + entry.FileName(), Body: conf},
 	}
@@ -179,6 +179,19 @@ func (r *Release) Write(out io.WriterAt, manifest, provisioning []byte) error {
 		files = append(files, fat.File{Name: Provisioning, Body: provisioning})
 	}
 	return disk(out, r.Built, files)
+}
+
+// Manifest describes the release for a bundle (coord/release), with the formats of data that its program reads and writes.
+func (r *Release) Manifest(formats []release.Format) (*release.Manifest, error) {
+	m := &release.Manifest{Format: 1, Version: r.Version, Board: r.Profile, Arch: r.Arch, Cmdline: r.Cmdline, Formats: formats}
+	var err error
+	if m.Kernel, err = release.Describe(bytes.NewReader(r.Kernel)); err == nil {
+		m.Initrd, err = release.Describe(bytes.NewReader(r.Initrd))
+	}
+	if err != nil {
+		return nil, fmt.Errorf("image: %w", err)
+	}
+	return m, nil
 }
 
 // unsigned is the manifest of a release that nobody signed: what is in the slot, for people.

@@ -1,0 +1,373 @@
+package main
+
+import (
+	"context"
+	"crypto/ecdsa"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"os"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"github.com/holdfast-edge/holdfast/firmware/console/api"
+	"github.com/holdfast-edge/holdfast/firmware/image"
+)
+
+// How long things may take on two cores that are not fast, without KVM.
+const (
+	bootMax   = 4 * time.Minute
+	joinMax   = 3 * time.Minute
+	uploadMax = 3 * time.Minute
+	trialMax  = 8 * time.Minute
+	healthFor = "10s" // for how long a site must be well with a release
+	boxTime   = "5m"
+	password  = "a-password-for-machines-1"
+)
+
+// runner runs the checks one after the other.
+type runner struct {
+	f         flags
+	kind      machineKind
+	rand      *rand.Rand
+	outcomes  []outcome
+	built     *built
+	site      *site
+	processes []*process
+	vms       []*vm
+}
+
+func newRunner(f flags, kind machineKind) *runner {
+	return &runner{f: f, kind: kind, rand: rand.New(rand.NewPCG(f.seed, f.seed))}
+}
+
+// check runs one check and says what came of it.
+func (r *runner) check(ctx context.Context, name string, f func(ctx context.Context) (string, error)) bool {
+	if ctx.Err() != nil {
+		return false
+	}
+	began := time.Now()
+	detail, err := f(ctx)
+	o := outcome{name: name, detail: detail, pass: err == nil, took: time.Since(began)}
+	if err != nil {
+		o.detail = strings.Join(strings.Fields(err.Error()), " ")
+	}
+	result := map[bool]string{true: "pass", false: "FAIL"}[o.pass]
+	fmt.Printf("%s %s (%v) %s\n", result, name, o.took.Round(time.Second), o.detail)
+	r.outcomes = append(r.outcomes, o)
+	return o.pass
+}
+
+// wanted says whether a check that nothing else needs is to run.
+func (r *runner) wanted(name string) bool { return r.f.only == "" || strings.HasPrefix(name, r.f.only) }
+
+func (r *runner) all(ctx context.Context) (err error) {
+	defer func() { err = errors.Join(err, r.close()) }()
+	if r.built, err = loadBuilt(r.f.work); err != nil {
+		return err
+	}
+	machines, processes := 4, 0
+	if r.f.short {
+		machines, processes = 1, 3
+	}
+	// The first box is a process in either form: it founds the site, and its socket is what this program asks.
+	processes = max(processes, 1)
+	if err := network(ctx, machines, processes); err != nil {
+		return err
+	}
+	if err := r.found(ctx, processes, machines); err != nil {
+		return err
+	}
+	for i := range machines {
+		if !r.check(ctx, "boot "+itoa(i), func(ctx context.Context) (string, error) { return r.boot(ctx, i) }) {
+			return nil
+		}
+	}
+	r.machineChecks(ctx)
+	return ctx.Err()
+}
+
+func (r *runner) close() (err error) {
+	for _, v := range r.vms {
+		err = errors.Join(err, v.close())
+	}
+	for _, p := range r.processes {
+		p.close()
+	}
+	return err
+}
+
+// found makes the site of processes, and an operator with a token.
+func (r *runner) found(ctx context.Context, processes, machines int) error {
+	program := filepath.Join(r.f.work, "holdfast")
+	for i := range processes {
+		more := ""
+		if i > 0 {
+			token := r.site.joinToken()
+			more = fmt.Sprintf("token_file = \"token\"\nservers = [\"%s:7500\"]\n", r.site.first.address)
+			p, err := newProcess(program, r.f.work, i, more)
+			if err != nil {
+				return err
+			}
+			if err := os.WriteFile(filepath.Join(p.dir, "token"), []byte(token), 0o600); err != nil {
+				return err
+			}
+			r.processes = append(r.processes, p)
+			if err := p.start(); err != nil {
+				return err
+			}
+			if err := r.site.up(ctx, i+1, joinMax); err != nil {
+				return err
+			}
+			continue
+		}
+		p, err := newProcess(program, r.f.work, i, more)
+		if err != nil {
+			return err
+		}
+		r.processes = append(r.processes, p)
+		r.site = &site{first: p}
+		if _, err := run(ctx, program, "site", "init", "--config", p.config()); err != nil {
+			return err
+		}
+		if err := p.start(); err != nil {
+			return err
+		}
+		if err := r.site.up(ctx, 1, joinMax); err != nil {
+			return err
+		}
+		// While the site is one box, one word decides.
+		for range processes + machines {
+			if err := r.site.makeToken(ctx); err != nil {
+				return err
+			}
+		}
+		// The setup code is what a person would read from the box.
+		// It is made when somebody asks for it: the first try is a wrong one.
+		_ = setUp(ctx, p.address, "AAAA-AAAA-AAAA-AAAA", "ann", password)
+		code, err := os.ReadFile(filepath.Join(p.dir, "setup.code"))
+		if err != nil {
+			return err
+		}
+		if err := setUp(ctx, p.address, strings.TrimSpace(string(code)), "ann", password); err != nil {
+			return err
+		}
+		token, err := runWith(ctx, password+"\n", program, "token", "issue", "--operator", "ann", "--actions", "*", "--resources", "*", "--ttl", "12h", "--addr", p.socket())
+		if err != nil {
+			return err
+		}
+		if err := os.Setenv("HOLDFAST_TOKEN", token); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// boot makes the disk of machine i, with a token on it, and starts it: nobody touches it until it is in the site.
+func (r *runner) boot(ctx context.Context, i int) (string, error) {
+	token := r.site.joinToken()
+	key, err := r.built.publicKey()
+	if err != nil {
+		return "", err
+	}
+	name := fmt.Sprintf("image-%d", i)
+	text := fmt.Sprintf(`[provision]
+token = %q
+servers = ["%s:7500"]
+[system]
+hostname = %q
+watchdog = "30s"
+ntp = ["none"]
+[[network.interface]]
+name = "eth0"
+addresses = ["%s%d/24"]
+[update]
+keys = [%q]
+`, token, r.site.first.address, name, prefix, 21+i, key)
+	if err := r.built.disk(filepath.Join(r.f.work, name+".img"), text); err != nil {
+		return "", err
+	}
+	v, err := newVM(r.kind, r.f.work, i)
+	if err != nil {
+		return "", err
+	}
+	r.vms = append(r.vms, v)
+	if err := os.Remove(v.serial()); err != nil && !errors.Is(err, os.ErrNotExist) {
+		return "", err
+	}
+	began := time.Now()
+	if err := v.start(); err != nil {
+		return "", err
+	}
+	if _, err := v.answers(ctx, bootMax); err != nil {
+		return "", fmt.Errorf("no console: %w", err)
+	}
+	console := time.Since(began)
+	if err := r.site.up(ctx, len(r.processes)+i+1, joinMax); err != nil {
+		return "", fmt.Errorf("not in the site: %w", err)
+	}
+	return fmt.Sprintf("power to console %v, to joined %v", console.Round(time.Second), time.Since(began).Round(time.Second)), nil
+}
+
+// firmware is what machine i says of its firmware.
+func (r *runner) firmware(ctx context.Context, i int) (*api.Update, error) {
+	v := r.vms[i]
+	id, err := r.site.id(ctx, v.name)
+	if err != nil {
+		return nil, err
+	}
+	b, err := v.box(id)
+	if err != nil {
+		return nil, err
+	}
+	defer b.Close()
+	return b.Update(ctx)
+}
+
+// apply gives machine i a bundle and lets it start with it. It returns when the box has it.
+func (r *runner) apply(ctx context.Context, i int, file string) error {
+	id, err := r.site.id(ctx, r.vms[i].name)
+	if err != nil {
+		return err
+	}
+	ctx, stop := context.WithTimeout(ctx, uploadMax)
+	defer stop()
+	_, err = run(ctx, filepath.Join(r.f.work, "holdfast"), "update", "apply", "--addr", "https://"+id+"@"+r.vms[i].address+":8080", "--health", healthFor, "--box-time", boxTime, "--latency", "30s", file)
+	if err != nil && strings.Contains(err.Error(), "100 %") && strings.Contains(err.Error(), "no box answers") {
+		return nil // it has all of it and starts again, before its answer is here
+	}
+	return err
+}
+
+// settled waits until machine i is through with a release: kept, or gone back from.
+func (r *runner) settled(ctx context.Context, i int, phase string) (*api.Update, error) {
+	var u *api.Update
+	return u, until(ctx, trialMax, func() error {
+		var err error
+		if u, err = r.firmware(ctx, i); err != nil {
+			return err
+		}
+		if u.Job == nil || u.Job.Phase != phase || u.Trial != "" {
+			return fmt.Errorf("version %s, trial %q, job %+v", u.Version, u.Trial, u.Job)
+		}
+		return nil
+	})
+}
+
+// file makes a bundle.
+func (r *runner) file(name string, rel *image.Release, key *ecdsa.PrivateKey) (string, error) {
+	name = filepath.Join(r.f.work, name+".hfb")
+	return name, bundle(name, rel, key)
+}
+
+// refused is a check that the box does not take a bundle, and says why.
+func (r *runner) refused(ctx context.Context, name string, rel *image.Release, key *ecdsa.PrivateKey, why string) {
+	r.check(ctx, name, func(ctx context.Context) (string, error) {
+		file, err := r.file(strings.ReplaceAll(name, " ", "-"), rel, key)
+		if err != nil {
+			return "", err
+		}
+		err = r.apply(ctx, 0, file)
+		if err == nil {
+			return "", errors.New("it was taken")
+		}
+		if !strings.Contains(err.Error(), why) {
+			return "", fmt.Errorf("refused otherwise: %w", err)
+		}
+		u, err := r.firmware(ctx, 0)
+		if err != nil {
+			return "", err
+		}
+		return "refused: " + why + "; runs " + u.Version, nil
+	})
+}
+
+// goesBack is a check that a release that is no good ends on the one before, with a reason.
+func (r *runner) goesBack(ctx context.Context, name, version, mode string) {
+	if !r.wanted(name) {
+		return
+	}
+	r.check(ctx, name, func(ctx context.Context) (string, error) {
+		before, err := r.firmware(ctx, 0)
+		if err != nil {
+			return "", err
+		}
+		rel, err := r.built.spoiled(r.f.work, version, mode)
+		if err != nil {
+			return "", err
+		}
+		file, err := r.file(strings.ReplaceAll(name, " ", "-"), rel, r.built.key)
+		if err != nil {
+			return "", err
+		}
+		began, starts := time.Now(), r.vms[0].kernels()
+		if err := r.apply(ctx, 0, file); err != nil {
+			return "", err
+		}
+		u, err := r.settled(ctx, 0, "back")
+		if err != nil {
+			return "", err
+		}
+		if u.Version != before.Version || u.Slot != before.Slot {
+			return "", fmt.Errorf("it runs %s in slot %s, before it was %s in %s", u.Version, u.Slot, before.Version, before.Slot)
+		}
+		if u.Job.Why == "" {
+			return "", errors.New("it does not say why it went back")
+		}
+		if err := r.site.up(ctx, len(r.processes)+len(r.vms), joinMax); err != nil {
+			return "", err
+		}
+		return fmt.Sprintf("back on %s after %v and %d starts: %s", u.Version, time.Since(began).Round(time.Second), r.vms[0].kernels()-starts, u.Job.Why), nil
+	})
+}
+
+// machineChecks are about machine 0, in a site that works.
+func (r *runner) machineChecks(ctx context.Context) {
+	r.check(ctx, "console from outside", func(ctx context.Context) (string, error) {
+		key := "/e2eimage"
+		program := filepath.Join(r.f.work, "holdfast")
+		id, err := r.site.id(ctx, r.vms[0].name)
+		if err != nil {
+			return "", err
+		}
+		addr := "https://" + id + "@" + r.vms[0].address + ":8080"
+		// A box that has just joined learns who may do what from the state that it fetches.
+		err = until(ctx, joinMax, func() error {
+			_, err := run(ctx, program, "kv", "put", "--addr", addr, key, "from outside")
+			return err
+		})
+		if err != nil {
+			return "", err
+		}
+		out, err := run(ctx, program, "kv", "get", "--addr", r.site.first.socket(), key)
+		if err == nil && !strings.Contains(out, "from outside") {
+			err = fmt.Errorf("the first box has %q", out)
+		}
+		return "written at the machine, read at another box", err
+	})
+	r.refused(ctx, "bad signature", r.built.New, r.built.evil, "not signed with a key that is trusted")
+	other := *r.built.New
+	other.Profile = "rock-5b"
+	r.refused(ctx, "other board", &other, r.built.key, "for board")
+	r.goesBack(ctx, "panics", "1.0.2", "exit")
+	r.check(ctx, "update", func(ctx context.Context) (string, error) {
+		file, err := r.file("update", r.built.New, r.built.key)
+		if err != nil {
+			return "", err
+		}
+		began := time.Now()
+		if err := r.apply(ctx, 0, file); err != nil {
+			return "", err
+		}
+		given := time.Since(began)
+		u, err := r.settled(ctx, 0, "kept")
+		if err != nil {
+			return "", err
+		}
+		if u.Version != version2 {
+			return "", fmt.Errorf("it runs %s", u.Version)
+		}
+		return fmt.Sprintf("%s in slot %s: given in %v, kept after %v", u.Version, u.Slot, given.Round(time.Second), time.Since(began).Round(time.Second)), nil
+	})
+}

@@ -1,0 +1,126 @@
+// Command e2eimage shows that the image boots, joins a site, takes updates, and comes back by itself from what goes wrong: it builds releases,
+// starts machines of QEMU with their disks on a bridge in a network of its own, beside boxes that are processes, and prints what it has
+// seen. It needs root, or user namespaces; tools/deps.sh e2e-image installs the rest. docs/image.md has its figures.
+package main
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"os"
+	"os/exec"
+	"os/signal"
+	"path/filepath"
+	"runtime"
+	"syscall"
+	"text/tabwriter"
+	"time"
+)
+
+func main() {
+	// Pdeathsig counts from the thread that started a process: it has to stay.
+	runtime.LockOSThread()
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	err := e2eimage(ctx)
+	stop()
+	if err != nil {
+		fmt.Fprintln(os.Stderr, "e2eimage:", err)
+		os.Exit(1)
+	}
+}
+
+// flags are what the program was asked for.
+type flags struct {
+	short  bool
+	arch   string
+	kvm    bool
+	work   string
+	inside bool
+	reuse  bool
+	cuts   int
+	seed   uint64
+	only   string
+}
+
+func e2eimage(ctx context.Context) error {
+	var f flags
+	flag.BoolVar(&f.short, "short", false, "one machine beside three processes, for CI")
+	flag.StringVar(&f.arch, "arch", "amd64", "the machines' processor: amd64 or arm64")
+	flag.BoolVar(&f.kvm, "kvm", false, "use /dev/kvm")
+	flag.StringVar(&f.work, "work", "bin/e2eimage", "what is built, disks, and the machines' consoles")
+	flag.BoolVar(&f.inside, "inside", false, "in a network of its own already")
+	flag.BoolVar(&f.reuse, "reuse", false, "the releases that the last run built")
+	flag.IntVar(&f.cuts, "cuts", 20, "power cuts during an update")
+	flag.Uint64Var(&f.seed, "seed", 1, "of the power cuts' moments and of what is lost")
+	flag.StringVar(&f.only, "only", "", "the checks whose names begin like this, beside those that others need")
+	flag.Parse()
+	kind, err := kindOf(f.arch, f.kvm)
+	if err != nil {
+		return err
+	}
+	if f.work, err = filepath.Abs(f.work); err != nil {
+		return err
+	}
+	if !f.inside {
+		if began := time.Now(); !f.reuse {
+			if err := prepare(ctx, f.work, kind); err != nil {
+				return err
+			}
+			fmt.Printf("two releases for %s built in %v\n", kind.profile, time.Since(began).Round(time.Second))
+		}
+		return again(ctx)
+	}
+	r := newRunner(f, kind)
+	err = r.all(ctx)
+	return errors.Join(err, r.summary())
+}
+
+// again runs this program once more, in a network namespace of its own.
+func again(ctx context.Context) error {
+	cmd := exec.CommandContext(ctx, "/proc/self/exe", append([]string{"-inside"}, os.Args[1:]...)...)
+	cmd.Stdout, cmd.Stderr = os.Stdout, os.Stderr
+	cmd.Cancel = func() error { return cmd.Process.Signal(syscall.SIGTERM) }
+	cmd.WaitDelay = 20 * time.Second
+	cmd.SysProcAttr = &syscall.SysProcAttr{Cloneflags: syscall.CLONE_NEWNET, Pdeathsig: syscall.SIGTERM}
+	if os.Geteuid() != 0 {
+		cmd.SysProcAttr.Cloneflags |= syscall.CLONE_NEWUSER
+		cmd.SysProcAttr.UidMappings = []syscall.SysProcIDMap{{HostID: os.Getuid(), Size: 1}}
+		cmd.SysProcAttr.GidMappings = []syscall.SysProcIDMap{{HostID: os.Getgid(), Size: 1}}
+	}
+	err := cmd.Run()
+	var exit *exec.ExitError
+	if errors.As(err, &exit) {
+		return errors.New("not everything was as it should be")
+	}
+	return err
+}
+
+// outcome is one check.
+type outcome struct {
+	name, detail string
+	pass         bool
+	took         time.Duration
+}
+
+func (r *runner) summary() error {
+	t := tabwriter.NewWriter(os.Stdout, 0, 0, 2, ' ', 0)
+	fmt.Fprintln(t, "\ncheck\tresult\ttook\tseen")
+	failed := 0
+	for _, o := range r.outcomes {
+		result := "pass"
+		if !o.pass {
+			result = "FAIL"
+			failed++
+		}
+		fmt.Fprintf(t, "%s\t%s\t%v\t%s\n", o.name, result, o.took.Round(100*time.Millisecond), o.detail)
+	}
+	if err := t.Flush(); err != nil {
+		return err
+	}
+	fmt.Printf("\n%d checks, %d failed; logs are in %s\n", len(r.outcomes), failed, r.f.work)
+	if failed > 0 || len(r.outcomes) == 0 {
+		return errors.New("some checks failed")
+	}
+	return nil
+}
