@@ -49,7 +49,7 @@ func buildVersion(t *testing.T, version string) string {
 func flash(t *testing.T, b *loneBox, version string) *appliance {
 	t.Helper()
 	m := &appliance{loneBox: b, esp: filepath.Join(filepath.Dir(b.dir), "esp-"+b.member.Name), again: filepath.Join(b.dir, "again")}
-	if err := errors.Join(os.MkdirAll(filepath.Join(m.esp, "loader/entries"), 0o755)); err != nil {
+	if err := os.MkdirAll(filepath.Join(m.esp, "loader/entries"), 0o755); err != nil {
 		t.Fatal(err)
 	}
 	e, err := slots.Open(m.esp)
@@ -110,10 +110,6 @@ func (m *appliance) loader() (slots.Slot, error) {
 
 // boot runs the program in a slot until it ends, or the box asks for another start.
 func (m *appliance) boot(ctx context.Context, slot slots.Slot) error {
-	program, err := os.ReadFile(filepath.Join(m.esp, string(slot), slots.Initrd))
-	if err != nil {
-		return err
-	}
 	init := filepath.Join(m.dir, "init-"+string(slot))
 	config, err := os.ReadFile(filepath.Join(m.dir, "holdfast.toml"))
 	if err != nil {
@@ -122,8 +118,12 @@ func (m *appliance) boot(ctx context.Context, slot slots.Slot) error {
 	config, _, _ = bytes.Cut(config, []byte("\n[update]\n"))
 	config = fmt.Appendf(config, "\n[update]\nesp = %q\nslot = %q\nboard = \"fake\"\nreboot = [\"touch\", %q]\n", m.esp, slot, m.again)
 	_ = os.Remove(m.again)
-	_ = os.Remove(init) // it may run yet, and cannot be written then
-	if err := errors.Join(os.WriteFile(init, program, 0o700), os.WriteFile(filepath.Join(m.dir, "holdfast.toml"), config, 0o600)); err != nil {
+	_ = os.Remove(init)
+	// Another process copies it: one that this process begins meanwhile would have it open for writing, and then it cannot be run.
+	if out, err := exec.Command("install", "-m", "0700", filepath.Join(m.esp, string(slot), slots.Initrd), init).CombinedOutput(); err != nil {
+		return fmt.Errorf("%w: %s", err, out)
+	}
+	if err := os.WriteFile(filepath.Join(m.dir, "holdfast.toml"), config, 0o600); err != nil {
 		return err
 	}
 	log, err := os.OpenFile(m.log, os.O_APPEND|os.O_CREATE|os.O_WRONLY, 0o600)
