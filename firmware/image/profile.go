@@ -58,8 +58,8 @@ func Profiles() []Profile {
 	}
 }
 
-// cmdlineCommon is on every kernel's command line. A kernel that meets a fault of its own starts the machine again: the loader counts that.
-const cmdlineCommon = "loglevel=4 panic=5 oops=panic random.trust_cpu=on consoleblank=0"
+// cmdlineCommon is on every kernel's command line. With gpt the kernel takes the table at the disk's end when a power cut has torn the first. A kernel that meets a fault of its own starts the machine again: the loader counts that.
+const cmdlineCommon = "gpt loglevel=4 panic=5 oops=panic random.trust_cpu=on consoleblank=0"
 
 // Find is the profile with a name.
 func Find(name string) (Profile, error) {

@@ -22,7 +22,7 @@ func TestMain(m *testing.M) {
 		panic("the reason")
 	case "hang":
 		fmt.Println("hangs")
-		select {}
+		<-time.After(time.Hour)
 	case "exit":
 		os.Exit(7)
 	}

@@ -58,7 +58,7 @@ var errSilent = errors.New("not well")
 
 // ask gets a page that says no more than whether.
 func (a *asker) ask(ctx context.Context, page string) error {
-	q, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://box"+page, nil)
+	q, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://localhost"+page, nil)
 	if err != nil {
 		return err
 	}

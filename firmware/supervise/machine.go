@@ -295,12 +295,52 @@ func (m *machine) coordinate(ctx context.Context) act {
 		if back.trouble() {
 			reason := fmt.Sprintf("the coordinator ended %d times in a row; the last time: %s", back.failures, text)
 			m.change(func(s *status.Status) { s.Mode, s.Reason = status.Trouble, reason })
+			if m.giveUpTrial(reason) {
+				return actReboot
+			}
 			door = m.openDoor(reason, false)
 		}
 		if how := m.waitOut(ctx, pause, dog); how != "" {
 			return how
 		}
 	}
+}
+
+// giveUpTrial says whether the release that runs is on trial, and then writes down why it does not pass: the loader takes the
+// other one at the next start. One that was blessed stays: the other may be much older.
+func (m *machine) giveUpTrial(reason string) bool {
+	if m.esp == "" {
+		return false
+	}
+	spoiled, err := giveUpTrial(m.esp, slots.Slot(m.status().Slot), reason)
+	if err != nil {
+		m.log.Error("this release is not given up", "err", err)
+	}
+	if spoiled {
+		m.log.Error("this release is on trial and is given up: the other one is started", "why", reason)
+	}
+	return spoiled
+}
+
+func giveUpTrial(esp string, slot slots.Slot, reason string) (bool, error) {
+	e, err := slots.Open(esp)
+	if err != nil {
+		return false, err
+	}
+	all, err := e.Entries()
+	if err != nil {
+		return false, err
+	}
+	trial, other := false, false
+	for _, x := range all {
+		trial = trial || x.Slot == slot && x.Counted
+		other = other || x.Slot != slot && x.Bootable()
+	}
+	if !trial || !other {
+		return false, nil
+	}
+	err = e.Spoil(slot, reason)
+	return err == nil, err
 }
 
 // waitOut waits for the next start of the coordinator, during which the machine is as it should be, and gives what is to end it.

@@ -178,11 +178,13 @@ func (k *keeper) hold(ctx context.Context, had **lease) (held bool, err error) {
 	}
 	got, err := c.Request(ctx, mods...)
 	if err != nil {
-		if old := *had; old != nil && time.Now().After(old.until) {
+		var nak *nclient4.ErrNak
+		refused := errors.As(err, &nak) // another network: the next request names no address
+		if old := *had; old != nil && (refused || time.Now().After(old.until)) {
 			k.drop(old)
 			*had = nil
 		}
-		return false, fmt.Errorf("dhcp: %w", err)
+		return refused, fmt.Errorf("dhcp: %w", err)
 	}
 	l, err := k.take(got, *had)
 	if err != nil {

@@ -87,6 +87,7 @@ type Manager struct {
 	mu      sync.Mutex
 	keepers map[string]*keeper // by interface name
 	last    string
+	said    map[string]bool // VLANs that cannot be made; only Run's goroutine uses it
 }
 
 // Run connects the machine until ctx ends; leases are then given back.
@@ -94,7 +95,7 @@ func (m *Manager) Run(ctx context.Context) error {
 	if m.Sys == "" {
 		m.Sys = "/proc/sys"
 	}
-	m.keepers = map[string]*keeper{}
+	m.keepers, m.said = map[string]*keeper{}, map[string]bool{}
 	updates := make(chan netlink.LinkUpdate, updatesMax)
 	done := make(chan struct{})
 	lost := make(chan error, 1)
@@ -232,7 +233,8 @@ func (m *Manager) vlans() {
 		if err == nil {
 			err = netlink.LinkAdd(&netlink.Vlan{LinkAttrs: a, VlanId: x.VLAN})
 		}
-		if err != nil && !errors.Is(err, unix.EEXIST) {
+		if err != nil && !errors.Is(err, unix.EEXIST) && !m.said[x.Name] {
+			m.said[x.Name] = true
 			m.Log.Error("no VLAN", "name", x.Name, "vlan", x.VLAN, "on", x.On, "err", err)
 		}
 	}
