@@ -12,6 +12,7 @@ import (
 	"os"
 	"path/filepath"
 	"sync"
+	"sync/atomic"
 
 	bolt "go.etcd.io/bbolt"
 
@@ -83,6 +84,8 @@ type Audit struct {
 	mu     sync.RWMutex
 	n      auditNumbers
 	closed bool
+
+	compared atomic.Int64 // records before it were what was hashed, at this start
 }
 
 // auditNumbers are what "numbers" has.
@@ -513,14 +516,56 @@ func (a *Audit) Grown(size, old int64) (path []coord.Digest, err error) {
 }
 
 // NextHead is what the box orders after its last ordered head, nil when nothing is new. All that it covers is durable: no power cut makes the
-// log shorter than the head. Errors: audit.ErrShortened and ErrRewritten (this log is not the one that last is of), audit.ErrPruned,
-// ErrClosed, ErrDamaged.
+// log shorter than the head. The first call after OpenAudit reads all records, to see that they are those that were hashed. Errors:
+// audit.ErrShortened and ErrRewritten (this log is not the one that last is of, or a record is not what was written), audit.ErrPruned, ErrClosed,
+// ErrDamaged.
 func (a *Audit) NextHead(last audit.Top) (h *audit.Head, err error) {
+	if err := a.compare(); err != nil {
+		return nil, err
+	}
 	err = a.tree("head", func(t *audit.Tree, _ *bolt.Tx) (err error) {
 		h, err = t.NextHead(a.o.Box, last)
 		return err
 	})
 	return h, err
+}
+
+// compareRecords is how many records are compared with their hashes in one transaction: a long one keeps the file from using its free pages.
+const compareRecords = 1024
+
+// compare compares the records that it has not seen since the start with their hashes.
+func (a *Audit) compare() error {
+	for {
+		from := a.compared.Load()
+		to := from
+		err := a.tree("compare", func(t *audit.Tree, tx *bolt.Tx) error {
+			n, ok := decodeNumbers(tx.Bucket([]byte(metaBucket)).Get([]byte(metaNumbers)))
+			if !ok {
+				return &DamageError{File: a.path, Reason: "numbers"}
+			}
+			from = max(from, n.first)
+			to = min(from+compareRecords, n.size)
+			var tile []byte
+			for i := from; i < to; i++ {
+				v, err := a.value(tx, recordsBucket, indexKey(i))
+				if err != nil {
+					return err
+				}
+				at := i % audit.TileHashes
+				if i == from || at == 0 {
+					tile = t.Tile(0, i/audit.TileHashes)
+				}
+				if leaf := audit.LeafHash(v); v == nil || int64(len(tile)) < (at+1)*int64(len(leaf)) || !bytes.Equal(leaf[:], tile[at*int64(len(leaf)):][:len(leaf)]) {
+					return fmt.Errorf("store: audit: %w: record %d is not what was written; holdfast audit verify says more", audit.ErrRewritten, i)
+				}
+			}
+			return nil
+		})
+		if err != nil || to <= from {
+			return err
+		}
+		a.compared.Store(to)
+	}
 }
 
 // Proof is the proof of a record by the newest of the box's heads. Errors: ErrNotFound (no such record, or no head covers it yet),

@@ -348,7 +348,8 @@ func TestAnEditOfTheFileIsNamed(t *testing.T) {
 			must(t, err)
 			_, err = a.Append(auditRecords(0, 120))
 			must(t, err)
-			orderHeads(t, a, new(audit.Top))
+			top := new(audit.Top)
+			orderHeads(t, a, top)
 			if r := verifyAudit(t, a); !r.OK() || r.Proven != 120 {
 				t.Fatalf("%+v", r)
 			}
@@ -357,7 +358,13 @@ func TestAnEditOfTheFileIsNamed(t *testing.T) {
 			must(t, err)
 			must(t, db.Update(func(tx *bolt.Tx) error { return c.do(tx.Bucket([]byte("records"))) }))
 			must(t, db.Close())
-			r := verifyAudit(t, openAudit(t, dir, store.AuditOptions{}))
+			a = openAudit(t, dir, store.AuditOptions{})
+			for range 2 { // the box that starts orders no head over it, however often it asks
+				if h, err := a.NextHead(*top); h != nil || !errors.Is(err, audit.ErrRewritten) || !strings.Contains(err.Error(), "record 77 ") {
+					t.Errorf("the next head: %v %v", h, err)
+				}
+			}
+			r := verifyAudit(t, a)
 			if len(r.Faults) != 1 || r.Faults[0].Kind != c.want || r.Faults[0].Index != 77 {
 				t.Errorf("%v", r.Faults)
 			}

@@ -45,7 +45,7 @@ type Authorizer struct {
 // NewAuthorizer begins with rules that let nobody but Root do anything, until Update gave it the site's. record is where refusals go, nil for
 // nowhere; nowMs is the box's clock, Unix milliseconds.
 func NewAuthorizer(me coord.BoxID, record func(context.Context, audit.Record) error, nowMs func() uint64) *Authorizer {
-	a := &Authorizer{me: me, audit: record, now: nowMs}
+	a := &Authorizer{me: me, audit: record, now: nowMs, seen: Replays{since: nowMs()}}
 	closed := Compile(&coord.Members{}, []coord.Doc{{Key: SettingClient, Value: []byte(`{"access":"token"}`)}})
 	a.rules.Store(closed)
 	return a

@@ -4,9 +4,7 @@ import (
 	"encoding/base64"
 	"encoding/binary"
 	"fmt"
-	"slices"
 	"strings"
-	"sync"
 
 	"github.com/holdfast-edge/holdfast/coord"
 )
@@ -14,13 +12,6 @@ import (
 const (
 	// ProofWindowMs is how far a proof's time may be from the box's clock, either way.
 	ProofWindowMs = 30_000
-	// replayTokensMax bounds the tokens whose proofs a box remembers, and replayEach the proofs of each and all that were made from it, so that
-	// no holder takes the place of others by narrowing: 3 MB at most.
-	replayTokensMax = 1024
-	replayEach      = 64
-	// replayOfIssuerMax is how many of those tokens one issuer may have: whoever issues as many as they like keeps nobody else's from being used.
-	replayOfIssuerMax = replayTokensMax / 4
-
 	proofPrefix  = "hfp1."
 	proofVersion = 1
 	proofBytes   = 1 + 16 + 8 + 8 + 16 + 32 + 64
@@ -115,71 +106,5 @@ func (g *Grant) CheckProof(p *Proof, me coord.BoxID, binding coord.Digest, nowMs
 	if !verify(key, p.digest(g.e.Site), &p.Sig) {
 		return fmt.Errorf("%w: the proof is not signed with its key", ErrHolder)
 	}
-	return seen.take(g.Issuer(), idOf(g.token.blocks[0].digest), p, nowMs)
-}
-
-// Replays remembers proofs so that each is good once. The zero value is ready; it may be used by many goroutines. Its memory is bounded: of
-// each token it keeps the newest proofs, and refuses those older than what it has forgotten.
-type Replays struct {
-	mu      sync.Mutex
-	tokens  map[TokenID]*proofs
-	issuers map[string]int // how many tokens are of each
-}
-
-// proofs are those of one token, oldest first; at or below floor nothing is known any more.
-type proofs struct {
-	issuer string
-	floor  uint64
-	seen   []seenProof
-}
-
-type seenProof struct {
-	timeMs uint64
-	nonce  [16]byte
-}
-
-func (r *Replays) take(issuer string, issued TokenID, p *Proof, nowMs uint64) error {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	of := r.tokens[issued]
-	if of == nil {
-		full := func() bool { return len(r.tokens) >= replayTokensMax || r.issuers[issuer] >= replayOfIssuerMax }
-		if full() {
-			r.forget(nowMs)
-		}
-		if full() {
-			return ErrBusy
-		}
-		if r.tokens == nil {
-			r.tokens, r.issuers = map[TokenID]*proofs{}, map[string]int{}
-		}
-		of = &proofs{issuer: issuer}
-		r.tokens[issued] = of
-		r.issuers[issuer]++
-	}
-	if p.TimeMs <= of.floor || slices.Contains(of.seen, seenProof{p.TimeMs, p.Nonce}) {
-		return ErrReplayed
-	}
-	at := len(of.seen)
-	for at > 0 && of.seen[at-1].timeMs > p.TimeMs {
-		at--
-	}
-	of.seen = slices.Insert(of.seen, at, seenProof{p.TimeMs, p.Nonce})
-	if len(of.seen) > replayEach {
-		of.floor = of.seen[0].timeMs
-		of.seen = slices.Delete(of.seen, 0, 1)
-	}
-	return nil
-}
-
-// forget drops the tokens whose proofs are all too old to be taken again.
-func (r *Replays) forget(nowMs uint64) {
-	for id, of := range r.tokens {
-		if of.seen[len(of.seen)-1].timeMs+ProofWindowMs < nowMs {
-			delete(r.tokens, id)
-			if r.issuers[of.issuer]--; r.issuers[of.issuer] == 0 {
-				delete(r.issuers, of.issuer)
-			}
-		}
-	}
+	return seen.take(g.Issuer(), g.token.IDs(), p, nowMs)
 }

@@ -85,6 +85,15 @@ func (t *Token) IDs() []TokenID {
 	return ids
 }
 
+// ResourceOfToken is "token:" and the id of a token's text, for the record of its refusal: what it says of itself, proved or not. Empty: it is no token.
+func ResourceOfToken(text string) string {
+	t, err := ParseToken(text)
+	if err != nil {
+		return ""
+	}
+	return t.String()
+}
+
 // Carries says whether the holder's key travels with the token.
 func (t *Token) Carries() bool { return t.secret != nil }
 

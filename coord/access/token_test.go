@@ -108,6 +108,22 @@ func TestATokenIsWorthNoMoreThanItsIssuerNow(t *testing.T) {
 	}
 }
 
+func TestWhatAReplacedKeySignedCountsNoMore(t *testing.T) {
+	s := newState(t)
+	g, err := RulesOf(s).Verify(issue(t, nil), testNow)
+	if err != nil {
+		t.Fatal(err)
+	}
+	s.set(DocOperator+"olaf", operatorJSON(t, "olaf")) // the same key, another version
+	if err := RulesOf(s).Still(g, testNow); err != nil {
+		t.Error(err)
+	}
+	s.set(DocOperator+"olaf", strings.Replace(operatorJSON(t, "another"), `"name":"another"`, `"name":"olaf"`, 1))
+	if err := RulesOf(s).Still(g, testNow); !errors.Is(err, ErrIssuer) || !strings.Contains(err.Error(), "another key") {
+		t.Errorf("%v, want ErrIssuer", err)
+	}
+}
+
 func TestEachReasonToRefuseATokenIsToldApart(t *testing.T) {
 	holder := testSigner(t, "holder")
 	for name, c := range map[string]struct {
@@ -433,7 +449,7 @@ func TestOneIssuersTokensLeaveRoomForThoseOfOthers(t *testing.T) {
 	var seen Replays
 	const now = 1_000_000
 	take := func(issuer string, i int, at uint64) error {
-		return seen.take(issuer, TokenID{byte(i), byte(i >> 8), byte(len(issuer))}, &Proof{TimeMs: at}, at)
+		return seen.take(issuer, []TokenID{{byte(i), byte(i >> 8), byte(len(issuer))}}, &Proof{TimeMs: at}, at)
 	}
 	for i := range replayOfIssuerMax {
 		if err := take("operator:ann", i, now); err != nil {
@@ -453,7 +469,7 @@ func TestOneIssuersTokensLeaveRoomForThoseOfOthers(t *testing.T) {
 
 func TestReplaysAreRefusedInBoundedMemory(t *testing.T) {
 	var seen Replays
-	id := TokenID{1}
+	id := []TokenID{{1}}
 	proof := func(i uint64) *Proof { return &Proof{TimeMs: 1_000_000 + i} }
 	for i := range uint64(10 * replayEach) {
 		if err := seen.take("operator:ann", id, proof(i), 1_000_000); err != nil {
@@ -465,20 +481,79 @@ func TestReplaysAreRefusedInBoundedMemory(t *testing.T) {
 			t.Fatal(i, err)
 		}
 	}
-	if n := len(seen.tokens[id].seen); n > replayEach {
+	if n := seen.tokens[id[0]].all; n > replayEach {
 		t.Errorf("%d proofs kept", n)
 	}
 	for i := range replayTokensMax - 1 {
-		if err := seen.take(fmt.Sprintf("operator:%d", i/replayOfIssuerMax), TokenID{2, byte(i), byte(i >> 8)}, proof(0), 1_000_000); err != nil {
+		if err := seen.take(fmt.Sprintf("operator:%d", i/replayOfIssuerMax), []TokenID{{2, byte(i), byte(i >> 8)}}, proof(0), 1_000_000); err != nil {
 			t.Fatal(i, err)
 		}
 	}
-	if err := seen.take("operator:bob", TokenID{3}, proof(0), 1_000_000); !errors.Is(err, ErrBusy) {
+	if err := seen.take("operator:bob", []TokenID{{3}}, proof(0), 1_000_000); !errors.Is(err, ErrBusy) {
 		t.Errorf("%v, want ErrBusy", err)
 	}
 	later := uint64(1_000_000 + 10*replayEach + ProofWindowMs + 1)
-	if err := seen.take("operator:bob", TokenID{3}, &Proof{TimeMs: later}, later); err != nil {
+	if err := seen.take("operator:bob", []TokenID{{3}}, &Proof{TimeMs: later}, later); err != nil {
 		t.Errorf("when the others are over: %v", err)
+	}
+}
+
+func TestWhoFloodsWithProofsIsRefusedAlone(t *testing.T) {
+	issued, child, sibling := TokenID{1}, TokenID{2}, TokenID{3}
+	const now = 1_000_000
+	for name, flood := range map[string]func(i int) []TokenID{
+		"by proofs":    func(int) []TokenID { return []TokenID{issued, child} },
+		"by narrowing": func(i int) []TokenID { return []TokenID{issued, child, {4, byte(i), byte(i >> 8)}} },
+		"deeply":       func(i int) []TokenID { return []TokenID{issued, child, {5}, {6, byte(i), byte(i >> 8)}} },
+	} {
+		var seen Replays
+		take := func(ids []TokenID, at uint64) error { return seen.take("operator:ann", ids, &Proof{TimeMs: at}, now) }
+		for i := range uint64(10) {
+			for _, ids := range [][]TokenID{{issued}, {issued, sibling}} {
+				if err := take(ids, now+i); err != nil {
+					t.Fatal(name, err)
+				}
+			}
+		}
+		for i := range uint64(10 * replayEach) {
+			if err := take(flood(int(i)), now+ProofWindowMs-10*replayEach+i); err != nil {
+				t.Fatal(name, i, err)
+			}
+			if n := seen.tokens[issued].all; n > replayEach {
+				t.Fatalf("%s: %d proofs kept", name, n)
+			}
+		}
+		for i := range uint64(10 * replayEach) {
+			if err := take(flood(int(i)), now+ProofWindowMs-10*replayEach+i); !errors.Is(err, ErrReplayed) {
+				t.Fatalf("%s: the flood's proof %d again: %v", name, i, err)
+			}
+		}
+		for i := range uint64(10) {
+			for _, ids := range [][]TokenID{{issued}, {issued, sibling}} {
+				if err := take(ids, now+i); !errors.Is(err, ErrReplayed) {
+					t.Errorf("%s: proof %d of %v again: %v", name, i, ids, err)
+				}
+			}
+		}
+		for _, ids := range [][]TokenID{{issued}, {issued, sibling}, {issued, {7}}, {issued, {7}, {8}}} {
+			if err := take(ids, now+20); err != nil {
+				t.Errorf("%s: the next proof of %v: %v", name, ids, err)
+			}
+		}
+	}
+}
+
+func TestAProofOfBeforeTheStartIsNotTakenAgain(t *testing.T) {
+	seen := Replays{since: 1_000_000}
+	id := []TokenID{{1}}
+	if err := seen.take("operator:ann", id, &Proof{TimeMs: 999_999}, 1_000_500); !errors.Is(err, ErrReplayed) {
+		t.Errorf("%v, want ErrReplayed", err)
+	}
+	if err := seen.take("operator:ann", id, &Proof{TimeMs: 1_000_400}, 1_000_500); err != nil {
+		t.Error(err)
+	}
+	if err := seen.take("operator:ann", id, &Proof{TimeMs: 500_001}, 500_000); err != nil {
+		t.Errorf("after the clock was set back: %v", err)
 	}
 }
 

@@ -1,6 +1,7 @@
 package access
 
 import (
+	"crypto/ecdsa"
 	"fmt"
 	"strings"
 
@@ -12,6 +13,7 @@ import (
 type Grant struct {
 	token     *Token
 	e         Block
+	issuer    *ecdsa.PublicKey // the key that it was verified with
 	principal string
 	policy    string
 	actions   actionSet
@@ -69,11 +71,11 @@ func (r *Rules) verifyChain(t *Token, now uint64) (*Grant, error) {
 			}
 		}
 	}
-	return newGrant(t), nil
+	return newGrant(t, r.keys[root.Issuer]), nil
 }
 
-func newGrant(t *Token) *Grant {
-	g := &Grant{token: t, e: t.Effective(), principal: t.String()}
+func newGrant(t *Token, issuer *ecdsa.PublicKey) *Grant {
+	g := &Grant{token: t, e: t.Effective(), issuer: issuer, principal: t.String()}
 	g.policy = "token of " + g.e.Issuer
 	for a := noAction + 1; a < actions; a++ {
 		for _, of := range g.e.Actions {
@@ -111,14 +113,17 @@ func parsePattern(text string) (p pattern, ok bool) {
 	return pattern{kind: r.Kind, name: r.Name, prefix: prefix}, true
 }
 
-// Still says whether a grant is good yet, by other rules or at a later time. Signatures are not looked at again.
-// Errors: as Verify.
+// Still says whether a grant is good yet, by other rules or at a later time. Signatures are not looked at again: what the issuer signed with
+// a key that was replaced since counts no more. Errors: as Verify.
 func (r *Rules) Still(g *Grant, now uint64) error {
 	if err := r.still(g.token, now); err != nil {
 		return err
 	}
-	if r.keys[g.e.Issuer] == nil {
+	switch key := r.keys[g.e.Issuer]; {
+	case key == nil:
 		return fmt.Errorf("%w: %s", ErrIssuer, g.e.Issuer)
+	case key != g.issuer && !key.Equal(g.issuer):
+		return fmt.Errorf("%w: %s has another key since", ErrIssuer, g.e.Issuer)
 	}
 	return nil
 }

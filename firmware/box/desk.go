@@ -195,11 +195,20 @@ func (a *authority) judged(c *access.Credentials, action, resource string) acces
 	if !known {
 		return access.Verdict{Principal: c.Who(), Action: x, Note: "this release does not know the action " + action}
 	}
-	on, err := access.ParseResource(resource)
-	if err != nil { // of a kind that policies have no name for
-		on = access.Site()
+	on, err := resourceNamed(resource)
+	if err != nil {
+		return access.Verdict{Principal: c.Who(), Action: x, Note: err.Error()}
 	}
 	return a.rules.Decide(c, x, on)
+}
+
+// resourceNamed reads what a route says that it is about. Without a word, and for records of the audit log, which policies have no name for, it
+// is the site. What cannot be read is about nothing: nobody may do anything to it, whatever the policies are.
+func resourceNamed(text string) (access.Resource, error) {
+	if kind, _, _ := strings.Cut(text, ":"); kind == "" || kind == "records" {
+		return access.Site(), nil
+	}
+	return access.ParseResource(text)
 }
 
 // Token implements console.Access.
@@ -328,7 +337,7 @@ func (a *authority) Admit(token []byte, _ string, over net.Conn) (native.Caller,
 		text, proof, _ := strings.Cut(string(token), " ")
 		g, err := a.rules.Token(text, proof, coord.Digest{})
 		if err != nil {
-			a.deny(audit.Record{Action: "auth.token", Reason: err.Error(), Source: c.who.Source})
+			a.deny(audit.Record{Action: "auth.token", Resource: access.ResourceOfToken(text), Reason: err.Error(), Source: c.who.Source})
 			return nil, err
 		}
 		c.who.Grant = g

@@ -1,6 +1,7 @@
 package box
 
 import (
+	"net/http"
 	"os"
 	"path/filepath"
 	"strings"
@@ -58,7 +59,7 @@ func TestRightsAreChangedOnABoxAndHoldOnItsPorts(t *testing.T) {
 	}
 
 	do(root, "/access/token", "wrong name or password", "operator", "ann", "password", "another", "actions", "role.*", "resources", "*")
-	tok := do(root, "/access/token", "", "operator", "ann", "password", "a long pass phrase", "actions", "role.*,console.view", "resources", "*")
+	tok := do(root, "/access/token", "", "operator", "ann", "password", "a long pass phrase", "actions", "role.*,console.view,kv.get", "resources", "*")
 	parsed, err := access.ParseToken(tok.Token)
 	if err != nil {
 		t.Fatal(err)
@@ -74,9 +75,35 @@ func TestRightsAreChangedOnABoxAndHoldOnItsPorts(t *testing.T) {
 	defer far.Close()
 	do(far, "/access/grant", "", "principal", "program:other", "role", "program")
 	do(far, "/access/policy", "does not cover", "name", "q", "text", `permit (principal, action, resource);`)
+	// Also a key that is no text is no way round a policy.
+	for _, path := range []string{"kv/secret/a", "kv/secret/%ff", "kv/secret%2F%ff", "kv/secret/%ff%fe", "proof/secret/%ff?nonce=0011223344556677"} {
+		r, err := http.NewRequestWithContext(t.Context(), http.MethodGet, "http://"+c.Console.Listen+"/api/v1/"+path, http.NoBody)
+		if err != nil {
+			t.Fatal(err)
+		}
+		r.Header.Set("Authorization", "Bearer "+tok.Token)
+		a, err := http.DefaultClient.Do(r)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := a.Body.Close(); err != nil || a.StatusCode != http.StatusForbidden {
+			t.Errorf("%s: %s %v", path, a.Status, err)
+		}
+	}
 	do(root, "/access/token/revoke", "", "id", tok.ID)
 	do(far, "/access/grant", "revoked", "principal", "program:third", "role", "program")
 	if err := stop(); err != nil {
 		t.Error(err)
+	}
+}
+
+func TestNobodyMayDoAnythingToWhatCannotBeRead(t *testing.T) {
+	for text, ok := range map[string]bool{
+		"": true, "site": true, "records:0-7": true, "key:a": true, "prefix:": true, "box:1": true,
+		"key:\xff": false, "keys:a": false, "disk:a": false, "secret": false, "role:": false,
+	} {
+		if _, err := resourceNamed(text); (err == nil) != ok {
+			t.Errorf("%q: %v", text, err)
+		}
 	}
 }

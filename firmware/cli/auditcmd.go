@@ -28,7 +28,7 @@ func auditCommand(b Build) command {
 		more: `
 Each box records what operators, programs and boxes did that changes the site, and what was refused. Once a minute it has the site sign
 how long its log is and what is in it. After that nobody can change a record unseen, the box itself included.
-A box shows its audit log on its socket only: run this on the box.
+Archives leave a box by its socket only: run export on the box.
 
 Examples:
   holdfast audit list --last 20

@@ -178,7 +178,7 @@ func (c *Console) let(n need, action string, next http.HandlerFunc) http.Handler
 	return func(w http.ResponseWriter, r *http.Request) {
 		resource := resourceOf(action)
 		if key := r.PathValue("key"); key != "" && action == actionGet {
-			resource = "key:" + key
+			resource = keyResource([]byte(key))
 		}
 		x, err := c.caller(r, action, resource)
 		if err == nil {
@@ -301,7 +301,7 @@ func (c *Console) turnAway(w http.ResponseWriter, r *http.Request, x *Caller, er
 	default:
 		w.Header().Set("WWW-Authenticate", `Bearer realm="holdfast"`)
 		if x == nil { // what it showed is not good
-			c.record(r.Context(), &Caller{Source: r.RemoteAddr}, "auth.token", "", audit.Denied, "", err.Error())
+			c.record(r.Context(), &Caller{Source: r.RemoteAddr}, "auth.token", access.ResourceOfToken(strings.TrimPrefix(r.Header.Get("Authorization"), bearer)), audit.Denied, "", err.Error())
 		}
 		c.sorry(w, r, http.StatusUnauthorized, err)
 	}

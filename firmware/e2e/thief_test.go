@@ -207,7 +207,7 @@ func TestAStolenTokenIsDeniedOnEveryPortAndTheDenialIsRecorded(t *testing.T) {
 			}
 			return nil
 		}, func(e *audit.Entry) bool {
-			return e.Action == "auth.token" && strings.Contains(e.Reason, try.why) && strings.HasPrefix(e.Source, "127.0.0.1")
+			return e.Action == "auth.token" && strings.HasPrefix(e.Resource, "token:") && strings.Contains(e.Reason, try.why) && strings.HasPrefix(e.Source, "127.0.0.1")
 		})
 	}
 	// What it does not cover, its holder may not do either.

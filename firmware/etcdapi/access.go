@@ -160,7 +160,7 @@ func (s *Server) who(ctx context.Context) (*access.Credentials, error) {
 	}
 	g, err := s.grant(ctx, l, token)
 	if err != nil {
-		s.denied(ctx, audit.Record{Action: "auth.token", Reason: err.Error(), Source: source})
+		s.denied(ctx, audit.Record{Action: "auth.token", Resource: access.ResourceOfToken(token), Reason: err.Error(), Source: source})
 		if errors.Is(err, access.ErrBusy) {
 			return nil, rpctypes.ErrGRPCRequestTooManyRequests
 		}

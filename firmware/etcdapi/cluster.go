@@ -126,7 +126,7 @@ func (s *Server) Authenticate(ctx context.Context, r *pb.AuthenticateRequest) (*
 		}
 		// One that is bound to a key is shown again on each connection; that is when its holder proves it.
 		if _, err := s.grant(ctx, l, token); err != nil && !errors.Is(err, access.ErrHolder) {
-			s.denied(ctx, audit.Record{Action: "auth.token", Reason: err.Error(), Source: source})
+			s.denied(ctx, audit.Record{Action: "auth.token", Resource: access.ResourceOfToken(token), Reason: err.Error(), Source: source})
 			return nil, rpctypes.ErrGRPCAuthFailed
 		}
 	}
