@@ -216,6 +216,9 @@ func (o *overview) draw(s style) (lines []string) {
 	row("site", fmt.Sprintf("%v%s%d of %d boxes up%s%d may fail%s%d must agree", st.Site, dot, up, st.N, dot, st.F, dot, st.Quorum))
 	row("leader", fmt.Sprintf("%s%sround %s%sepoch %d", plain(nameOf(st.Members, st.Leader)), dot, grouped(st.Round), dot, st.Epoch))
 	row("height", fmt.Sprintf("%s%srevision %s%s%s messages applied", grouped(st.Height), dot, grouped(st.Revision), dot, grouped(st.Applied)))
+	if all := o.Now["disk_bytes"]; all > 0 {
+		row("disk", fmt.Sprintf("%s free of %s", bytesOf(o.Now["disk_free_bytes"]), bytesOf(all)))
+	}
 	lines = append(lines, "")
 	lines = append(lines, o.graphs(s, width)...)
 	lines = append(lines, "")

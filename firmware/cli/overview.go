@@ -49,6 +49,8 @@ var figures = []struct{ name, expr string }{
 	{"sent_bytes_per_second", `sum(rate(coord_network_io_bytes_total[1m]))`},
 	{"log_bytes_per_second", "rate(coord_log_bytes_total[1m])"},
 	{"syncs_per_second", "rate(coord_log_syncs_total[1m])"},
+	{"disk_free_bytes", "system_filesystem_available_bytes"},
+	{"disk_bytes", "system_filesystem_limit_bytes"},
 }
 
 // look reads the box; before, if not nil, is what it was a moment ago.
@@ -68,11 +70,23 @@ func look(ctx context.Context, b *remote.Box, before *overview) (*overview, erro
 	now := time.Now()
 	if before != nil && now.Sub(before.asked) < historyEvery {
 		o.Rate, o.Latency, o.CPU, o.Phases, o.Now, o.asked = before.Rate, before.Latency, before.CPU, before.Phases, before.Now, before.asked
+		o.space()
 		return o, nil
 	}
 	o.asked = now
 	o.past(ctx, b, now)
+	o.space()
 	return o, nil
+}
+
+// diskShort is the share of the disk below which an operator should make space; the rule HoldfastDiskNearlyFull has the same.
+const diskShort = 0.1
+
+// space says what to do when the disk of the box has little left, unless it has none, of which todo speaks.
+func (o *overview) space() {
+	if free, all := o.Now["disk_free_bytes"], o.Now["disk_bytes"]; free < diskShort*all && o.Status.Full == "" {
+		o.Steps = append(o.Steps, fmt.Sprintf("make space on this box's disk, of which %s are left, or let it keep less: log.retain_size, history.keep_bytes, audit.keep_bytes", bytesOf(free)))
+	}
 }
 
 // past fills in what the box's history has.
@@ -94,7 +108,7 @@ func (o *overview) past(ctx context.Context, b *remote.Box, now time.Time) {
 			*q.to = list[0].Points
 		}
 	}
-	if list, err := b.Query(ctx, "histogram_quantile(0.99, sum by (phase, le) (rate(coord_decision_duration_seconds_bucket[5m])))"); err == nil {
+	if list, err := b.Query(ctx, "histogram_quantile(0.99, sum by (phase, le) (rate(coord_decision_duration_seconds_bucket[5m]) or rate(coord_decision_phase_duration_seconds_bucket[5m])))"); err == nil {
 		for _, s := range list {
 			if v := s.Points[0].Value; v == v { // no decision gives NaN
 				o.Phases = append(o.Phases, phase{s.Labels["phase"], v})

@@ -62,6 +62,23 @@ func TestTheOverviewSaysWhatIsWrongAndWhatToDo(t *testing.T) {
 	}
 }
 
+func TestTheOverviewSaysHowMuchOfTheDiskIsFree(t *testing.T) {
+	for free, want := range map[float64]string{40 << 30: "", 9 << 30: "make space on this box's disk, of which 9.0 GiB are left"} {
+		o := troubled()
+		o.Now["disk_bytes"], o.Now["disk_free_bytes"] = 100<<30, free
+		o.space()
+		text := strings.Join(o.draw(style{width: 200}), "\n")
+		if !strings.Contains(text, "GiB free of 100 GiB") || strings.Contains(text, "make space") != (want != "") || !strings.Contains(text, want) {
+			t.Errorf("%v bytes are free:\n%s", free, text)
+		}
+	}
+	o := troubled()
+	o.space()
+	if text := strings.Join(o.draw(style{width: 200}), "\n"); strings.Contains(text, "free of") || strings.Contains(text, "make space") {
+		t.Errorf("a box that does not tell of its disk:\n%s", text)
+	}
+}
+
 func TestTheOverviewFitsTheTerminal(t *testing.T) {
 	for _, width := range []int{40, 60, 80, 200} {
 		for _, s := range []style{{width: width}, {width: width, unicode: true}} {

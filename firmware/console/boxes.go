@@ -21,6 +21,12 @@ type Disk struct {
 	Total, Free uint64 // bytes
 }
 
+// diskShort is the share of a disk below which its box should be looked after; the rule HoldfastDiskNearlyFull has the same.
+const diskShort = 0.1
+
+// Short says that there is less than a tenth left.
+func (d Disk) Short() bool { return float64(d.Free) < diskShort*float64(d.Total) }
+
 // Machine is what the console asks about the hardware below the box.
 type Machine interface {
 	// Facts reads what the machine says of itself. It may take some tens of milliseconds.

@@ -15,12 +15,13 @@ type fakeMachine struct {
 	facts *hal.Facts
 	err   error
 	asked int
+	used  uint64 // of 10 GiB, beside six
 }
 
 func (m *fakeMachine) Facts() (*hal.Facts, error) { m.asked++; return m.facts, m.err }
 
 func (m *fakeMachine) Disk() (Disk, error) {
-	return Disk{Path: "/data", Total: 10 << 30, Free: 4 << 30}, m.err
+	return Disk{Path: "/data", Total: 10 << 30, Free: 4<<30 - m.used}, m.err
 }
 
 func oddMachine() *fakeMachine {
@@ -34,6 +35,20 @@ func oddMachine() *fakeMachine {
 		}),
 		Thermal: hal.Load([]hal.Thermal{{Name: "soc", Milli: 48250, Trips: []hal.Trip{{Type: "passive", Milli: 75000}, {Type: "critical", Milli: 115000}}}}),
 	}}
+}
+
+func TestTheOverviewSaysWhenTheDiskIsNearlyFull(t *testing.T) {
+	m := oddMachine()
+	c := newConsole(t, servingSite(), func(cfg *Config) { cfg.Machine = m })
+	const short = "The disk of this box has only"
+	if text := textOf(get(t, c, "/").Body.String()); strings.Contains(text, short) {
+		t.Errorf("4 of 10 GiB are free: %s", text)
+	}
+	m.used = 4<<30 - 900<<20
+	text := textOf(get(t, newConsole(t, servingSite(), func(cfg *Config) { cfg.Machine = m }), "/").Body.String())
+	if !strings.Contains(text, short) || !strings.Contains(text, "Make space on this box") {
+		t.Errorf("900 MiB are free: %s", text)
+	}
 }
 
 func TestTheMachineIsShownAsItSaysItIs(t *testing.T) {

@@ -67,6 +67,7 @@ func (c *Console) overviewData(l *look) (any, error) {
 	d.Map, d.Quorum = siteMap(v, d.Members), quorumBar(d.Up, v.N, v.Quorum)
 	d.Mood, d.Sentence = verdict(v, d.Up)
 	d.Steps = c.nextSteps(v, d)
+	c.space(v, d)
 	d.Tiles, d.Durations = tiles(v), durations(&v.Counters)
 	c.past(l, d)
 	if c.cfg.Alarms != nil {
@@ -150,6 +151,22 @@ func (t *topCache) get(s Site, v *site.View) (site.Top, error) {
 		t.height, t.at = v.Height, time.Now()
 	}
 	return t.top, t.err
+}
+
+// space says when the disk of this box has little left, unless it has none, of which the verdict itself speaks.
+func (c *Console) space(v *site.View, d *overview) {
+	if c.cfg.Machine == nil || v.Full != "" {
+		return
+	}
+	disk, err := c.cfg.Machine.Disk()
+	if err != nil || !disk.Short() {
+		return
+	}
+	if d.Mood == "ok" {
+		d.Mood = "warn"
+	}
+	d.Sentence += fmt.Sprintf(" The disk of this box has only %s of %s left.", chart.Bytes.Text(float64(disk.Free)), chart.Bytes.Text(float64(disk.Total)))
+	d.Steps = append(d.Steps, nextStep{"Make space on this box's disk, or let it keep less: log.retain_size, history.keep_bytes and audit.keep_bytes. When it is full the box takes nothing in.", "/boxes", "Boxes"})
 }
 
 // verdict is the first thing on the page: how the site is, in one sentence.
