@@ -3,6 +3,7 @@ package history
 import (
 	"fmt"
 
+	"github.com/prometheus/common/model"
 	"github.com/prometheus/prometheus/model/labels"
 	"github.com/prometheus/prometheus/promql/parser"
 )
@@ -48,7 +49,7 @@ func Uses(expr string) (list []Use, err error) {
 		u := Use{Wants: map[string]string{}}
 		for _, m := range s.LabelMatchers {
 			switch {
-			case m.Name == labels.MetricName:
+			case m.Name == model.MetricNameLabel:
 				u.Metric = m.Value
 			case m.Type == labels.MatchEqual:
 				u.Wants[m.Name] = m.Value
