@@ -140,6 +140,11 @@ func (b *Box) advance() {
 	if e.state != nil {
 		b.onState(e.state)
 	}
+	for b.out && len(b.ahead) > 0 { // what it had heard of while it was a member; nobody tells it that again
+		next := b.ahead[0]
+		b.ahead = b.ahead[1:]
+		b.follow(next.h, next.next)
+	}
 }
 
 // replayHandover: the log says that the box went on to the next epoch.
