@@ -46,6 +46,9 @@ type Judge struct {
 // errWrong is what a decision is that no box should agree to, whoever asks.
 var errWrong = errors.New("it does not do what its kind says")
 
+// errLocksOut is what a decision is that does what it says, and leaves nobody who could undo it.
+var errLocksOut = errors.New("nobody would be left who may say who may do what")
+
 func wrong(format string, args ...any) error {
 	return fmt.Errorf("%w: %s", errWrong, fmt.Sprintf(format, args...))
 }
@@ -87,7 +90,7 @@ func (j *Judge) As(st State, d *coord.Decision, now uint64, c *Credentials) Judg
 }
 
 func isNo(err error) bool {
-	return errors.Is(err, errWrong) || errors.Is(err, ErrDenied) || errors.Is(err, roster.ErrDecision) || errors.Is(err, join.ErrDecision)
+	return errors.Is(err, errWrong) || errors.Is(err, errLocksOut) || errors.Is(err, ErrDenied) || errors.Is(err, roster.ErrDecision) || errors.Is(err, join.ErrDecision)
 }
 
 // errWait is why a decision waits although it is in order.
@@ -294,6 +297,10 @@ func (c *judging) judgeOffer() error {
 func (c *judging) judgeExpulsion(now *coord.Members, gone coord.BoxID) error {
 	if err := proves(c.a.Evidence, now, gone, c.TermRounds); err != nil {
 		return err
+	}
+	// Proof needs no policy that permits it; but a box that a policy keeps is kept.
+	if v := c.rules.Decide(Box+":"+gone.String(), MemberRemove, BoxOf(gone)); !v.Allowed && v.Policy != "" {
+		return v.Err()
 	}
 	if Setting(c.st, SettingExpulsion) != ExpulsionAutomatic {
 		return fmt.Errorf("it is proved that %v lied: %w", gone, errWait)

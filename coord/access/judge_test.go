@@ -113,6 +113,9 @@ func TestAPolicyOrRoleThatCannotBeIsNotStored(t *testing.T) {
 	}
 	r.want("not Cedar", ann("policy.put", "policy/p", `forbid (principal`), No, "not a policy")
 	r.want("everything forbidden", ann("policy.put", "policy/p", `forbid (principal, action, resource);`), No, "nobody would be left")
+	if why := r.judge.Judge(r.fakeState, ann("policy.put", "policy/p", `forbid (principal, action, resource);`), testNow).Why; strings.Contains(why, "does not do") {
+		t.Errorf("it does what it says, and the reason is %q", why)
+	}
 	r.want("all but the last admin", ann("policy.put", "policy/p", `forbid (principal, action, resource) unless { principal in Role::"admin" };`), Yes, "")
 	r.want("a document elsewhere", ann("policy.put", "role/p", `permit (principal, action, resource);`), No, "it writes role/p")
 	r.want("a name that is none", ann("policy.put", "policy/a+b", `permit (principal, action, resource);`), No, "its name")
@@ -523,6 +526,9 @@ func TestAProvenLieExpelsWhereTheSiteSaysSo(t *testing.T) {
 	r.want("an operator must approve", expel(3, f), Wait, "it is proved that")
 	r.set(SettingExpulsion, `{"mode":"automatic"}`)
 	r.want("automatic", expel(3, f), Yes, "it is proved that")
+	r.set("policy/keep", `forbid (principal, action == Action::"member.remove", resource == Box::"`+f.Box.String()+`");`)
+	r.want("where a policy keeps it", expel(3, f), No, "policy/keep")
+	delete(r.docs, "policy/keep")
 	r.want("another box", expel(2, f), Wait, "evidence is against")
 	bad := *f
 	bad.B = bad.A

@@ -426,7 +426,7 @@ func admins(r *Rules) int {
 // leavesAdmins refuses what would leave a site without an admin that had one.
 func (c *judging) leavesAdmins() error {
 	if admins(c.rules) > 0 && admins(RulesOf(WithFounding(after{c.bare, c.d.Writes}, c.Founding))) == 0 {
-		return wrong("nobody would be left who may say who may do what")
+		return errLocksOut
 	}
 	return nil
 }

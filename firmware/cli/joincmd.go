@@ -110,7 +110,7 @@ Examples:
 				if err != nil {
 					return err
 				}
-				key, err := box.OpenKey(c)
+				key, err := openKey(c)
 				if err != nil {
 					return err
 				}
@@ -130,6 +130,14 @@ Examples:
 			}
 		},
 	}
+}
+
+// openKey is the box's key, made if there is none.
+func openKey(c *config.Config) (*trust.Identity, error) {
+	if _, err := os.Stat(c.DataDir); errors.Is(err, fs.ErrNotExist) {
+		return nil, fmt.Errorf("%s does not exist; mount its disk, or make it with `mkdir -m 700 %s`", c.DataDir, c.DataDir)
+	}
+	return box.OpenKey(c)
 }
 
 func printFounded(s *streams, asJSON bool, m *coord.Members, b *coord.Member, dir, verb string) error {
@@ -172,7 +180,7 @@ Examples:
 				}
 				ctx, cancel := context.WithTimeout(ctx, *timeout)
 				defer cancel()
-				key, err := box.OpenKey(c)
+				key, err := openKey(c)
 				if err != nil {
 					return err
 				}

@@ -323,7 +323,8 @@ func siteRotateCommand() command {
 	return command{
 		name: "rotate-key", about: "give the box that is asked a new key",
 		more: addrHelp + `
-The box makes the key itself, the site decides, and the box starts anew with it. The old key never comes back.
+The box makes the key itself, the site decides, and the box starts anew with it. The old key never comes back. The audit log is of one key, so the
+one until then is set aside as audit.OLDNAME.db, with the heads of other boxes that it keeps: run ` + "`holdfast audit export`" + ` before, to have it in one piece.
 
 Example:
   holdfast site rotate-key --addr unix:///var/lib/holdfast/holdfast.sock
@@ -333,6 +334,11 @@ Example:
 			return func(ctx context.Context, s *streams, args []string) error {
 				if err := noArgs(args); err != nil {
 					return err
+				}
+				if !*c.asJSON {
+					if _, err := fmt.Fprintln(s.err, "The audit log of the present key is set aside as audit.OLDNAME.db: `holdfast audit export` before has it in one piece."); err != nil {
+						return err
+					}
 				}
 				return c.run(ctx, s, "/site/rotate-key", map[string]string{})
 			}

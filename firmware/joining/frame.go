@@ -76,7 +76,13 @@ func errorOf(a *Answer) error {
 		}
 	}
 	if err := join.Refusal(a.Code); err != nil {
-		return fmt.Errorf("joining: refused: %w", because(err, a.Why))
+		err = fmt.Errorf("joining: refused: %w", because(err, a.Why))
+		for _, spent := range []error{join.ErrUsed, join.ErrExpired, join.ErrUnknown, join.ErrSignature} {
+			if errors.Is(err, spent) {
+				return fmt.Errorf("%w; make another token with `holdfast site join-token` on a box of the site", err)
+			}
+		}
+		return err
 	}
 	return fmt.Errorf("joining: %w: %.40q: %.500q", ErrNotGranted, a.Code, a.Why)
 }

@@ -83,6 +83,21 @@ func TestWhoIsTurnedAwayHearsWhy(t *testing.T) {
 			})
 			a.Box.Peer = l.Addr().String()
 		}},
+		{"an address where somebody shows its certificate without its key", joining.ErrReach, "not-reached", func(t *testing.T, _ *fakeSite, a *joining.Ask) {
+			l := listen(t)
+			t.Cleanup(func() { _ = l.Close() })
+			cert := a.Key.Certificate()
+			cert.PrivateKey = newBox(t).Certificate().PrivateKey
+			var all sync.WaitGroup
+			t.Cleanup(all.Wait)
+			all.Go(func() {
+				if conn, err := l.Accept(); err == nil {
+					_ = tls.Server(conn, &tls.Config{Certificates: []tls.Certificate{cert}}).Handshake()
+					_ = conn.Close()
+				}
+			})
+			a.Box.Peer = l.Addr().String()
+		}},
 		{"a site that would lock itself", joining.ErrLocked, "locked", func(_ *testing.T, s *fakeSite, _ *joining.Ask) {
 			s.down = []coord.BoxID{s.members.List[1].ID, s.members.List[2].ID}
 		}},

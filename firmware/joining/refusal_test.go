@@ -15,7 +15,7 @@ func TestARefusalSaysItOnce(t *testing.T) {
 		"ask\x1b[2J":         `joining: refused: ` + join.ErrUsed.Error() + `: "ask\x1b[2J"`,
 	} {
 		err := errorOf(&Answer{Code: join.Code(join.ErrUsed), Why: why})
-		if !errors.Is(err, join.ErrUsed) || err.Error() != want {
+		if !errors.Is(err, join.ErrUsed) || err.Error() != want+"; make another token with `holdfast site join-token` on a box of the site" {
 			t.Errorf("%v\nwant %s", err, want)
 		}
 	}

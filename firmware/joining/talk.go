@@ -245,9 +245,11 @@ func reach(ctx context.Context, b *coord.Member) error {
 		_ = conn.Close() // nothing was said
 	}
 	switch {
-	case id == b.ID: // what it made of our certificate, or the lack of one, does not matter
+	// The certificate alone proves nothing: whoever saw it can show it. The handshake ends well only for who has its key. What it then makes of
+	// our certificate, or the lack of one, comes later in TLS 1.3 (RFC 8446, 4.4.2.4) and does not matter.
+	case err == nil && id == b.ID:
 		return nil
-	case id != (coord.BoxID{}):
+	case err == nil || id != b.ID && id != (coord.BoxID{}):
 		return fmt.Errorf("%w: %s answers with another key, that of %v: the address is another box's", ErrReach, b.Peer, id)
 	}
 	return fmt.Errorf("%w: %s: %w: it must be open, and right, before the site waits for it", ErrReach, b.Peer, err)
