@@ -20,7 +20,7 @@ const idleEvery = 5 * time.Second
 type dog struct {
 	d       hal.Dog // nil: none
 	timeout time.Duration
-	root    *linux.Root
+	root    *linux.Root // open as long as d is
 	failed  bool
 }
 
@@ -44,8 +44,16 @@ func watchdogs(sys string) []hal.Watchdog {
 	return append(hard, soft...)
 }
 
-// armDog arms the machine's watchdog, which from then on resets the machine unless it is fed. A machine without one goes on.
+// armDog arms the machine's watchdog, which from then on resets the machine unless it is fed, until the machine ends: the emergency
+// console and the coordinator feed the same one. A machine without one goes on.
 func (m *machine) armDog() *dog {
+	if !m.dog.armed() {
+		m.dog = m.arm()
+	}
+	return m.dog
+}
+
+func (m *machine) arm() *dog {
 	want := time.Duration(m.file.Appliance.System.Watchdog)
 	g := &dog{}
 	if want == 0 {
@@ -81,7 +89,7 @@ func (m *machine) armDog() *dog {
 // minWatch is below what a machine under load could be fed in time.
 const minWatch = 4 * time.Second
 
-func (g *dog) armed() bool { return g.d != nil }
+func (g *dog) armed() bool { return g != nil && g.d != nil }
 
 // every is how often to feed: three misses are borne.
 func (g *dog) every() time.Duration {
@@ -98,12 +106,5 @@ func (g *dog) kick(log *slog.Logger) {
 	if err := g.d.Kick(); err != nil && !g.failed {
 		g.failed = true
 		log.Error("the watchdog is not fed", "err", err)
-	}
-}
-
-// close leaves an armed watchdog running: it sees to it that a machine that is told to start again does.
-func (g *dog) close() {
-	if g.root != nil {
-		_ = g.root.Close() // only read
 	}
 }

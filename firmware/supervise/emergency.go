@@ -58,7 +58,6 @@ func (m *machine) emergencyBoot(ctx context.Context, why error) act {
 	all.Go(func() { m.menu(ctx) })
 	defer unmount(m.log, dataDir) // if it is there to be read
 	dog := m.armDog()
-	defer dog.close()
 	return m.emergency(ctx, why, dog)
 }
 

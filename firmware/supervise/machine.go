@@ -61,6 +61,7 @@ type machine struct {
 	esp  string
 	data *dataPartition // nil: not mounted
 	file *settings.File
+	dog  *dog // nil: not armed yet
 
 	mu sync.Mutex
 	st status.Status
@@ -247,7 +248,6 @@ func (m *machine) coordinate(ctx context.Context) act {
 	restarts := 0
 	m.awaitAddress(ctx)
 	dog := m.armDog()
-	defer dog.close()
 	var door *door // the emergency console, while the coordinator is not there
 	defer func() { door.close() }()
 	for {
