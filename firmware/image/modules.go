@@ -152,7 +152,7 @@ func (m *modules) open(name string) (*module, error) {
 	// "pre: crypto-crc32c post: x": what comes before is asked for by an alias of crypto; its plain form is NAME_generic.
 	for _, s := range info["softdep"] {
 		pre := false
-		for _, w := range strings.Fields(s) {
+		for w := range strings.FieldsSeq(s) {
 			switch {
 			case strings.HasSuffix(w, ":"):
 				pre = w == "pre:"

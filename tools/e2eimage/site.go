@@ -97,7 +97,7 @@ func (s *site) makeToken(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	for _, w := range strings.Fields(out) {
+	for w := range strings.FieldsSeq(out) {
 		if strings.HasPrefix(w, "HF") {
 			s.tokens = append(s.tokens, w)
 			return nil

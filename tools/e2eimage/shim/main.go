@@ -39,7 +39,7 @@ func main() {
 		fmt.Println("shim:", err)
 	}
 	mode := ""
-	for _, w := range strings.Fields(string(b)) {
+	for w := range strings.FieldsSeq(string(b)) {
 		if m, ok := strings.CutPrefix(w, "shim="); ok {
 			mode = m
 		}
