@@ -177,7 +177,7 @@ token = %q
 servers = ["%s:7500"]
 [system]
 hostname = %q
-watchdog = "30s"
+watchdog = "2m"
 ntp = ["none"]
 [[network.interface]]
 name = "eth0"
