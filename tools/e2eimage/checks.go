@@ -24,6 +24,11 @@ const (
 	healthFor = "10s" // for how long a site must be well with a release
 	boxTime   = "5m"
 	password  = "a-password-for-machines-1"
+	key       = "/e2eimage" // what is written once and must be there in the end
+	value     = "from outside"
+
+	updateTakes = 50 * time.Second // from a bundle's first byte until it is kept, about: power is cut within
+	shortCuts   = 2
 )
 
 // runner runs the checks one after the other.
@@ -167,7 +172,7 @@ func (r *runner) found(ctx context.Context, processes, machines int) error {
 // boot makes the disk of machine i, with a token on it, and starts it: nobody touches it until it is in the site.
 func (r *runner) boot(ctx context.Context, i int) (string, error) {
 	token := r.site.joinToken()
-	key, err := r.built.publicKey()
+	signs, err := r.built.publicKey()
 	if err != nil {
 		return "", err
 	}
@@ -184,7 +189,7 @@ name = "eth0"
 addresses = ["%s%d/24"]
 [update]
 keys = [%q]
-`, token, r.site.first.address, name, prefix, 21+i, key)
+`, token, r.site.first.address, name, prefix, 21+i, signs)
 	if err := r.built.disk(filepath.Join(r.f.work, name+".img"), text); err != nil {
 		return "", err
 	}
@@ -325,7 +330,6 @@ func (r *runner) goesBack(ctx context.Context, name, version, mode string) {
 // machineChecks are about machine 0, in a site that works.
 func (r *runner) machineChecks(ctx context.Context) {
 	r.check(ctx, "console from outside", func(ctx context.Context) (string, error) {
-		key := "/e2eimage"
 		program := filepath.Join(r.f.work, "holdfast")
 		id, err := r.site.id(ctx, r.vms[0].name)
 		if err != nil {
@@ -334,14 +338,14 @@ func (r *runner) machineChecks(ctx context.Context) {
 		addr := "https://" + id + "@" + r.vms[0].address + ":8080"
 		// A box that has just joined learns who may do what from the state that it fetches.
 		err = until(ctx, joinMax, func() error {
-			_, err := run(ctx, program, "kv", "put", "--addr", addr, key, "from outside")
+			_, err := run(ctx, program, "kv", "put", "--addr", addr, key, value)
 			return err
 		})
 		if err != nil {
 			return "", err
 		}
 		out, err := run(ctx, program, "kv", "get", "--addr", r.site.first.socket(), key)
-		if err == nil && !strings.Contains(out, "from outside") {
+		if err == nil && !strings.Contains(out, value) {
 			err = fmt.Errorf("the first box has %q", out)
 		}
 		return "written at the machine, read at another box", err
@@ -370,4 +374,140 @@ func (r *runner) machineChecks(ctx context.Context) {
 		}
 		return fmt.Sprintf("%s in slot %s: given in %v, kept after %v", u.Version, u.Slot, given.Round(time.Second), time.Since(began).Round(time.Second)), nil
 	})
+	if r.f.short {
+		r.f.cuts = shortCuts
+	} else {
+		r.goesBack(ctx, "crashes", "1.0.3", "kill")
+		r.goesBack(ctx, "never healthy", "1.0.4", "deaf")
+	}
+	for i := range r.f.cuts {
+		if !r.wanted("power cut") {
+			break
+		}
+		r.check(ctx, "power cut "+itoa(i+1), func(ctx context.Context) (string, error) { return r.powerCut(ctx, i) })
+	}
+	if !r.f.short && r.wanted("watchdog") {
+		r.check(ctx, "watchdog", r.watchdog)
+	}
+}
+
+// powerCut ends machine 0's power at a moment of an update, and sees it come back with one of the two releases, whole.
+func (r *runner) powerCut(ctx context.Context, n int) (string, error) {
+	v := r.vms[0]
+	before, err := r.firmware(ctx, 0)
+	if err != nil {
+		return "", err
+	}
+	// Another label makes another bundle of it.
+	rel := *r.built.New
+	rel.Version = fmt.Sprintf("1.1.%d", n)
+	file, err := r.file("power-cut", &rel, r.built.key)
+	if err != nil {
+		return "", err
+	}
+	applied, stop := context.WithCancel(ctx)
+	defer stop()
+	done := make(chan error, 1)
+	go func() { done <- r.apply(applied, 0, file) }()
+	at := time.Duration(r.rand.Float64() * float64(updateTakes))
+	select {
+	case <-time.After(at): // it is the moment that is tried, there is nothing to wait for
+	case <-ctx.Done():
+		return "", ctx.Err()
+	}
+	lost := v.disk.lost
+	if err := v.cut(r.rand); err != nil {
+		return "", err
+	}
+	stop()
+	<-done // however it ended
+	if err := v.start(); err != nil {
+		return "", err
+	}
+	var after *api.Update
+	err = until(ctx, trialMax, func() error {
+		var err error
+		if after, err = r.firmware(ctx, 0); err == nil && after.Trial != "" {
+			err = fmt.Errorf("on trial: %s", after.Trial)
+		}
+		return err
+	})
+	if err != nil {
+		return "", err
+	}
+	if err := r.site.up(ctx, len(r.processes)+len(r.vms), joinMax); err != nil {
+		return "", err
+	}
+	if err := r.readBack(ctx); err != nil {
+		return "", err
+	}
+	which := "the release from before"
+	if after.Slot != before.Slot {
+		which = "the new release"
+	}
+	return fmt.Sprintf("after %v, %d sectors lost: it came back with %s", at.Round(100*time.Millisecond), v.disk.lost-lost, which), nil
+}
+
+// readBack asks machine 0 for what was once written.
+func (r *runner) readBack(ctx context.Context) error {
+	id, err := r.site.id(ctx, r.vms[0].name)
+	if err != nil {
+		return err
+	}
+	return until(ctx, joinMax, func() error {
+		out, err := run(ctx, filepath.Join(r.f.work, "holdfast"), "kv", "get", "--addr", "https://"+id+"@"+r.vms[0].address+":8080", key)
+		if err == nil && !strings.Contains(out, value) {
+			err = fmt.Errorf("it has %q", out)
+		}
+		return err
+	})
+}
+
+// watchdog gives machine 0 a release whose coordinator is stopped after a while, and sees the hardware reset the machine.
+func (r *runner) watchdog(ctx context.Context) (string, error) {
+	rel, err := r.built.spoiled(r.f.work, "1.2.0", "stop")
+	if err != nil {
+		return "", err
+	}
+	file, err := r.file("watchdog", rel, r.built.key)
+	if err != nil {
+		return "", err
+	}
+	if err := r.apply(ctx, 0, file); err != nil {
+		return "", err
+	}
+	if _, err := r.settled(ctx, 0, "kept"); err != nil {
+		return "", err
+	}
+	v := r.vms[0]
+	const said = "shim: the coordinator is stopped"
+	err = until(ctx, trialMax, func() error {
+		if !strings.Contains(v.console(), said) {
+			return errors.New("the coordinator is not stopped")
+		}
+		return nil
+	})
+	if err != nil {
+		return "", err
+	}
+	began, starts := time.Now(), v.kernels()
+	err = until(ctx, trialMax, func() error {
+		if v.kernels() == starts {
+			return errors.New("no reset")
+		}
+		return nil
+	})
+	if err != nil {
+		return "", err
+	}
+	reset := time.Since(began)
+	all := v.console()
+	tail := all[strings.LastIndex(all, said):]
+	if strings.Contains(tail, "reboot: Restarting") {
+		return "", errors.New("the machine started again by itself: that was not the watchdog")
+	}
+	if err := r.readBack(ctx); err != nil {
+		return "", err
+	}
+	return fmt.Sprintf("reset %v after the coordinator was stopped; it serves again after %v", reset.Round(time.Second), time.Since(began).Round(time.Second)), nil
 }

@@ -53,7 +53,7 @@ func e2eimage(ctx context.Context) error {
 	flag.BoolVar(&f.reuse, "reuse", false, "the releases that the last run built")
 	flag.IntVar(&f.cuts, "cuts", 20, "power cuts during an update")
 	flag.Uint64Var(&f.seed, "seed", 1, "of the power cuts' moments and of what is lost")
-	flag.StringVar(&f.only, "only", "", "the checks whose names begin like this, beside those that others need")
+	flag.StringVar(&f.only, "only", "", "of the bad releases, power cuts and the watchdog only those whose names begin like this")
 	flag.Parse()
 	kind, err := kindOf(f.arch, f.kvm)
 	if err != nil {

@@ -22,7 +22,7 @@ import (
 
 const (
 	every     = 2 * time.Second
-	stopAfter = 45 * time.Second
+	stopAfter = 2 * time.Minute
 	stopped   = "/var/lib/holdfast/shim-stopped"
 )
 
