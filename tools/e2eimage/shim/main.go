@@ -47,7 +47,9 @@ func main() {
 	if mode == "exit" {
 		os.Exit(1)
 	}
-	if err := exec.Command("/shim", mode).Start(); err != nil {
+	helper := exec.Command("/shim", mode)
+	helper.Stdin, helper.Stdout, helper.Stderr = os.Stdin, os.Stdout, os.Stderr // there is no /dev/null yet
+	if err := helper.Start(); err != nil {
 		fmt.Println("shim:", err)
 	}
 	fmt.Println("shim:", unix.Exec("/init", []string{"/init"}, os.Environ()))
