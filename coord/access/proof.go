@@ -12,9 +12,9 @@ import (
 const (
 	// ProofWindowMs is how far a proof's time may be from the box's clock, either way.
 	ProofWindowMs = 30_000
-	proofPrefix  = "hfp1."
-	proofVersion = 1
-	proofBytes   = 1 + 16 + 8 + 8 + 16 + 32 + 64
+	proofPrefix   = "hfp1."
+	proofVersion  = 1
+	proofBytes    = 1 + 16 + 8 + 8 + 16 + 32 + 64
 )
 
 // Proof says that who sends it has the key of a token's last holder, now and to one box.
