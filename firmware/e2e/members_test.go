@@ -161,7 +161,7 @@ func decide(t *testing.T, kind string, boxes []*loneBox, change func(st roster.S
 	if err != nil {
 		t.Fatal(err)
 	}
-	p := &api.Proposal{Kind: kind, Subject: "a test", Reason: "to see"}
+	p := &api.Proposal{Kind: kind, Subject: roster.Subject(kind, old, next), Reason: "to see"}
 	for _, w := range writes {
 		text := string(w.Value)
 		p.Writes = append(p.Writes, api.ProposalWrite{Key: w.Key, Value: &text})
