@@ -20,6 +20,7 @@ command -v swtpm >/dev/null || want+=(swtpm)         # hal/tpm/tpmtest
 [ -x /sbin/fsck.fat ] || want+=(dosfstools)          # firmware/image/fat
 command -v mtype >/dev/null || want+=(mtools)        # firmware/image/fat
 command -v sgdisk >/dev/null || want+=(gdisk)        # firmware/image/gpt
+[ -x /usr/sbin/dnsmasq ] || want+=(dnsmasq-base)     # firmware/supervise/netconf
 command -v spin >/dev/null || want+=(spin)
 command -v z3 >/dev/null || want+=(z3)
 if [ "${1:-}" = e2e-hal ]; then

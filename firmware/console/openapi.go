@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"net/http"
+	"regexp"
 	"slices"
 	"strings"
 )
@@ -57,6 +58,9 @@ func (c *Console) described(pattern string) error {
 	return nil
 }
 
+// fieldName is what fields are called.
+var fieldName = regexp.MustCompile(`^[a-z_]{1,32}$`)
+
 // checkBody says which field of a program's request openapi.json does not know, or misses. A form's secret may stand in a body too.
 func (c *Console) checkBody(r *http.Request, p Params) error {
 	b := c.bodies[r.Pattern]
@@ -65,6 +69,9 @@ func (c *Console) checkBody(r *http.Request, p Params) error {
 	}
 	for name := range p {
 		if name != "csrf" && !slices.Contains(b.known, name) {
+			if !fieldName.MatchString(name) { // a body that was read as a form: its text, with a password in it, is nothing to say again
+				return fmt.Errorf("%w: the fields are not understood; is the Content-Type that of the body?", ErrBad)
+			}
 			return fmt.Errorf("%w: there is no field %.40q here; /api/v1/openapi.json lists them", ErrBad, name)
 		}
 	}

@@ -29,6 +29,18 @@ func TestARouteThatIsNotDescribedIsAFault(t *testing.T) {
 	}
 }
 
+func TestABodyOfAnotherTypeIsNotSaidAgain(t *testing.T) {
+	c := newGuarded(t, nil)
+	r := httptest.NewRequest("POST", "/api/v1/operators/add", strings.NewReader(`{"name":"bob","password":"a long pass phrase"}`))
+	r.Header.Set("Content-Type", "application/x-www-form-urlencoded")
+	r.Host = "localhost"
+	w := httptest.NewRecorder()
+	c.Handler().ServeHTTP(w, r.WithContext(context.WithValue(r.Context(), http.LocalAddrContextKey, &net.UnixAddr{Name: "holdfast.sock", Net: "unix"})))
+	if body := w.Body.String(); w.Code != http.StatusBadRequest || !strings.Contains(body, "Content-Type") || strings.Contains(body, "phrase") {
+		t.Errorf("%d %s", w.Code, body)
+	}
+}
+
 func TestABodyHasTheFieldsThatAreDescribedAndNoOthers(t *testing.T) {
 	c := newGuarded(t, nil)
 	for body, says := range map[string]string{

@@ -143,12 +143,21 @@ func (d *Desk) Login(ctx context.Context, name, password string, t Try) (*Entry,
 	return o, err
 }
 
+// firstPassword is an ErrWrong: what somebody else chose is good for choosing another, and nothing else.
+type firstPassword struct{}
+
+func (firstPassword) Error() string {
+	return "this is a first password: log in on the console with it and choose your own"
+}
+
+func (firstPassword) Is(target error) bool { return target == ErrWrong }
+
 // Vouch is Login for a program that needs no session: fn gets the operator and the key, which it must not keep. Errors: Login's, or fn's;
-// ErrWrong too for an operator who must choose a password first.
+// one that is ErrWrong too, and says so, for an operator who must choose a password first.
 func (d *Desk) Vouch(ctx context.Context, name, password string, t Try, fn func(o *Document, key *ecdsa.PrivateKey) error) error {
 	var err error
 	_, failed := d.check(ctx, "auth.login", name, password, t, func(o *Document, key *ecdsa.PrivateKey) (*Session, string) {
-		if err = ErrWrong; !o.MustChange {
+		if err = (firstPassword{}); !o.MustChange {
 			err = fn(o, key)
 		}
 		return nil, ""

@@ -5,6 +5,7 @@ import (
 	"crypto/ecdsa"
 	"crypto/sha256"
 	"errors"
+	"strings"
 	"testing"
 	"time"
 
@@ -127,6 +128,16 @@ func TestAResetIsAnotherKeyAndAsksForAnotherPassword(t *testing.T) {
 	}
 	if after, _, _ := r.Get("ann"); string(before.Key) == string(after.Key) {
 		t.Error("the key that the old password opens still counts")
+	}
+	err = r.Vouch(t.Context(), "ann", other, from("192.0.2.1"), func(*Document, *ecdsa.PrivateKey) error {
+		t.Error("a first password signs")
+		return nil
+	})
+	if !errors.Is(err, ErrWrong) || !strings.Contains(err.Error(), "choose your own") {
+		t.Error(err)
+	}
+	if s := (&Wait{For: 400 * time.Millisecond}).Error(); !strings.Contains(s, "wait 1s") {
+		t.Error(s)
 	}
 }
 

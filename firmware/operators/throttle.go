@@ -15,9 +15,10 @@ type Wait struct {
 }
 
 func (w *Wait) Error() string {
-	s := fmt.Sprintf("%s from this address; wait %s", ErrWait, w.For.Round(time.Second))
+	d := (w.For + time.Second - 1).Truncate(time.Second) // who waits that long is not told to wait again
+	s := fmt.Sprintf("%s from this address; wait %s", ErrWait, d)
 	if w.Name {
-		s = fmt.Sprintf("%s for this name; wait %s, or use a browser that has logged in before, or the box's own console (`holdfast operator`)", ErrWait, w.For.Round(time.Second))
+		s = fmt.Sprintf("%s for this name; wait %s, or use a browser that has logged in before, or the box's own console (`holdfast operator`)", ErrWait, d)
 	}
 	return s
 }
