@@ -44,22 +44,7 @@ func siteShowCommand() command {
 		name: "show", about: "print the site's boxes, its epoch, how many may lie, and open join tokens",
 		more: addrHelp + "\nExamples:\n  holdfast site show\n  holdfast site show --json\n",
 		flags: func(f *flag.FlagSet) func(context.Context, *streams, []string) error {
-			addr, asJSON := asking(f)
-			return func(ctx context.Context, s *streams, args []string) error {
-				if err := noArgs(args); err != nil {
-					return err
-				}
-				return ask(*addr, func(b *remote.Box) error {
-					if *asJSON {
-						return b.Raw(ctx, "/api/v1/site", s.out)
-					}
-					o, err := b.Site(ctx)
-					if err != nil {
-						return err
-					}
-					return printSite(s.out, o)
-				})
-			}
+			return showing(f, "/api/v1/site", (*remote.Box).Site, printSite)
 		},
 	}
 }

@@ -5,6 +5,7 @@ import (
 	"crypto/rand"
 	"flag"
 	"fmt"
+	"io"
 	"net/url"
 	"strings"
 
@@ -42,36 +43,25 @@ func operatorListCommand() command {
 		name: "list", about: "print who may log in",
 		more: "\nExamples:\n  holdfast operator list\n  holdfast operator list --json\n",
 		flags: func(f *flag.FlagSet) func(context.Context, *streams, []string) error {
-			addr, asJSON := asking(f)
-			return func(ctx context.Context, s *streams, args []string) error {
-				if err := noArgs(args); err != nil {
-					return err
-				}
-				return ask(*addr, func(b *remote.Box) error {
-					if *asJSON {
-						return b.Raw(ctx, "/api/v1/operators", s.out)
-					}
-					list, err := b.Operators(ctx)
-					if err != nil {
-						return err
-					}
-					t := table(s.out)
-					fmt.Fprintln(t, "NAME\tSINCE\tSTATE")
-					for _, o := range list.Operators {
-						state := "active"
-						switch {
-						case o.Disabled:
-							state = "disabled"
-						case o.MustChange:
-							state = "must choose a password"
-						}
-						fmt.Fprintf(t, "%s\t%s\t%s\n", o.Name, o.Created.UTC().Format("2006-01-02 15:04"), state)
-					}
-					return t.Flush()
-				})
-			}
+			return showing(f, "/api/v1/operators", (*remote.Box).Operators, printOperators)
 		},
 	}
+}
+
+func printOperators(w io.Writer, list api.Operators) error {
+	t := table(w)
+	fmt.Fprintln(t, "NAME\tSINCE\tSTATE")
+	for _, o := range list.Operators {
+		state := "active"
+		switch {
+		case o.Disabled:
+			state = "disabled"
+		case o.MustChange:
+			state = "must choose a password"
+		}
+		fmt.Fprintf(t, "%s\t%s\t%s\n", o.Name, o.Created.UTC().Format("2006-01-02 15:04"), state)
+	}
+	return t.Flush()
 }
 
 func passkeyCommand() command {

@@ -32,6 +32,26 @@ func asking(f *flag.FlagSet) (addr *string, asJSON *bool) {
 	return addr, asJSON
 }
 
+// showing is a command without arguments that prints what a box answers; with --json as it came from path.
+func showing[T any](f *flag.FlagSet, path string, get func(*remote.Box, context.Context) (T, error), print func(io.Writer, T) error) func(context.Context, *streams, []string) error {
+	addr, asJSON := asking(f)
+	return func(ctx context.Context, s *streams, args []string) error {
+		if err := noArgs(args); err != nil {
+			return err
+		}
+		return ask(*addr, func(b *remote.Box) error {
+			if *asJSON {
+				return b.Raw(ctx, path, s.out)
+			}
+			v, err := get(b, ctx)
+			if err != nil {
+				return err
+			}
+			return print(s.out, v)
+		})
+	}
+}
+
 func boxAt(addr string) (*remote.Box, error) {
 	if addr == "" {
 		addr = remote.Default()

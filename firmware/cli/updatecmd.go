@@ -302,22 +302,7 @@ func updateStatusCommand() command {
 		name: "status", about: "print a box's firmware, and how the site's update stands",
 		more: addrHelp + "\nExamples:\n  holdfast update status\n  holdfast update status --json\n",
 		flags: func(f *flag.FlagSet) func(context.Context, *streams, []string) error {
-			addr, asJSON := asking(f)
-			return func(ctx context.Context, s *streams, args []string) error {
-				if err := noArgs(args); err != nil {
-					return err
-				}
-				return ask(*addr, func(b *remote.Box) error {
-					if *asJSON {
-						return b.Raw(ctx, "/api/v1/update", s.out)
-					}
-					u, err := b.Update(ctx)
-					if err != nil {
-						return err
-					}
-					return printUpdate(s.out, u)
-				})
-			}
+			return showing(f, "/api/v1/update", (*remote.Box).Update, printUpdate)
 		},
 	}
 }

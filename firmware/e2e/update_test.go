@@ -214,6 +214,22 @@ func newMachines(t *testing.T, version string) *machines {
 // decide has box 0 ask for a decision, and the others approve it.
 func (s *machines) decide(kind string, args ...string) {
 	s.t.Helper()
+	ended := func(all *api.Decisions) (n int) {
+		for _, d := range all.Ended {
+			if d.Kind == kind {
+				n++
+			}
+		}
+		return n
+	}
+	var before int
+	s.boxes[0].await("says what was decided before", func() error {
+		return s.boxes[0].ask(func(r *remote.Box) error {
+			all, err := r.Decisions(s.t.Context())
+			before = ended(&all)
+			return err
+		})
+	})
 	if out, err := s.boxes[0].run(args...); err != nil {
 		s.t.Fatalf("%s: %v", out, err)
 	}
@@ -230,12 +246,10 @@ func (s *machines) decide(kind string, args ...string) {
 						return err
 					}
 				}
-				for _, d := range all.Ended {
-					if d.Kind == kind {
-						return nil
-					}
+				if ended(&all) <= before {
+					return errors.New("none is open")
 				}
-				return errors.New("none is open")
+				return nil
 			})
 		})
 	}
@@ -350,7 +364,7 @@ func TestABadReleaseIsGivenUpByItselfAndStopsTheUpdate(t *testing.T) {
 	}
 	s.decide(rollout.KindSite, "update", "site", s.bundle("1.1.0", script), "--health", "2s", "--latency", "5s", "--box-time", "2m")
 	failed("it did not come up: the machine was started with it 3 times")
-	s.decideAgain(rollout.KindSite, "update", "site", s.bundle("1.2.0", buildVersion(t, "1.2.0")), "--health", "3s", "--latency", "1ms", "--box-time", "20s")
+	s.decide(rollout.KindSite, "update", "site", s.bundle("1.2.0", buildVersion(t, "1.2.0")), "--health", "3s", "--latency", "1ms", "--box-time", "20s")
 	failed("99 of 100 messages take up to")
 
 	// A single box, and what it does not take at all.
@@ -366,33 +380,4 @@ func TestABadReleaseIsGivenUpByItselfAndStopsTheUpdate(t *testing.T) {
 		t.Errorf("an older version: %s %v", out, err)
 	}
 	w.stop()
-}
-
-// decideAgain is decide when another of the kind has ended before.
-func (s *machines) decideAgain(kind string, args ...string) {
-	s.t.Helper()
-	if out, err := s.boxes[0].run(args...); err != nil {
-		s.t.Fatalf("%s: %v", out, err)
-	}
-	for _, b := range s.boxes[1:3] {
-		b.await("approves "+kind, func() error {
-			return b.ask(func(r *remote.Box) error {
-				all, err := r.Decisions(s.t.Context())
-				if err != nil {
-					return err
-				}
-				for _, d := range all.Open {
-					if d.Kind == kind && d.Word == "" {
-						_, err := b.run("decision", "approve", d.ID.String())
-						return err
-					}
-				}
-				u, err := s.update(0)
-				if err == nil && (u.Plan == nil || u.Plan.Number < 2) {
-					err = errors.New("none is open")
-				}
-				return err
-			})
-		})
-	}
 }

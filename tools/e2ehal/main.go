@@ -19,6 +19,8 @@ import (
 	"syscall"
 	"text/tabwriter"
 	"time"
+
+	"github.com/holdfast-edge/holdfast/tools/netns"
 )
 
 func main() {
@@ -50,7 +52,7 @@ func e2ehal(ctx context.Context) error {
 		if err := build(ctx, k, dir); err != nil {
 			return err
 		}
-		return again(ctx)
+		return netns.Again(ctx, 10*time.Second)
 	}
 	if err := network(ctx); err != nil {
 		return err
@@ -116,26 +118,6 @@ func build(ctx context.Context, k kernel, dir string) error {
 		}
 	}
 	return nil
-}
-
-// again runs this program in a network namespace, which ends with it.
-func again(ctx context.Context) error {
-	cmd := exec.CommandContext(ctx, "/proc/self/exe", append([]string{"-inside"}, os.Args[1:]...)...)
-	cmd.Stdout, cmd.Stderr = os.Stdout, os.Stderr
-	cmd.Cancel = func() error { return cmd.Process.Signal(syscall.SIGTERM) }
-	cmd.WaitDelay = 10 * time.Second
-	cmd.SysProcAttr = &syscall.SysProcAttr{Cloneflags: syscall.CLONE_NEWNET, Pdeathsig: syscall.SIGTERM}
-	if os.Geteuid() != 0 {
-		cmd.SysProcAttr.Cloneflags |= syscall.CLONE_NEWUSER
-		cmd.SysProcAttr.UidMappings = []syscall.SysProcIDMap{{HostID: os.Getuid(), Size: 1}}
-		cmd.SysProcAttr.GidMappings = []syscall.SysProcIDMap{{HostID: os.Getgid(), Size: 1}}
-	}
-	err := cmd.Run()
-	var exit *exec.ExitError
-	if errors.As(err, &exit) {
-		return errors.New("not everything was as it should be")
-	}
-	return err
 }
 
 func summary(all []outcome) error {

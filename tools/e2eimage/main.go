@@ -9,13 +9,14 @@ import (
 	"flag"
 	"fmt"
 	"os"
-	"os/exec"
 	"os/signal"
 	"path/filepath"
 	"runtime"
 	"syscall"
 	"text/tabwriter"
 	"time"
+
+	"github.com/holdfast-edge/holdfast/tools/netns"
 )
 
 func main() {
@@ -69,31 +70,11 @@ func e2eimage(ctx context.Context) error {
 			}
 			fmt.Printf("two releases for %s built in %v\n", kind.profile, time.Since(began).Round(time.Second))
 		}
-		return again(ctx)
+		return netns.Again(ctx, 20*time.Second)
 	}
 	r := newRunner(f, kind)
 	err = r.all(ctx)
 	return errors.Join(err, r.summary())
-}
-
-// again runs this program once more, in a network namespace of its own.
-func again(ctx context.Context) error {
-	cmd := exec.CommandContext(ctx, "/proc/self/exe", append([]string{"-inside"}, os.Args[1:]...)...)
-	cmd.Stdout, cmd.Stderr = os.Stdout, os.Stderr
-	cmd.Cancel = func() error { return cmd.Process.Signal(syscall.SIGTERM) }
-	cmd.WaitDelay = 20 * time.Second
-	cmd.SysProcAttr = &syscall.SysProcAttr{Cloneflags: syscall.CLONE_NEWNET, Pdeathsig: syscall.SIGTERM}
-	if os.Geteuid() != 0 {
-		cmd.SysProcAttr.Cloneflags |= syscall.CLONE_NEWUSER
-		cmd.SysProcAttr.UidMappings = []syscall.SysProcIDMap{{HostID: os.Getuid(), Size: 1}}
-		cmd.SysProcAttr.GidMappings = []syscall.SysProcIDMap{{HostID: os.Getgid(), Size: 1}}
-	}
-	err := cmd.Run()
-	var exit *exec.ExitError
-	if errors.As(err, &exit) {
-		return errors.New("not everything was as it should be")
-	}
-	return err
 }
 
 // outcome is one check.
