@@ -20,7 +20,7 @@ func TestABoxServesEveryRouteThatIsDescribed(t *testing.T) {
 	defer client.CloseIdleConnections()
 	ask := func(method, path string) (int, string) {
 		t.Helper()
-		r, err := http.NewRequestWithContext(t.Context(), method, "http://localhost"+path, strings.NewReader(`{"no such field":""}`))
+		r, err := http.NewRequestWithContext(t.Context(), method, "http://localhost"+path, strings.NewReader(`{"no_such_field":""}`))
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -56,7 +56,7 @@ func TestABoxServesEveryRouteThatIsDescribed(t *testing.T) {
 				if code != http.StatusBadRequest {
 					t.Errorf("%s took what is no bundle: %d %s", path, code, text)
 				}
-			case method == "post" && (code != http.StatusBadRequest || !strings.Contains(text, "no such field")):
+			case method == "post" && (code != http.StatusBadRequest || !strings.Contains(text, "no_such_field")):
 				t.Errorf("%s took a body with a field that is not described: %d %s", path, code, text)
 			}
 		}

@@ -160,7 +160,7 @@ func TestACardWithoutSettingsHasWhatDHCPGivesAndKeepsIt(t *testing.T) {
 	if !inside(t) {
 		return
 	}
-	pair(t, "10.9.0.1/24").dnsmasq("--dhcp-range=10.9.0.50,10.9.0.60,255.255.255.0,2m", "--dhcp-option=option:T1,3", "--dhcp-option=option:T2,60",
+	pair(t, "10.9.0.1/24").dnsmasq("--dhcp-range=10.9.0.50,10.9.0.59,255.255.255.0,2m", "--dhcp-option=option:T1,3", "--dhcp-option=option:T2,60",
 		"--dhcp-option=option:router,10.9.0.1", "--dhcp-option=option:dns-server,10.9.0.2,10.9.0.3", "--dhcp-option=option:ntp-server,10.9.0.4", "--domain=example.org")
 	states := connect(t, settings.Network{Nameservers: []string{"10.9.0.9"}})
 	s := until(t, states, "a lease", func(l Link, _ State) bool { return strings.HasPrefix(l.From, "dhcp 10.9.0.1") && len(l.Addresses) > 0 })
@@ -183,7 +183,7 @@ func TestTheServerMayComeLaterThanTheBox(t *testing.T) {
 	far := pair(t, "10.9.0.1/24")
 	states := connect(t, settings.Network{Interfaces: []settings.Interface{{Name: "hf0", DHCP: true}}})
 	until(t, states, "nobody answers", func(l Link, _ State) bool { return strings.Contains(l.Error, "dhcp") })
-	far.dnsmasq("--dhcp-range=10.9.0.50,10.9.0.60,255.255.255.0,2m")
+	far.dnsmasq("--dhcp-range=10.9.0.50,10.9.0.59,255.255.255.0,2m")
 	until(t, states, "a lease", func(l Link, _ State) bool { return len(l.Addresses) > 0 && l.Error == "" })
 }
 
@@ -192,7 +192,7 @@ func TestACableThatIsPulledAndPluggedInAsksAgain(t *testing.T) {
 		return
 	}
 	far := pair(t, "10.9.0.1/24")
-	server := far.dnsmasq("--dhcp-range=10.9.0.50,10.9.0.60,255.255.255.0,2m")
+	server := far.dnsmasq("--dhcp-range=10.9.0.50,10.9.0.59,255.255.255.0,2m")
 	states := connect(t, settings.Network{Interfaces: []settings.Interface{{Name: "hf0", DHCP: true}}})
 	until(t, states, "a lease", func(l Link, _ State) bool { return len(l.Addresses) > 0 })
 	far.ip("link", "set", "hf1", "down")
@@ -203,7 +203,7 @@ func TestACableThatIsPulledAndPluggedInAsksAgain(t *testing.T) {
 	far.ip("addr", "del", "10.9.0.1/24", "dev", "hf1")
 	far.ip("addr", "add", "10.8.0.1/24", "dev", "hf1")
 	far.ip("link", "set", "hf1", "up")
-	far.dnsmasq("--dhcp-range=10.8.0.50,10.8.0.60,255.255.255.0,2m")
+	far.dnsmasq("--dhcp-range=10.8.0.50,10.8.0.59,255.255.255.0,2m")
 	until(t, states, "an address of the other network alone", func(l Link, _ State) bool {
 		return l.Up && len(l.Addresses) == 1 && strings.HasPrefix(l.Addresses[0], "10.8.0.5")
 	})
