@@ -73,10 +73,10 @@ type figures struct {
 func measure(ctx context.Context) error {
 	rounds := flag.Int("rounds", 3, "`how often` each site is started and measured, in turn")
 	out := flag.String("out", "", "also write the table to this `file`")
-	ofTraces := flag.Int("traces", 0, "measure what tracing costs instead, in so many `rounds`")
+	ofSight := flag.Int("observed", 0, "measure what metrics, history and traces cost instead, in so many `rounds`")
 	flag.Parse()
-	if *ofTraces > 0 {
-		return traces(ctx, *ofTraces)
+	if *ofSight > 0 {
+		return observed(ctx, *ofSight)
 	}
 	got := map[string][]figures{}
 	stolen, all := load.Steal()
