@@ -93,7 +93,7 @@ func (c *Core) apply(b *coord.Block, cert *coord.Cert) {
 		c.dropped = append(c.dropped, b.Refs[i].Digest)
 	}
 	delete(c.blocks, c.finalDigest)
-	c.learn()
+	c.learn(b)
 	c.accompany(b, bs)
 	c.final, c.finalDigest, c.finalCert, c.finalRound = b.Header(), d, cert, b.Round
 	c.blocks[d] = c.final

@@ -277,23 +277,39 @@ func (c *Core) propose() {
 	c.send(coord.ToAll, &coord.PeerMsg{Proposal: &coord.Proposal{Block: b, Sig: v.Sig, Parent: parent.Header(), Proof: proof}})
 }
 
-// backoff is how many terms in a row have failed, at most 5; or how many had to, lately, before something became
+// backoff is how many terms in a row have failed, at most slowMax; or how many had to, lately, before something became
 // final: on a network slower than the time-out every leader would be given up otherwise.
 func (c *Core) backoff() int64 { return max(c.failed(), c.slow) }
 
 func (c *Core) failed() int64 {
-	return min(max(int64(c.term(c.cur))-int64(c.term(c.finalRound))-1, 0), 5)
+	return min(max(int64(c.term(c.cur))-int64(c.term(c.finalRound))-1, 0), slowMax)
 }
 
-// slowBlocks is how many blocks must become final in time before the time-out is halved again.
-const slowBlocks = 32
+const (
+	// slowMax is how often the time-out is doubled at most.
+	slowMax = 5
+	// slowBlocks is how many blocks must become final in time before the time-out is halved again.
+	slowBlocks = 32
+)
 
-// learn adapts the time-out to what it took to make a block final.
-func (c *Core) learn() {
+// learn adapts the time-out to what it took to make a block final, just now. Where a term was given up and its block became final all the
+// same, each term would make one block final and leave another one to the next term, without end. There the time from our vote counts,
+// twice, for the way before it: a leader can send late, and that does not make the time-out longer at f+1 honest boxes, as fewer
+// than a quorum have voted when they do.
+func (c *Core) learn(b *coord.Block) {
+	timeout := c.cfg.Timeout << c.slow
+	var need int64 // 0: not known
+	if rs := c.rounds[b.Round]; rs != nil && rs.votedAt > 0 && rs.propDigest == b.Digest() {
+		need = 2 * (c.now - rs.votedAt)
+	}
+	ts := c.terms[c.term(b.Round)]
+	gaveUp := ts != nil && ts.empties[c.cfg.Self].has
 	switch n := c.failed(); {
 	case n > c.slow:
 		c.slow, c.inTime = n, 0
-	case n == 0 && c.slow > 0:
+	case gaveUp && need > timeout && c.slow < slowMax:
+		c.slow, c.inTime = c.slow+1, 0
+	case n == 0 && c.slow > 0 && need <= timeout/2:
 		if c.inTime++; c.inTime >= slowBlocks {
 			c.slow, c.inTime = c.slow-1, 0
 		}
