@@ -59,6 +59,7 @@ const (
 	BoxStop
 	ConfigRead
 	ConsoleView
+	CrashRead
 	DecisionApprove
 	DecisionEffect
 	DecisionEnd
@@ -161,6 +162,7 @@ var actionTable = [actions]actionRow{
 	BoxStop:          {"box.stop", ClassNote, "a box ended"},
 	ConfigRead:       {"config.read", ClassView, "see a box's configuration, without its secrets"},
 	ConsoleView:      {"console.view", ClassView, "see the console: boxes, links, load, who leads"},
+	CrashRead:        {"crash.read", ClassOperate, "read why a box's program ended: what it printed last"},
 	DecisionApprove:  {"decision.approve", ClassOperate, "give a box's word for a decision, of a kind that one may ask for"},
 	DecisionEffect:   {"decision.effect", ClassNote, "a decision took effect"},
 	DecisionEnd:      {"decision.end", ClassNote, "a decision ended and changed nothing"},

@@ -5,6 +5,7 @@ import (
 	"syscall"
 
 	"github.com/holdfast-edge/holdfast/firmware/console"
+	"github.com/holdfast-edge/holdfast/firmware/supervise/crash"
 	"github.com/holdfast-edge/holdfast/hal"
 	"github.com/holdfast-edge/holdfast/hal/linux"
 )
@@ -20,6 +21,12 @@ func (machine) Facts() (*hal.Facts, error) {
 	}
 	return r.Probe(), r.Close()
 }
+
+// Crashes implements console.Machine: the supervisor of an appliance writes them down.
+func (m machine) Crashes() ([]crash.Report, error) { return crash.List(m.dataDir) }
+
+// Crash implements console.Machine.
+func (m machine) Crash(file string) (*crash.Report, error) { return crash.Read(m.dataDir, file) }
 
 // Disk implements console.Machine.
 func (m machine) Disk() (console.Disk, error) {

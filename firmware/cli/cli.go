@@ -73,7 +73,7 @@ func Run(ctx context.Context, b Build, args []string, stdin io.Reader, stdout, s
 func commands(b Build) []command {
 	return []command{
 		devCommand(), runCommand(b), siteCommand(), statusCommand(), membersCommand(), topCommand(), logCommand(),
-		kvCommand(), feedCommand(), halCommand(b), auditCommand(b), decisionCommand(), operatorCommand(), roleCommand(), tokenCommand(), settingCommand(), trustCommand(), alarmCommand(), traceCommand(), identityCommand(), encryptionCommand(), configCommand(), updateCommand(b), debugCommand(), supportCommand(b), imageCommand(b), flashCommand(), versionCommand(b),
+		kvCommand(), feedCommand(), halCommand(b), auditCommand(b), decisionCommand(), operatorCommand(), roleCommand(), tokenCommand(), settingCommand(), trustCommand(), alarmCommand(), crashCommand(), traceCommand(), identityCommand(), encryptionCommand(), configCommand(), updateCommand(b), debugCommand(), supportCommand(b), imageCommand(b), flashCommand(), versionCommand(b),
 	}
 }
 

@@ -219,6 +219,10 @@ func (o *overview) draw(s style) (lines []string) {
 	if all := o.Now["disk_bytes"]; all > 0 {
 		row("disk", fmt.Sprintf("%s free of %s", bytesOf(o.Now["disk_free_bytes"]), bytesOf(all)))
 	}
+	if n := len(o.Crashes); n > 0 {
+		last := &o.Crashes[0]
+		row("crashes", fmt.Sprintf("%d%slast %s ago (%s): holdfast crash show", n, dot, ago(st.Taken.Sub(last.At)), plain(last.How)))
+	}
 	lines = append(lines, "")
 	lines = append(lines, o.graphs(s, width)...)
 	lines = append(lines, "")

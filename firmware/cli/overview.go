@@ -10,6 +10,7 @@ import (
 	"github.com/holdfast-edge/holdfast/firmware/alarms"
 	"github.com/holdfast-edge/holdfast/firmware/console/api"
 	"github.com/holdfast-edge/holdfast/firmware/remote"
+	"github.com/holdfast-edge/holdfast/firmware/supervise/crash"
 )
 
 const (
@@ -24,7 +25,9 @@ const (
 type overview struct {
 	Status api.Status         `json:"status"`
 	Alarms []alarms.AlertView `json:"alarms,omitempty"`
-	Steps  []string           `json:"todo"`
+	// Crashes are how the box's program ended when nobody had asked it to, newest first.
+	Crashes []crash.Report `json:"crashes,omitempty"`
+	Steps   []string       `json:"todo"`
 	// Rate is messages a second, Latency the mean of a decision and CPU processors' seconds a second, from the box's history; oldest first.
 	Rate    []remote.Point `json:"rate,omitempty"`
 	Latency []remote.Point `json:"latency,omitempty"`
@@ -66,6 +69,9 @@ func look(ctx context.Context, b *remote.Box, before *overview) (*overview, erro
 				o.Alarms = append(o.Alarms, v.Alarms[i])
 			}
 		}
+	}
+	if list, err := b.Crashes(ctx); err == nil { // nor these, and an older release has none
+		o.Crashes = list
 	}
 	now := time.Now()
 	if before != nil && now.Sub(before.asked) < historyEvery {

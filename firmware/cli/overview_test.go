@@ -18,6 +18,7 @@ import (
 	"github.com/holdfast-edge/holdfast/firmware/alarms"
 	"github.com/holdfast-edge/holdfast/firmware/console/api"
 	"github.com/holdfast-edge/holdfast/firmware/remote"
+	"github.com/holdfast-edge/holdfast/firmware/supervise/crash"
 	"golang.org/x/sys/unix"
 )
 
@@ -42,6 +43,7 @@ func troubled() *overview {
 	o.Alarms = []alarms.AlertView{{
 		Alert: alarms.Alert{Since: now.Add(-time.Minute), Annotations: map[string]string{"summary": "Box a is \x1b[31maway"}}, Name: "BoxAway", Severity: "warning",
 	}}
+	o.Crashes = []crash.Report{{At: now.Add(-3 * time.Hour), How: "exit status 2"}, {At: now.Add(-time.Hour * 40), How: "signal: killed"}}
 	o.Steps = todo(&o.Status)
 	return o
 }
@@ -51,6 +53,7 @@ func TestTheOverviewSaysWhatIsWrongAndWhatToDo(t *testing.T) {
 	for _, want := range []string{
 		"The site works with 3 of 4", "→ see what happened to a-box-with", "→ wait for box-3", "up 1d2h", "box-1 · round 100", "1 234 567", "AWAY", "up, leads", "does not vote yet", "1.2 ms",
 		"▁▁▁▂", "█", "p99", "order 4.0 ms", "121 KiB/s", "50.0 MiB", "warning for 1m0s",
+		"2 · last 3h0m ago (exit status 2): holdfast crash show",
 	} {
 		if !strings.Contains(text, want) {
 			t.Errorf("it does not say %q:\n%s", want, text)

@@ -12,9 +12,11 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/holdfast-edge/holdfast/firmware/config"
 	"github.com/holdfast-edge/holdfast/firmware/remote"
+	"github.com/holdfast-edge/holdfast/firmware/supervise/crash"
 )
 
 // unpacked is the files of a bundle by their names.
@@ -67,7 +69,7 @@ func TestASupportBundleHasNoSecrets(t *testing.T) {
 	const (
 		key, value   = "/customers/4711-secret-name", "a-value-that-nobody-may-see-1"
 		code         = "ABCD-EFGH-IJKL-MN23"
-		crash        = "what-a-crash-left-behind-2"
+		leftBehind   = "what-a-crash-left-behind-2"
 		comment      = "a-password-in-a-comment-3"
 		otherToken   = "a-token-of-no-known-form-4"
 		passphrase   = "the passphrase of the disk 5"
@@ -82,7 +84,7 @@ func TestASupportBundleHasNoSecrets(t *testing.T) {
 		}
 	}
 	plant("setup.code", code+"\n")
-	plant("note.txt", crash)
+	plant("note.txt", leftBehind)
 	plant("pass.txt", passphrase+"\n")
 	plant("join.token", otherToken+"\n")
 	plant("ntfy.token", ntfyToken+"\n")
@@ -99,6 +101,10 @@ func TestASupportBundleHasNoSecrets(t *testing.T) {
 		t.Fatal(err)
 	}
 	b.c.Join.TokenFile = "" // it is in a site
+	printed := "a line before it: code " + code + " token " + otherToken + " key:" + key + "\npanic: the reason\n\ngoroutine 1 [running]:\n"
+	if err := crash.Save(b.c.DataDir, &crash.Report{At: time.Unix(1e9, 0), How: "exit status 2", Text: []byte(printed)}); err != nil {
+		t.Fatal(err)
+	}
 	b.start()
 	token := b.issue("--actions", "kv.get", "--resources", "key:"+key)
 	join := b.here(exitDone, "HF1", "site", "join-token")
@@ -122,7 +128,7 @@ func TestASupportBundleHasNoSecrets(t *testing.T) {
 	m, files, progress := b.bundle(b.socket())
 	for name, text := range files {
 		for _, s := range []string{
-			key, "4711", value, code, crash, comment, otherToken, passphrase, token, token[len(token)-30:], join, join[len(join)-32:], annPassword, deniedBearer[4:], "PRIVATE KEY",
+			key, "4711", value, code, leftBehind, comment, otherToken, passphrase, token, token[len(token)-30:], join, join[len(join)-32:], annPassword, deniedBearer[4:], "PRIVATE KEY",
 			topic, "nobody-guesses", ntfyToken,
 		} {
 			if i := strings.Index(text, s); i >= 0 {
@@ -143,7 +149,7 @@ func TestASupportBundleHasNoSecrets(t *testing.T) {
 	}
 	for name, want := range map[string]string{
 		"goroutines.txt": "firmware/box", "log.txt": "box starts", "audit.jsonl": "token.issue", "status.json": `"verdict"`, "metrics.txt": "coord_height", "disk.json": "audit.db",
-		"config.toml": "segment_size",
+		"config.toml": "segment_size", "crash/20010909T014640.000Z.txt": "panic: the reason",
 	} {
 		if !strings.Contains(files[name], want) {
 			t.Errorf("%s does not have %q: %.300s", name, want, files[name])

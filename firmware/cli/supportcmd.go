@@ -25,6 +25,8 @@ import (
 	"github.com/holdfast-edge/holdfast/coord/trust"
 	"github.com/holdfast-edge/holdfast/firmware/config"
 	"github.com/holdfast-edge/holdfast/firmware/remote"
+	"github.com/holdfast-edge/holdfast/firmware/supervise/crash"
+	"github.com/holdfast-edge/holdfast/firmware/supervise/status"
 	"golang.org/x/sys/unix"
 )
 
@@ -223,6 +225,26 @@ func (b *bundler) machine(ctx context.Context, file string, unread error, build 
 		b.missing("site.json", err)
 	}
 	b.disk(b.config.DataDir)
+	b.crashes(b.config.DataDir)
+	if text, err := os.ReadFile(status.File); err == nil { // on an appliance
+		b.add("appliance.json", b.red.lines(text))
+	}
+}
+
+// crashes are the reports of a supervisor: what the program printed last.
+func (b *bundler) crashes(dir string) {
+	list, err := crash.List(dir)
+	for i := range list {
+		var r *crash.Report
+		if r, err = crash.Read(dir, list[i].File); err != nil {
+			break
+		}
+		head := fmt.Sprintf("%s: %s, after %s, release %s\n\n", r.At.UTC().Format(time.RFC3339), r.How, r.After, r.Version)
+		b.add("crash/"+r.File, slices.Concat([]byte(head), r.Text))
+	}
+	if err != nil {
+		b.missing("crash", err)
+	}
 }
 
 // disk is what takes how much space in the data directory; nothing in it is opened.

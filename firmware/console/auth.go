@@ -70,7 +70,9 @@ const (
 	actionView = "console.view"
 	// actionConfig is for how the box is set up.
 	actionConfig = "config.read"
-	actionGet    = "kv.get" // of the key that the path names: what programs keep is not for everybody who may look
+	// actionCrash is for what the program printed before it ended.
+	actionCrash = "crash.read"
+	actionGet   = "kv.get" // of the key that the path names: what programs keep is not for everybody who may look
 )
 
 const (
@@ -192,10 +194,10 @@ func (c *Console) let(n need, action string, next http.HandlerFunc) http.Handler
 	}
 }
 
-// open says whether nobody needs to log in to look at what has this action. What people and programs did, and how a box is set up, is not for
-// everybody, ever.
+// open says whether nobody needs to log in to look at what has this action. What people and programs did, how a box is set up, and what its
+// program printed is not for everybody, ever.
 func (c *Console) open(action string) bool {
-	return c.cfg.ViewOpen && action != "audit.read" && action != "audit.heads" && action != actionConfig
+	return c.cfg.ViewOpen && action != "audit.read" && action != "audit.heads" && action != actionConfig && action != actionCrash
 }
 
 // resourceOf is what a page or an answer that shows keys, and names none, shows: all of them.

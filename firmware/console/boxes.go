@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/holdfast-edge/holdfast/firmware/console/chart"
+	"github.com/holdfast-edge/holdfast/firmware/supervise/crash"
 	"github.com/holdfast-edge/holdfast/hal"
 )
 
@@ -33,6 +34,10 @@ type Machine interface {
 	Facts() (*hal.Facts, error)
 	// Disk is where the box keeps its data.
 	Disk() (Disk, error)
+	// Crashes are the reports of ends of the box's program that nobody asked for, the newest first, without their text.
+	Crashes() ([]crash.Report, error)
+	// Crash is one of them with its text. Errors: crash.ErrUnknown.
+	Crash(file string) (*crash.Report, error)
 }
 
 // boxesPage is what the page of boxes shows.
@@ -56,6 +61,8 @@ type machineView struct {
 	Watchdog    string
 	Clock       string
 	DiskProblem string
+	Crashes     []crash.Report
+	CrashesWhy  string
 }
 
 type nicRow struct {
@@ -96,6 +103,10 @@ func viewMachine(from Machine) *machineView {
 		v.Disk = fmt.Sprintf("%s free of %s", chart.Bytes.Text(float64(disk.Free)), chart.Bytes.Text(float64(disk.Total)))
 		bars := chart.Bars{Title: "Disk", About: disk.Path, Unit: chart.Ratio, Full: 1, Bars: []chart.Bar{{Name: "in use", Value: float64(used) / float64(disk.Total), Note: v.Disk}}}
 		v.DiskUse = bars.HTML()
+	}
+	var err error
+	if v.Crashes, err = from.Crashes(); err != nil {
+		v.CrashesWhy = err.Error()
 	}
 	f, err := from.Facts()
 	if err != nil {

@@ -7,6 +7,8 @@ import (
 	"time"
 
 	"github.com/holdfast-edge/holdfast/coord/site"
+	"github.com/holdfast-edge/holdfast/firmware/console/api"
+	"github.com/holdfast-edge/holdfast/firmware/supervise/crash"
 	"github.com/holdfast-edge/holdfast/hal"
 )
 
@@ -16,7 +18,11 @@ type fakeMachine struct {
 	err   error
 	asked int
 	used  uint64 // of 10 GiB, beside six
+	dir   string // of crash reports
 }
+
+func (m *fakeMachine) Crashes() ([]crash.Report, error)         { return crash.List(m.dir) }
+func (m *fakeMachine) Crash(file string) (*crash.Report, error) { return crash.Read(m.dir, file) }
 
 func (m *fakeMachine) Facts() (*hal.Facts, error) { m.asked++; return m.facts, m.err }
 
@@ -67,6 +73,36 @@ func TestTheMachineIsShownAsItSaysItIs(t *testing.T) {
 	get(t, c, "/boxes")
 	if m.asked != 1 {
 		t.Errorf("the machine was asked %d times within %v", m.asked, factsFor)
+	}
+}
+
+func TestWhyABoxEndedIsShownAndItsReportIsForWhoMay(t *testing.T) {
+	m := oddMachine()
+	m.dir = t.TempDir()
+	at := time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)
+	if err := crash.Save(m.dir, &crash.Report{At: at, How: "exit status <2>", After: 90 * time.Minute, Version: "v9", Text: []byte("panic: <the reason>")}); err != nil {
+		t.Fatal(err)
+	}
+	c := newConsole(t, servingSite(), func(cfg *Config) { cfg.Machine = m })
+	if text := textOf(get(t, c, "/boxes").Body.String()); !strings.Contains(text, "2026-01-02 03:04:05 UTC: exit status &lt;2&gt;, after 1h30m") {
+		t.Error(text)
+	}
+	var list api.Crashes
+	getJSON(t, c, "/api/v1/crashes", 200, &list)
+	if len(list.Crashes) != 1 || !list.Crashes[0].At.Equal(at) || list.Crashes[0].After != 90*time.Minute {
+		t.Fatalf("%+v", list)
+	}
+	path := "/api/v1/crashes/" + list.Crashes[0].File
+	if w := getOn(t, c, path, "unix"); w.Code != 200 || w.Body.String() != "panic: <the reason>" || !strings.HasPrefix(w.Header().Get("Content-Type"), "text/plain") {
+		t.Errorf("%d %s", w.Code, w.Body)
+	}
+	if w := get(t, c, path); w.Code != 401 {
+		t.Errorf("an open console shows it to everybody: %d", w.Code)
+	}
+	for _, file := range []string{"nosuch.txt", "..%2F..%2Fbox.key"} {
+		if w := getOn(t, c, "/api/v1/crashes/"+file, "unix"); w.Code != 404 {
+			t.Errorf("%s: %d", file, w.Code)
+		}
 	}
 }
 

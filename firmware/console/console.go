@@ -198,6 +198,8 @@ func (c *Console) routes() (http.Handler, error) {
 		{"/api/v1/decisions", viewing, "decision.list", c.apiDecisions},
 		{"/api/v1/decisions/{id}", boxOnly, "", c.apiDecision},
 		{"/api/v1/config", viewing, actionConfig, c.apiConfig},
+		{"/api/v1/crashes", viewing, "", c.apiCrashes},
+		{"/api/v1/crashes/{file}", viewing, actionCrash, c.apiCrash},
 		{"/api/v1/debug/goroutines", boxOnly, "", apiGoroutines},
 		{"/api/v1/debug/log", boxOnly, "", c.apiRecentLog},
 		{"/api/v1/openapi.json", anyone, "", c.apiOpenAPI},

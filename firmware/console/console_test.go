@@ -263,7 +263,7 @@ func TestMetricsParseAndHoldTheSitesNumbers(t *testing.T) {
 // ofABox are the answers that only a whole box gives: firmware/box asks for them.
 var ofABox = []string{
 	"/api/v1/anomalies", "/api/v1/site", "/api/v1/access", "/api/v1/query", "/api/v1/query_range", "/api/v1/series", "/api/v1/labels", "/api/v1/label/{name}/values",
-	"/api/v1/traces", "/api/v1/traces/{id}", "/api/v1/why/{revision}", "/api/v1/debug/log",
+	"/api/v1/traces", "/api/v1/traces/{id}", "/api/v1/why/{revision}", "/api/v1/debug/log", "/api/v1/crashes/{file}",
 }
 
 func TestOpenAPIDescribesEveryRouteAndEveryRequiredField(t *testing.T) {

@@ -14,7 +14,7 @@ func (c *Console) pageList() []*page {
 		},
 		{
 			path: "/boxes", title: "Boxes", name: "boxes", group: "Site", action: "member.list", live: true, data: c.boxesData,
-			acts:     []string{"member.remove", "join.token"},
+			acts:     []string{"member.remove", "join.token", actionCrash},
 			sections: []part{{"list", ""}, {"links", ""}, {"machine", "half"}, {"health", "half"}, {"network", ""}, {"join", "half bare"}},
 			needs:    map[string]string{"machine": "hal.read", "health": "hal.read", "network": "hal.read"},
 		},

@@ -27,6 +27,7 @@ import (
 	"time"
 
 	"github.com/holdfast-edge/holdfast/firmware/crowd"
+	"github.com/holdfast-edge/holdfast/firmware/supervise/crash"
 	"github.com/holdfast-edge/holdfast/firmware/supervise/settings"
 	"github.com/holdfast-edge/holdfast/firmware/supervise/status"
 	"golang.org/x/sys/unix"
@@ -286,18 +287,13 @@ func (v *doorView) crash(w http.ResponseWriter, r *http.Request) {
 	if !v.may(w, r) {
 		return
 	}
-	name := r.PostFormValue("file")
-	if !slices.ContainsFunc(v.m.status().Crashes, func(c status.Crash) bool { return c.File == name }) {
-		http.Error(w, "There is no such report.", http.StatusNotFound)
-		return
-	}
-	b, err := readBounded(filepath.Join(dataDir, crashDir, name))
+	c, err := crash.Read(dataDir, r.PostFormValue("file"))
 	if err != nil {
-		http.Error(w, err.Error(), http.StatusInternalServerError)
+		http.Error(w, err.Error(), http.StatusNotFound)
 		return
 	}
 	w.Header().Set("Content-Type", "text/plain; charset=utf-8")
-	_, _ = w.Write(b) // the reader has gone: nothing to tell it
+	_, _ = w.Write(c.Text) // the reader has gone: nothing to tell it
 }
 
 // data streams what can be read, without the files that make the box who it is.

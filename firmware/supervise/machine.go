@@ -15,6 +15,7 @@ import (
 
 	"github.com/BurntSushi/toml"
 	"github.com/holdfast-edge/holdfast/firmware/slots"
+	"github.com/holdfast-edge/holdfast/firmware/supervise/crash"
 	"github.com/holdfast-edge/holdfast/firmware/supervise/kmod"
 	"github.com/holdfast-edge/holdfast/firmware/supervise/netconf"
 	"github.com/holdfast-edge/holdfast/firmware/supervise/settings"
@@ -386,15 +387,15 @@ func (m *machine) isChild(pid int) bool {
 }
 
 func (m *machine) keepCrash(c *child, how string, ran time.Duration) {
-	r := &Crash{At: time.Now(), How: how, After: ran, Text: c.tail.text()}
-	if err := saveCrash(dataDir, r, m.release.Version); err != nil {
+	r := &crash.Report{At: time.Now(), How: how, After: ran, Version: m.release.Version, Text: c.tail.text()}
+	if err := crash.Save(dataDir, r); err != nil {
 		m.log.Error("no crash report", "err", err)
 	}
 	m.showCrashes()
 }
 
 func (m *machine) showCrashes() {
-	list, err := crashes(dataDir)
+	list, err := crash.List(dataDir)
 	if err != nil {
 		m.log.Error("crash reports cannot be read", "err", err)
 	}

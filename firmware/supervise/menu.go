@@ -13,6 +13,7 @@ import (
 	"unicode/utf16"
 
 	"github.com/holdfast-edge/holdfast/firmware/slots"
+	"github.com/holdfast-edge/holdfast/firmware/supervise/crash"
 	"github.com/holdfast-edge/holdfast/firmware/supervise/status"
 	"golang.org/x/sys/unix"
 )
@@ -183,11 +184,14 @@ func networkText(s status.Status) string {
 const crashShown = 4 << 10
 
 func crashText(dir string, c status.Crash) string {
-	b, err := readBounded(filepath.Join(dir, crashDir, filepath.Base(c.File)))
+	r, err := crash.Read(dir, c.File)
 	if err != nil {
 		return err.Error() + "\n"
 	}
-	return string(b[:min(len(b), crashShown)]) + "\n"
+	// The reason is where the dump begins, behind the last lines.
+	at := max(0, dumpAt(r.Text)-crashShown/4)
+	text := r.Text[at:]
+	return fmt.Sprintf("%s, %s, after %s\n%s\n", r.At.UTC().Format(time.DateTime), r.How, r.After.Round(time.Second), text[:min(len(text), crashShown)])
 }
 
 // otherOnce tells the loader to start the other slot at the next start, once.

@@ -11,6 +11,7 @@ import (
 
 	"github.com/holdfast-edge/holdfast/coord"
 	"github.com/holdfast-edge/holdfast/coord/site"
+	"github.com/holdfast-edge/holdfast/firmware/supervise/crash"
 )
 
 // TopMax bounds the objects in one answer about top objects: about 40 MiB of JSON.
@@ -69,6 +70,11 @@ type KV struct {
 	Key      Bytes  `json:"key"`
 	Value    Bytes  `json:"value"`
 	Revision uint64 `json:"revision"`
+}
+
+// Crashes answers /api/v1/crashes, newest first.
+type Crashes struct {
+	Crashes []crash.Report `json:"crashes"`
 }
 
 // Error answers a request that failed.

@@ -4,12 +4,13 @@ import (
 	"bytes"
 	"fmt"
 	"os"
-	"path/filepath"
 	"runtime"
 	"strings"
 	"syscall"
 	"testing"
 	"time"
+
+	"github.com/holdfast-edge/holdfast/firmware/supervise/crash"
 )
 
 // The program that crashes is this test's own.
@@ -44,48 +45,28 @@ func start(t *testing.T, what string) *child {
 }
 
 func TestACrashReportHasTheReasonAndWhatCameBeforeIt(t *testing.T) {
-	dir := t.TempDir()
 	c := start(t, "panic")
 	<-c.ended
-	if err := saveCrash(dir, &Crash{At: time.Now(), How: c.how(), After: time.Second, Text: c.tail.text()}, "v"); err != nil {
-		t.Fatal(err)
-	}
-	list, err := crashes(dir)
-	if err != nil || len(list) != 1 {
-		t.Fatalf("%v, %v", list, err)
-	}
-	text := string(list[0].Text)
-	if list[0].How != "exit status 2" || list[0].After != time.Second || !strings.Contains(text, "panic: the reason") || !strings.Contains(text, "a line before it 4999") || !strings.Contains(text, "goroutine 1") {
-		t.Errorf("%+v\n%s", list[0], text)
+	text := string(c.tail.text())
+	if c.how() != "exit status 2" || !strings.Contains(text, "panic: the reason") || !strings.Contains(text, "a line before it 4999") || !strings.Contains(text, "goroutine 1") {
+		t.Errorf("%q\n%s", c.how(), text)
 	}
 	if strings.Contains(text, "before it 0\n") {
 		t.Error("all lines were kept")
 	}
 }
 
-func TestReportsAreBoundedInNumberAndSize(t *testing.T) {
-	dir := t.TempDir()
-	at := time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)
+func TestWhatIsKeptOfAProgramsOutputFitsIntoAReport(t *testing.T) {
 	full := newTail()
-	for range 100 {
-		fmt.Fprintf(full, "%s\n", bytes.Repeat([]byte("x"), 1000))
-	}
-	fmt.Fprintln(full, "panic: y")
-	for range 1000 {
-		fmt.Fprintf(full, "%s\n", bytes.Repeat([]byte("z"), 1000))
-	}
-	for i := range reportsMax + 5 {
-		if err := saveCrash(dir, &Crash{At: at.Add(time.Duration(i) * time.Minute), How: "exit status 1", Text: full.text()}, "v"); err != nil {
-			t.Fatal(err)
+	for _, letter := range []string{"x", "panic: y\n", "z"} {
+		for range 1000 {
+			fmt.Fprintf(full, "%s\n", strings.Repeat(letter, 100))
 		}
 	}
-	list, err := crashes(dir)
-	if err != nil || len(list) != reportsMax || !list[0].At.Equal(at.Add(time.Duration(reportsMax+4)*time.Minute)) {
-		t.Fatalf("%d reports, the newest of %v, %v", len(list), list[0].At, err)
-	}
-	info, err := os.Stat(filepath.Join(dir, crashDir, list[0].File))
-	if err != nil || info.Size() > reportHeadBytes+2*tailBytesMax+dumpBytesMax {
-		t.Errorf("%d bytes, %v", info.Size(), err)
+	fmt.Fprint(full, strings.Repeat("no end of line", 10_000))
+	text := full.text()
+	if len(text) > crash.TextBytesMax || !bytes.Contains(text, []byte("xxx\npanic: y\n")) {
+		t.Errorf("%d bytes", len(text))
 	}
 }
 
