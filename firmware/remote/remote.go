@@ -80,6 +80,12 @@ func Default() string {
 	return defaultURL
 }
 
+// loopback says whether a host is this machine by its name or address.
+func loopback(host string) bool {
+	ip := net.ParseIP(host)
+	return host == "localhost" || ip != nil && ip.IsLoopback()
+}
+
 // New prepares to ask the console at address: http://host:port, https://host:port, https://ID@host:port, host:port or
 // unix:///path/to/holdfast.sock. It connects to nothing yet. With an ID, the box's or more digits of the SHA-256 of its public key, the
 // certificate must be of that key, whatever else it says; without one it must be issued by somebody the system or HOLDFAST_CA knows.
@@ -136,8 +142,13 @@ func New(address string) (*Box, error) {
 		transport.TLSClientConfig.RootCAs = pool
 	}
 	b.base = u.Scheme + "://" + u.Host
-	b.token, err = FromEnv()
-	return b, err
+	if b.token, err = FromEnv(); err != nil {
+		return nil, err
+	}
+	if b.token.text != "" && u.Scheme == "http" && !loopback(u.Hostname()) {
+		return nil, fmt.Errorf("remote: %w: over http:// all between here and %s could read it and act with it; write https://ID@%s (holdfast members shows the box's ID), or unset %s", ErrToken, u.Hostname(), u.Host, TokenEnv)
+	}
+	return b, nil
 }
 
 // pin accepts the certificates of one key: a box issues its own, and no name or date in them means anything. want are digits of the key's

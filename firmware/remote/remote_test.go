@@ -32,6 +32,20 @@ func TestAddresses(t *testing.T) {
 	}
 }
 
+func TestATokenDoesNotGoOverPlainHTTPToAnotherMachine(t *testing.T) {
+	t.Setenv(TokenEnv, "HFT1x")
+	for address, good := range map[string]bool{
+		"http://192.0.2.1:8080": false, "192.0.2.1:8080": false, "http://box-1.local:8080": false, "http://127.0.0.1:8080": true, "localhost:8080": true, "[::1]:8080": true,
+		"https://192.0.2.1:8080": true, "unix:///run/holdfast.sock": true,
+	} {
+		if b, err := New(address); good != (err == nil) || !good && !errors.Is(err, ErrToken) {
+			t.Errorf("%s: %v", address, err)
+		} else if err == nil {
+			b.Close()
+		}
+	}
+}
+
 func TestAConsoleIsKnownByItsKeyOrItsCertificate(t *testing.T) {
 	srv := httptest.NewTLSServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(w, "{}") }))
 	t.Cleanup(srv.Close)
