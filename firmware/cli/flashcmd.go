@@ -39,7 +39,7 @@ Examples:
 					}
 				}
 				shown := ""
-				r, err := flash.Write(ctx, flash.Options{Image: args[0], Device: args[1], Progress: func(part string, done, total int64) {
+				r, err := flash.Write(ctx, flash.Options{Image: args[0], Device: args[1], Shown: &m, Progress: func(part string, done, total int64) {
 					line := fmt.Sprintf("%s: %d MB", part, done/1e6)
 					if total > 0 {
 						line = fmt.Sprintf("%s: %d%% of %d MB", part, done*100/total, total/1e6)

@@ -7,6 +7,7 @@ import (
 	"bytes"
 	"context"
 	"crypto/sha256"
+	"encoding/binary"
 	"encoding/hex"
 	"errors"
 	"fmt"
@@ -46,6 +47,8 @@ var (
 // Options say what is written where.
 type Options struct {
 	Image, Device string
+	// Shown, if not nil, is the device as somebody was asked about it: another disk that has got its name since is refused.
+	Shown *Medium
 	// Progress is told how much of the work is done, in bytes of the image, for each part of it ("write", "verify"). total is 0
 	// while it is not known. Nil: nobody.
 	Progress func(part string, done, total int64)
@@ -73,6 +76,9 @@ func Write(ctx context.Context, o Options) (Result, error) {
 	if err != nil {
 		return Result{}, err
 	}
+	if o.Shown != nil && !m.same(*o.Shown) {
+		return Result{}, fmt.Errorf("%w: %s is not the disk that it was a moment ago: look at it again", ErrMedium, o.Device)
+	}
 	if len(m.Uses) > 0 {
 		return Result{}, fmt.Errorf("%w: %s %s", ErrInUse, o.Device, m.Uses[0])
 	}
@@ -90,8 +96,22 @@ func Write(ctx context.Context, o Options) (Result, error) {
 	if err != nil {
 		return Result{}, fmt.Errorf("flash: %w", err)
 	}
+	if err := m.is(out); err != nil {
+		return Result{}, errors.Join(err, out.Close())
+	}
 	r, err := copyAndVerify(ctx, in, out, m, total, o.Progress)
 	return r, errors.Join(err, out.Close())
+}
+
+// fill reads until buf is full. Only the end of what there is, io.EOF, ends it early without being a fault: a compressed image that
+// was cut off says io.ErrUnexpectedEOF, which io.ReadFull's callers take for its own.
+func fill(r io.Reader, buf []byte) (n int, err error) {
+	for n < len(buf) && err == nil {
+		var k int
+		k, err = r.Read(buf[n:])
+		n += k
+	}
+	return n, err
 }
 
 func copyAndVerify(ctx context.Context, in io.Reader, out *os.File, m Medium, total int64, progress func(string, int64, int64)) (Result, error) {
@@ -100,7 +120,7 @@ func copyAndVerify(ctx context.Context, in io.Reader, out *os.File, m Medium, to
 		if err := ctx.Err(); err != nil {
 			return Result{}, err
 		}
-		n, err := io.ReadFull(in, buf)
+		n, err := fill(in, buf)
 		if n > 0 {
 			if m.Device && done+int64(n) > m.Bytes {
 				return Result{}, fmt.Errorf("%w: the image has more than the %d bytes of the device", ErrMedium, m.Bytes)
@@ -112,15 +132,18 @@ func copyAndVerify(ctx context.Context, in io.Reader, out *os.File, m Medium, to
 			done += int64(n)
 			progress("write", done, total)
 		}
-		if errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) {
+		if errors.Is(err, io.EOF) {
 			break
 		}
 		if err != nil {
-			return Result{}, fmt.Errorf("%w: %w", ErrImage, err)
+			return Result{}, fmt.Errorf("%w: it breaks off at byte %d: %w", ErrImage, done, err)
 		}
 		if done > imageBytesMax {
 			return Result{}, fmt.Errorf("%w: more than %d bytes", ErrImage, int64(imageBytesMax))
 		}
+	}
+	if done < total {
+		return Result{}, fmt.Errorf("%w: it ends after %d of %d bytes", ErrImage, done, total)
 	}
 	if err := out.Sync(); err != nil {
 		return Result{}, fmt.Errorf("flash: %w", err)
@@ -178,7 +201,7 @@ func (i image) Close() error {
 	return i.f.Close()
 }
 
-// openImage opens an image; size is 0 when a compressed one does not say it. Errors: ErrImage, and the disk's.
+// openImage opens an image; size is 0 for a compressed one whose table does not say it. Errors: ErrImage, and the disk's.
 func openImage(name string) (in image, size int64, err error) {
 	f, err := os.Open(name)
 	if err != nil {
@@ -212,21 +235,35 @@ func openImage(name string) (in image, size int64, err error) {
 	if err != nil {
 		return in, 0, fmt.Errorf("%w: %s: %w", ErrImage, name, err)
 	}
-	if err := recognise(head, size); err != nil {
+	least, err := recognise(head, size)
+	switch {
+	case err != nil:
 		return in, 0, fmt.Errorf("%w: %s: %w", ErrImage, name, err)
+	case size == 0:
+		size = least
+	case size < least:
+		return in, 0, fmt.Errorf("%w: %s has %d bytes, and its table is of a disk of %d: it was cut off", ErrImage, name, size, least)
 	}
 	in.Reader = r
 	return in, size, nil
 }
 
-// recognise says whether a disk begins with a partition table: a GPT, or an MBR as Raspberry Pi has it.
-func recognise(head []byte, size int64) error {
+// recognise says whether a disk begins with a partition table: a GPT, or an MBR as Raspberry Pi has it. least is where the disk ends by
+// its GPT, whose copy is in the last sector.
+func recognise(head []byte, size int64) (least int64, err error) {
 	if head[510] == 0x55 && head[511] == 0xAA && head[450] != 0xEE && head[450] != 0 {
-		return nil
+		return 0, nil
 	}
 	if size == 0 {
 		size = imageBytesMax
 	}
-	_, err := gpt.Read(bytes.NewReader(head), size)
-	return err
+	if _, err := gpt.Read(bytes.NewReader(head), size); err != nil {
+		return 0, err
+	}
+	const copyAt = gpt.SectorBytes + 32 // UEFI 2.10, 5.3.2: AlternateLBA of the header in sector 1
+	last := binary.LittleEndian.Uint64(head[copyAt:])
+	if last >= imageBytesMax/gpt.SectorBytes {
+		return 0, fmt.Errorf("its table is of a disk of %d sectors", last)
+	}
+	return int64(last+1) * gpt.SectorBytes, nil
 }

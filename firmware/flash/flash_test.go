@@ -84,6 +84,75 @@ func TestWhatIsNoImageIsNotWritten(t *testing.T) {
 	}
 }
 
+// A download that was broken off has a good beginning.
+func TestAnImageThatWasCutOffIsNotTakenForAWholeOne(t *testing.T) {
+	raw, packed, whole := disk(t)
+	noise := make([]byte, len(whole)) // so that its compressed form has more than a block
+	copy(noise, whole)
+	for i, x := 2<<20, uint32(1); i < len(noise)-(1<<20); i++ {
+		x = x*1664525 + 1013904223
+		noise[i] = byte(x >> 24)
+	}
+	z, err := zstd.NewWriter(nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(packed, z.EncodeAll(noise, nil), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for _, name := range []string{raw, packed} {
+		b, err := os.ReadFile(name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, n := range []int{len(b) / 2, len(b) - 600, len(b) - 1} {
+			cut := name + ".part"
+			if err := os.WriteFile(cut, b[:n], 0o600); err != nil {
+				t.Fatal(err)
+			}
+			if r, err := Write(context.Background(), Options{Image: cut, Device: filepath.Join(t.TempDir(), "to")}); !errors.Is(err, ErrImage) {
+				t.Errorf("the first %d of %d bytes of %s: %+v, %v", n, len(b), filepath.Base(name), r, err)
+			}
+		}
+	}
+}
+
+func TestADiskThatHasGotTheNameOfAnotherIsNotWritten(t *testing.T) {
+	tree := machine(t, "", "")
+	asked, err := lookAt(tree, "8:0")
+	if err != nil || !asked.same(asked) {
+		t.Fatalf("%+v, %v", asked, err)
+	}
+	for _, other := range []Medium{{Device: true, Bytes: asked.Bytes, Name: asked.Name, number: "8:16"}, {Device: true, Bytes: asked.Bytes, Name: "Other", number: "8:0"}, {Device: true, Bytes: 512, Name: asked.Name, number: "8:0"}, {}} {
+		if other.same(asked) {
+			t.Errorf("%+v passes for %+v", other, asked)
+		}
+	}
+	raw, _, _ := disk(t)
+	if _, err := Write(context.Background(), Options{Image: raw, Device: filepath.Join(t.TempDir(), "to"), Shown: &asked}); !errors.Is(err, ErrMedium) {
+		t.Errorf("a file in place of the disk that was shown: %v", err)
+	}
+	f, err := os.Open(raw)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	if err := asked.is(f); !errors.Is(err, ErrMedium) {
+		t.Errorf("an open file that is not the disk: %v", err)
+	}
+}
+
+func TestAMediumThatIsTooSmallForAPackedImageIsKnownBefore(t *testing.T) {
+	_, packed, _ := disk(t)
+	in, n, err := openImage(packed)
+	if err != nil || n != size {
+		t.Fatalf("%d bytes, %v", n, err)
+	}
+	if err := in.Close(); err != nil {
+		t.Error(err)
+	}
+}
+
 func TestACharacterDeviceOrAFolderIsNoMedium(t *testing.T) {
 	raw, _, _ := disk(t)
 	for _, device := range []string{"/dev/null", t.TempDir()} {

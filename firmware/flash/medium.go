@@ -21,7 +21,31 @@ type Medium struct {
 	Name      string   `json:"name,omitempty"` // what the device says it is
 	Removable bool     `json:"removable"`
 	Uses      []string `json:"uses,omitempty"` // what this machine uses it for; empty: nothing
+	number    string   // of the device: MAJOR:MINOR
 }
+
+// same says whether two looks saw one disk.
+func (m *Medium) same(as Medium) bool {
+	return m.Device == as.Device && m.number == as.number && m.Bytes == as.Bytes && m.Name == as.Name
+}
+
+// is says whether an open file is what was looked at: names of devices are given anew when one is unplugged.
+func (m *Medium) is(f *os.File) error {
+	var st unix.Stat_t
+	if err := unix.Fstat(int(f.Fd()), &st); err != nil {
+		return fmt.Errorf("flash: %w", err)
+	}
+	kind := uint32(unix.S_IFREG)
+	if m.Device {
+		kind = unix.S_IFBLK
+	}
+	if st.Mode&unix.S_IFMT != kind || m.Device && deviceNumber(st.Rdev) != m.number {
+		return fmt.Errorf("%w: %s has become something else", ErrMedium, f.Name())
+	}
+	return nil
+}
+
+func deviceNumber(dev uint64) string { return fmt.Sprintf("%d:%d", unix.Major(dev), unix.Minor(dev)) }
 
 const (
 	mountFieldDevice = 2 // of /proc/self/mountinfo (man 5 proc): ID parent major:minor root place
@@ -46,7 +70,7 @@ func Look(device, tree string) (Medium, error) {
 	if st.Mode().Type() != fs.ModeDevice || !ok { // a character device has another bit, too
 		return Medium{}, fmt.Errorf("%w: %s is neither a block device nor a file", ErrMedium, device)
 	}
-	return lookAt(tree, fmt.Sprintf("%d:%d", unix.Major(sys.Rdev), unix.Minor(sys.Rdev)))
+	return lookAt(tree, deviceNumber(sys.Rdev))
 }
 
 // lookAt looks at the disk with a number.
@@ -62,7 +86,7 @@ func lookAt(tree, number string) (Medium, error) {
 	if _, err := os.Stat(filepath.Join(dir, "partition")); err == nil {
 		return Medium{}, fmt.Errorf("%w: %s is a partition; an image goes on a whole disk: /dev/%s", ErrMedium, filepath.Base(dir), filepath.Base(filepath.Dir(dir)))
 	}
-	m := Medium{Device: true, Removable: word(dir, "removable") == "1"}
+	m := Medium{Device: true, number: number, Removable: word(dir, "removable") == "1"}
 	sectors, err := strconv.ParseInt(word(dir, "size"), 10, 64)
 	if err != nil || sectors <= 0 {
 		return Medium{}, fmt.Errorf("%w: %s has no medium", ErrMedium, filepath.Base(dir))
