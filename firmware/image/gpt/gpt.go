@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"hash/crc32"
 	"io"
+	"slices"
 	"unicode/utf16"
 )
 
@@ -269,8 +270,8 @@ func readAt(r io.ReaderAt, at uint64, last int64) (*Table, error) {
 }
 
 // Grow gives the partition with a name all the room behind it on a disk of size bytes, and moves the table's copy to the disk's
-// end; grown is false when there is nothing to do. The partition must be the last one on the disk. The kernel has to be told
-// afterwards. Errors: ErrNone, ErrLayout, and the disk's.
+// end; grown is false when it has it. Where one of the two copies is damaged, as a power cut leaves it, or not where the disk ends, both are
+// written. The partition must be the last one on the disk. The kernel has to be told afterwards. Errors: ErrNone, ErrLayout, and the disk's.
 func Grow(f interface {
 	io.ReaderAt
 	io.WriterAt
@@ -287,14 +288,23 @@ func Grow(f interface {
 		if q.Name != name {
 			continue
 		}
-		if q.Last >= last {
+		if grown = q.Last < last; grown {
+			q.Last = last
+		} else if whole(f, size) {
 			return *q, false, nil
 		}
-		q.Last = last
 		if err := Write(f, size, t); err != nil {
 			return Partition{}, false, err
 		}
-		return *q, true, nil
+		return *q, grown, nil
 	}
 	return Partition{}, false, fmt.Errorf("%w: there is no partition %q", ErrLayout, name)
+}
+
+// whole says whether both copies of a table are there, and one.
+func whole(r io.ReaderAt, size int64) bool {
+	last := size/SectorBytes - 1
+	first, err1 := readAt(r, 1, last)
+	second, err2 := readAt(r, uint64(last), last)
+	return err1 == nil && err2 == nil && first.ID == second.ID && slices.Equal(first.Partitions, second.Partitions)
 }

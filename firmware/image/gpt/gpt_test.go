@@ -84,6 +84,42 @@ func TestThePartitionAtTheEndGrowsToALargerDisk(t *testing.T) {
 	}
 }
 
+// cut is a disk that loses its power after some writes.
+type cut struct {
+	disk
+	writes int
+}
+
+func (c *cut) WriteAt(b []byte, off int64) (int, error) {
+	if c.writes--; c.writes < 0 {
+		return 0, errors.New("the power is gone")
+	}
+	return c.disk.WriteAt(b, off)
+}
+
+// A machine that was cut off while it grew starts with the copy; the next cut must not meet the only one.
+func TestAGrowthThatWasCutIsFinished(t *testing.T) {
+	for writes := range 5 {
+		small := make(disk, 4*mib)
+		if err := Write(small, int64(len(small)), example()); err != nil {
+			t.Fatal(err)
+		}
+		d := append(small, make(disk, 12*mib)...)
+		if _, _, err := Grow(&cut{d, writes}, int64(len(d)), "DATA"); err == nil {
+			t.Fatal("it was not cut")
+		}
+		p, _, err := Grow(d, int64(len(d)), "DATA")
+		if err != nil || p.Last != 15*2048-1 {
+			t.Fatalf("cut after %d writes: %+v, %v", writes, p, err)
+		}
+		for _, sector := range []uint64{1, uint64(len(d)/512 - 1)} {
+			if x, err := readAt(d, sector, int64(len(d)/512-1)); err != nil || x.Partitions[1] != p {
+				t.Errorf("cut after %d writes, the copy in sector %d: %v", writes, sector, err)
+			}
+		}
+	}
+}
+
 func TestPartitionsThatDoNotFitAreRefused(t *testing.T) {
 	for name, change := range map[string]func(*Table){
 		"overlap":        func(t *Table) { t.Partitions[1].First = 4095 },
