@@ -11,7 +11,6 @@ package image
 
 import (
 	"bytes"
-	"cmp"
 	"context"
 	"crypto/sha256"
 	"debug/elf"
@@ -333,7 +332,7 @@ func getLoader(ctx context.Context, o *Options, p Profile) ([]byte, error) {
 }
 
 // Create makes an image in a new file, and beside it, with .zst, one for carrying around when packed is true. What was there is replaced when
-// all of it is made.
+// all of it is made. One that has a machine's configuration in it is for its owner alone.
 func Create(ctx context.Context, name string, packed bool, o Options) (Report, error) {
 	began := time.Now()
 	f, err := os.CreateTemp(filepath.Dir(name), "."+filepath.Base(name)+"-*")
@@ -342,7 +341,11 @@ func Create(ctx context.Context, name string, packed bool, o Options) (Report, e
 	}
 	defer os.Remove(f.Name()) // when it has not got its name
 	defer f.Close()
-	if err := errors.Join(f.Truncate(Bytes), f.Chmod(0o644)); err != nil {
+	mode := os.FileMode(0o644)
+	if o.Provisioning != nil {
+		mode = 0o600 // a token may be in it
+	}
+	if err := errors.Join(f.Truncate(Bytes), f.Chmod(mode)); err != nil {
 		return Report{}, fmt.Errorf("image: %w", err)
 	}
 	rel, err := Make(ctx, o)
@@ -359,10 +362,13 @@ func Create(ctx context.Context, name string, packed bool, o Options) (Report, e
 		return Report{}, err
 	}
 	r := Report{Profile: rel.Profile, Version: rel.Version, KernelRelease: rel.KernelRelease, Built: rel.Built, Modules: rel.Modules, KernelBytes: len(rel.Kernel), InitrdBytes: len(rel.Initrd), Bytes: Bytes}
-	if r.SHA256, r.ZstdBytes, err = pack(f, name+".zst", packed); err != nil {
+	if r.SHA256, r.ZstdBytes, err = pack(f, name+".zst", packed, mode); err != nil {
 		return Report{}, err
 	}
-	if err := cmp.Or(f.Sync(), os.Rename(f.Name(), name)); err != nil {
+	if err = f.Sync(); err == nil {
+		err = os.Rename(f.Name(), name)
+	}
+	if err != nil {
 		return Report{}, fmt.Errorf("image: %w", err)
 	}
 	r.Took = time.Since(began)
@@ -370,7 +376,7 @@ func Create(ctx context.Context, name string, packed bool, o Options) (Report, e
 }
 
 // pack hashes an image, and writes it compressed if it is asked to.
-func pack(f *os.File, name string, packed bool) (sum string, bytes int64, err error) {
+func pack(f *os.File, name string, packed bool, mode os.FileMode) (sum string, bytes int64, err error) {
 	h := sha256.New()
 	from := io.TeeReader(io.NewSectionReader(f, 0, Bytes), h)
 	if !packed {
@@ -389,7 +395,7 @@ func pack(f *os.File, name string, packed bool) (sum string, bytes int64, err er
 	}
 	_, err = io.Copy(z, from)
 	if err = errors.Join(err, z.Close()); err == nil {
-		err = errors.Join(t.Chmod(0o644), t.Sync())
+		err = errors.Join(t.Chmod(mode), t.Sync())
 	}
 	if err == nil {
 		bytes, err = t.Seek(0, io.SeekCurrent)

@@ -236,6 +236,29 @@ func TestAnImageHasItsPartitionsAndSlotA(t *testing.T) {
 	}
 }
 
+func TestAnImageWithAMachinesTokenIsForItsOwnerAlone(t *testing.T) {
+	o, _ := options(t)
+	for _, c := range []struct {
+		provisioning []byte
+		want         os.FileMode
+	}{{nil, 0o644}, {[]byte("[provision]\n"), 0o600}} {
+		o.Provisioning = c.provisioning
+		name := filepath.Join(t.TempDir(), "x.img")
+		if _, err := Create(context.Background(), name, true, o); err != nil {
+			t.Fatal(err)
+		}
+		for _, n := range []string{name, name + ".zst"} {
+			st, err := os.Stat(n)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if st.Mode().Perm() != c.want {
+				t.Errorf("%s with %q is %v", filepath.Base(n), c.provisioning, st.Mode())
+			}
+		}
+	}
+}
+
 func TestTheRAMDiskHasTheModulesInTheOrderTheyNeed(t *testing.T) {
 	o, _ := options(t)
 	r, err := Make(context.Background(), o)
