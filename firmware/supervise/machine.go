@@ -26,6 +26,8 @@ import (
 const (
 	// addressMax is how long a box that has no site waits for an address before it starts without one.
 	addressMax = 20 * time.Second
+	// flushMax is how long the last words may take to the console.
+	flushMax = 2 * time.Second
 	// actsMax is how many wishes of people may wait; more are refused.
 	actsMax = 8
 )
@@ -502,8 +504,10 @@ func (m *machine) end(how act) {
 	if how == actPowerOff {
 		cmd = unix.LINUX_REBOOT_CMD_POWER_OFF
 	}
+	m.console.flush(flushMax)
 	if err := unix.Reboot(cmd); err != nil {
 		m.log.Error("the machine does not end", "err", err)
+		m.console.flush(flushMax)
 	}
 	os.Exit(1) // which makes the kernel panic, and start again after panic=5
 }
