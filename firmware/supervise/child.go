@@ -21,6 +21,8 @@ const (
 	troubleAfter = 3
 	// stopMax is how long it may take to stop: it drains for timeouts.drain, which is at most 30 s.
 	stopMax = 35 * time.Second
+	// pipeMax is how long the output of one that has ended is waited for.
+	pipeMax = 2 * time.Second
 	// dumpMax is how long one that hangs may take to say where.
 	dumpMax = 10 * time.Second
 )
@@ -46,6 +48,7 @@ func startChild(program string, args, env []string, out io.Writer) (*child, erro
 	c.cmd.Env = append(os.Environ(), env...)
 	both := io.MultiWriter(c.tail, out)
 	c.cmd.Stdout, c.cmd.Stderr = both, both
+	c.cmd.WaitDelay = pipeMax // a program that it started may keep its output open for ever
 	c.cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
 	if err := c.cmd.Start(); err != nil {
 		return nil, fmt.Errorf("start %s: %w", program, err)
@@ -98,7 +101,7 @@ func (c *child) how() string {
 		return ""
 	case c.hung:
 		return "it did not answer and was aborted"
-	case c.err == nil:
+	case c.err == nil, errors.Is(c.err, exec.ErrWaitDelay):
 		return "it ended by itself with exit status 0"
 	case errors.As(c.err, &exit):
 		return exit.String()

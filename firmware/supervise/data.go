@@ -4,8 +4,12 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
+	"log/slog"
 	"os"
 	"path/filepath"
+	"slices"
+	"strings"
 	"time"
 
 	"github.com/holdfast-edge/holdfast/firmware/image/gpt"
@@ -20,6 +24,8 @@ const (
 	// growMin is what is not worth growing for.
 	growMin = 4 << 20
 	sysDir  = "/sys"
+	// resetMax is how long a disk may take to forget all it has before the watchdog takes it to hang.
+	resetMax = 3 * time.Minute
 )
 
 // dataPartition is the data partition while it is mounted.
@@ -48,7 +54,7 @@ func (m *machine) mountESP(ctx context.Context) {
 		m.log.Error("the system partition is not mounted", "device", p.Device, "err", err)
 		return
 	}
-	m.esp = espDir
+	m.esp, m.espDisk = espDir, p.Disk
 	m.log.Info("the system partition is mounted", "device", p.Device)
 }
 
@@ -62,25 +68,30 @@ func (m *machine) openData(ctx context.Context) (*provisioned, act) {
 			return p, ""
 		}
 		m.log.Error("the data partition cannot be used", "err", err)
+		if m.giveUpTrial(fmt.Sprintf("the data cannot be used: %v", err)) { // nobody is there to choose, and the release before could use it
+			return nil, actReboot
+		}
 		switch how := m.emergencyBoot(ctx, err); how {
 		case actReboot, actPowerOff:
 			return nil, how
 		case actReset:
-			m.reset()
+			m.reset(m.dog)
 		case actReadOnly, actRetry, actRestart: // the first two are done, or are done now
 		}
 	}
+}
+
+// findData gives the data partition of the disk that the system partition is on, as every use of it must: a second disk with an image of
+// Holdfast, in a reader or on a stick, is not this box's.
+func (m *machine) findData(ctx context.Context, sys string) (disk.Partition, error) {
+	return disk.Await(ctx, sys, disk.DataName, m.espDisk)
 }
 
 // mountData does so.
 func (m *machine) mountData(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, diskMax)
 	defer cancel()
-	prefer := ""
-	if list, err := disk.Find(sysDir, disk.ESPName); err == nil && len(list) > 0 {
-		prefer = list[0].Disk
-	}
-	p, err := disk.Await(ctx, sysDir, disk.DataName, prefer)
+	p, err := m.findData(ctx, sysDir)
 	if err != nil {
 		return err
 	}
@@ -158,21 +169,40 @@ func (m *machine) growPartition(d *dataPartition) error {
 	return nil
 }
 
-// secrets are the files of a box that must not be found on a disk that was given away.
-func secrets(dir string) []string {
-	return []string{
-		filepath.Join(dir, "identity.key"), filepath.Join(dir, "identity.tpm"), filepath.Join(dir, "setup.code"), tokenFile(dir),
-	}
+// secret says whether a file of a box must not be in a copy of its data: keys, also the next one (coord/trust, NextDir), the setup code and the
+// token; and what a power cut left of their making.
+func secret(name string) bool {
+	return begins(name, "identity.key", "identity.tpm", "setup.code", joinTokenFile)
+}
+
+func begins(name string, with ...string) bool {
+	name = strings.TrimPrefix(filepath.Base(name), ".")
+	return slices.ContainsFunc(with, func(s string) bool { return strings.HasPrefix(name, s) })
+}
+
+// eraseSecrets overwrites and removes them, wherever they are below dir, and the key that the data is encrypted with, which is of use to
+// who has its passphrase.
+func eraseSecrets(log *slog.Logger, dir string) {
+	_ = filepath.WalkDir(dir, func(at string, d fs.DirEntry, err error) error {
+		if err != nil || !d.Type().IsRegular() || !secret(at) && !begins(at, "encryption.json") {
+			return nil // what cannot be read cannot be erased either
+		}
+		if err := erase(at); err != nil {
+			log.Error("a secret is not overwritten", "err", err)
+		}
+		return nil
+	})
 }
 
 // reset makes the data partition anew, and forgets what the boot medium's file said. Errors are shown: the machine starts again and
 // says what it finds.
-func (m *machine) reset() {
+func (m *machine) reset(dog *dog) {
+	defer m.feedFor(dog, resetMax)()
 	m.log.Warn("factory reset: everything on this box is removed")
-	for _, f := range secrets(dataDir) {
-		if err := erase(f); err != nil && !errors.Is(err, os.ErrNotExist) {
-			m.log.Error("a secret is not overwritten", "err", err)
-		}
+	eraseSecrets(m.log, dataDir)
+	p := disk.Partition{}
+	if m.data != nil {
+		p = m.data.Partition
 	}
 	unmount(m.log, dataDir)
 	m.data = nil
@@ -181,19 +211,37 @@ func (m *machine) reset() {
 			m.log.Error("the boot medium keeps its settings", "err", err)
 		}
 	}
-	list, err := disk.Find(sysDir, disk.DataName)
-	if err != nil || len(list) == 0 {
-		m.log.Error("no data partition to reset", "err", err)
-		return
+	if p.Device == "" {
+		ctx, cancel := context.WithTimeout(context.Background(), diskMax)
+		defer cancel()
+		var err error
+		if p, err = m.findData(ctx, sysDir); err != nil {
+			m.log.Error("no data partition to reset", "err", err)
+			return
+		}
 	}
-	if err := format(device(list[0].Device), list[0].Bytes); err != nil {
+	err := format(device(p.Device), p.Bytes)
+	if errors.Is(err, unix.EBUSY) { // something still uses it: no new file system may come under it
+		err = empty(dataDir)
+	}
+	if err != nil {
 		m.log.Error("factory reset failed", "err", err)
 	}
 }
 
+// empty removes what is in a directory.
+func empty(dir string) error {
+	list, err := os.ReadDir(dir)
+	errs := []error{err}
+	for _, e := range list {
+		errs = append(errs, os.RemoveAll(filepath.Join(dir, e.Name())))
+	}
+	return errors.Join(errs...)
+}
+
 // format makes an empty file system; it grows to its partition when it is mounted.
 func format(dev string, size int64) error {
-	f, err := os.OpenFile(dev, os.O_RDWR, 0)
+	f, err := os.OpenFile(dev, os.O_RDWR|unix.O_EXCL, 0) // the kernel refuses one that is mounted
 	if err != nil {
 		return fmt.Errorf("format: %w", err)
 	}

@@ -1,11 +1,13 @@
 package supervise
 
 import (
+	"context"
 	"log/slog"
 	"os"
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/holdfast-edge/holdfast/firmware/supervise/status"
@@ -93,18 +95,41 @@ func (g *dog) armed() bool { return g != nil && g.d != nil }
 
 // every is how often to feed: three misses are borne.
 func (g *dog) every() time.Duration {
-	if g.d == nil {
+	if !g.armed() {
 		return idleEvery
 	}
 	return max(g.timeout/4, time.Second)
 }
 
 func (g *dog) kick(log *slog.Logger) {
-	if g.d == nil {
+	if !g.armed() {
 		return
 	}
 	if err := g.d.Kick(); err != nil && !g.failed {
 		g.failed = true
 		log.Error("the watchdog is not fed", "err", err)
 	}
+}
+
+// feedFor feeds the watchdog while something goes on that is bounded by itself, and for no longer than most: hardware that counts to 15 s only
+// would reset a machine that is about to stop in order. The caller calls what it gives when that is over, and feeds by itself again.
+func (m *machine) feedFor(g *dog, most time.Duration) (stop func()) {
+	if !g.armed() {
+		return func() {}
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), most)
+	var fed sync.WaitGroup
+	fed.Go(func() {
+		t := time.NewTicker(g.every())
+		defer t.Stop()
+		for {
+			g.kick(m.log)
+			select {
+			case <-ctx.Done():
+				return
+			case <-t.C:
+			}
+		}
+	})
+	return func() { cancel(); fed.Wait() }
 }

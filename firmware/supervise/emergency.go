@@ -38,7 +38,7 @@ const (
 	doorConnections = 32
 	// doorTime bounds a request to it, but for the copy of the data.
 	doorTime = 10 * time.Second
-	// guessEvery is how often a setup code may be tried by everybody together: 80 bits need no more.
+	// guessEvery is how often a wrong setup code is answered and logged, for everybody together; that nobody finds one is up to its 80 bits.
 	guessEvery = 2 * time.Second
 	formBytes  = 4 << 10
 	certYears  = 10
@@ -241,20 +241,27 @@ func (v *doorView) page(w http.ResponseWriter, _ *http.Request) {
 	}{v.m.status(), v.reason, v.choose})
 }
 
+// letters is a code as it is compared: people leave out dashes and capitals.
+func letters(code string) string {
+	return strings.NewReplacer("-", "", " ", "").Replace(strings.ToUpper(strings.TrimSpace(code)))
+}
+
 // may says whether a request has the setup code, and answers it when not.
 func (v *doorView) may(w http.ResponseWriter, r *http.Request) bool {
 	v.mu.Lock()
 	soon := time.Since(v.guessed) < guessEvery
-	good := !soon && subtle.ConstantTimeCompare([]byte(strings.ToUpper(strings.TrimSpace(r.PostFormValue("code")))), []byte(v.m.code())) == 1
+	// A right one counts at once: who floods the page with wrong ones must not keep out who stands beside the box.
+	good := subtle.ConstantTimeCompare([]byte(letters(r.PostFormValue("code"))), []byte(letters(v.m.code()))) == 1
 	if !soon && !good {
 		v.guessed = time.Now()
 	}
 	v.mu.Unlock()
 	switch {
+	case good:
 	case soon:
 		w.Header().Set("Retry-After", "2")
 		http.Error(w, "Somebody has just tried a wrong setup code; wait a moment.", http.StatusTooManyRequests)
-	case !good:
+	default:
 		v.m.log.Warn("a wrong setup code", "from", r.RemoteAddr)
 		http.Error(w, "That is not the setup code. It is on the serial console.", http.StatusForbidden)
 	}
@@ -307,16 +314,16 @@ func (v *doorView) data(w http.ResponseWriter, r *http.Request) {
 	}
 	w.Header().Set("Content-Type", "application/x-tar")
 	w.Header().Set("Content-Disposition", `attachment; filename="holdfast-data.tar"`)
-	if err := writeTar(w, dataDir, secrets(dataDir)); err != nil {
+	if err := writeTar(w, dataDir); err != nil {
 		v.m.log.Warn("the copy of the data is not complete", "err", err)
 	}
 }
 
-// writeTar writes the plain files below dir but for some. A file that cannot be read is left out, with its error in place of it.
-func writeTar(w io.Writer, dir string, but []string) error {
+// writeTar writes the plain files below dir but for secrets. A file that cannot be read is left out, with its error in place of it.
+func writeTar(w io.Writer, dir string) error {
 	t := tar.NewWriter(w)
 	err := filepath.WalkDir(dir, func(at string, d fs.DirEntry, err error) error {
-		if err != nil || !d.Type().IsRegular() || slices.Contains(but, at) {
+		if err != nil || !d.Type().IsRegular() || secret(at) {
 			return nil // what cannot be read is not there
 		}
 		rel, err := filepath.Rel(dir, at)

@@ -4,6 +4,7 @@ import (
 	"crypto/rand"
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"time"
 	"unsafe"
@@ -48,10 +49,36 @@ func erase(path string) error {
 	}
 	info, err := f.Stat()
 	if err == nil {
-		_, err = f.WriteAt(make([]byte, info.Size()), 0)
+		err = overwrite(f, info.Size())
 	}
-	if err = errors.Join(err, f.Sync(), f.Close()); err != nil {
+	if err = errors.Join(err, f.Close()); err != nil {
 		return fmt.Errorf("erase %s: %w", path, err)
 	}
 	return os.Remove(path)
+}
+
+// overwrite writes zeros over so many bytes: the first sector is on the disk before the next is touched, so that a file whose erasing was cut
+// can be told from one that was not, wherever it was.
+func overwrite(f interface {
+	io.WriterAt
+	Sync() error
+}, size int64,
+) error {
+	const sector, piece = 512, 1 << 20
+	zeros := make([]byte, min(size, piece))
+	for at := int64(0); at < size; {
+		n := min(size-at, piece)
+		if at == 0 {
+			n = min(size, sector)
+		}
+		if _, err := f.WriteAt(zeros[:n], at); err != nil {
+			return err
+		}
+		if at += n; at == min(size, sector) {
+			if err := f.Sync(); err != nil {
+				return err
+			}
+		}
+	}
+	return f.Sync()
 }

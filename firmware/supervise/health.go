@@ -93,27 +93,31 @@ func (m *machine) attend(ctx context.Context, c *child, dog *dog, address string
 	feed := time.NewTicker(dog.every())
 	defer feed.Stop()
 	var dumped time.Time
+	stop := func(why string) {
+		defer m.feedFor(dog, stopMax)()
+		c.stop(why, stopMax)
+	}
 	for {
 		select {
 		case <-c.ended:
 			return ""
 		case <-ctx.Done():
-			c.stop("the machine ends", stopMax)
+			stop("the machine ends")
 			return actReboot
 		case how := <-m.acts:
 			if how == actRetry || how == actReadOnly {
 				continue
 			}
-			c.stop(string(how), stopMax)
+			stop(string(how))
 			if how == actReset {
-				m.reset()
+				m.reset(dog)
 				return actReboot
 			}
 			return how
 		case <-m.address:
 			if now := m.currentAddress(); now != "" && now != address && !inSite(dataDir) {
 				m.log.Info("the box starts with its new address", "address", now)
-				c.stop("a new address", stopMax)
+				stop("a new address")
 				return actRestart
 			}
 		case <-ask.C:

@@ -26,6 +26,8 @@ import (
 const (
 	// addressMax is how long a box that has no site waits for an address before it starts without one.
 	addressMax = 20 * time.Second
+	// endMax is how long what runs beside the coordinator may take to end: leases are given back, which is one message each.
+	endMax = 5 * time.Second
 	// flushMax is how long the last words may take to the console.
 	flushMax = 2 * time.Second
 	// actsMax is how many wishes of people may wait; more are refused.
@@ -60,11 +62,12 @@ type machine struct {
 	acts    chan act
 	booted  time.Time
 
-	// esp is where the system partition is mounted; "": it is not.
-	esp  string
-	data *dataPartition // nil: not mounted
-	file *settings.File
-	dog  *dog // nil: not armed yet
+	// esp is where the system partition is mounted; "": it is not. espDisk is the disk that has it.
+	esp     string
+	espDisk string
+	data    *dataPartition // nil: not mounted
+	file    *settings.File
+	dog     *dog // nil: not armed yet
 
 	mu sync.Mutex
 	st status.Status
@@ -84,6 +87,18 @@ func Main(version string) {
 	}
 	how := m.run()
 	m.end(how)
+}
+
+// waitMost waits for goroutines, for a while; false: some still run. A server of names that does not answer must not keep a machine up.
+func waitMost(all *sync.WaitGroup, most time.Duration) bool {
+	done := make(chan struct{})
+	go func() { all.Wait(); close(done) }()
+	select {
+	case <-done:
+		return true
+	case <-time.After(most):
+		return false
+	}
 }
 
 // change changes what the machine says of itself, and writes it down.
@@ -122,8 +137,12 @@ func (m *machine) run() act {
 	signals := make(chan os.Signal, actsMax)
 	signal.Notify(signals, syscall.SIGTERM, syscall.SIGINT, syscall.SIGUSR1, syscall.SIGUSR2, syscall.SIGHUP)
 	var all sync.WaitGroup
-	defer all.Wait()
-	defer cancel()
+	defer func() {
+		cancel()
+		if !waitMost(&all, endMax) {
+			m.log.Error("the machine ends although not all has ended")
+		}
+	}()
 	all.Go(func() { reap(ctx, m.isChild) })
 	all.Go(func() { m.listen(ctx, signals) })
 	// Ctrl-Alt-Del comes as SIGINT in place of an end without warning.
@@ -257,15 +276,22 @@ func (m *machine) coordinate(ctx context.Context) act {
 		address := m.currentAddress()
 		file, err := m.writeEffective(address)
 		if err != nil {
-			how := m.emergency(ctx, fmt.Errorf("the configuration cannot be used: %w", err), dog)
-			if how == actReboot || how == actPowerOff {
+			err = fmt.Errorf("the configuration cannot be used: %w", err)
+			if m.giveUpTrial(err.Error()) { // a release that no longer knows a setting
+				return actReboot
+			}
+			switch how := m.emergency(ctx, err, dog); how {
+			case actReboot, actPowerOff:
 				return how
+			case actReset:
+				m.reset(dog)
+				return actReboot
 			}
 			continue
 		}
 		door.close()
 		door = nil
-		m.found(ctx, file)
+		m.found(ctx, file, dog)
 		c, err := startChild(m.program, []string{"run", "--config", file, "--log-level", "info"}, []string{"GOTRACEBACK=all", "HOME=/run", "TMPDIR=/tmp"}, m.console)
 		if err != nil {
 			m.log.Error("the coordinator does not start", "err", err)
@@ -312,12 +338,9 @@ func (m *machine) coordinate(ctx context.Context) act {
 // giveUpTrial says whether the release that runs is on trial, and then writes down why it does not pass: the loader takes the
 // other one at the next start. One that was blessed stays: the other may be much older.
 func (m *machine) giveUpTrial(reason string) bool {
-	if m.esp == "" {
-		return false
-	}
-	spoiled, err := giveUpTrial(m.esp, slots.Slot(m.status().Slot), reason)
+	spoiled, err := giveUpTrial(m.esp, efivarsDir, slots.Slot(m.status().Slot), reason)
 	if err != nil {
-		m.log.Error("this release is not given up", "err", err)
+		m.log.Error("why this release is given up is not written down", "err", err)
 	}
 	if spoiled {
 		m.log.Error("this release is on trial and is given up: the other one is started", "why", reason)
@@ -325,14 +348,21 @@ func (m *machine) giveUpTrial(reason string) bool {
 	return spoiled
 }
 
-func giveUpTrial(esp string, slot slots.Slot, reason string) (bool, error) {
+// giveUpTrial does so for a system partition mounted at esp, "" for none. A kernel that cannot even find it may lack the disk's driver: then
+// the loader's variable in efi says that it counts this start, and it takes the other slot when the tries are used up.
+func giveUpTrial(esp, efi string, slot slots.Slot, reason string) (bool, error) {
+	_, err := os.Stat(filepath.Join(efi, bootCounted))
+	counted := err == nil
+	if esp == "" {
+		return counted, nil
+	}
 	e, err := slots.Open(esp)
 	if err != nil {
-		return false, err
+		return counted, err
 	}
 	all, err := e.Entries()
 	if err != nil {
-		return false, err
+		return counted, err
 	}
 	trial, other := false, false
 	for _, x := range all {
@@ -342,8 +372,10 @@ func giveUpTrial(esp string, slot slots.Slot, reason string) (bool, error) {
 	if !trial || !other {
 		return false, nil
 	}
-	err = e.Spoil(slot, reason)
-	return err == nil, err
+	if err := e.Spoil(slot, reason); err != nil {
+		return counted, err
+	}
+	return true, nil
 }
 
 // waitOut waits for the next start of the coordinator, during which the machine is as it should be, and gives what is to end it.
@@ -365,7 +397,7 @@ func (m *machine) waitOut(ctx context.Context, pause time.Duration, dog *dog) ac
 			case actReboot, actPowerOff:
 				return a
 			case actReset:
-				m.reset()
+				m.reset(dog)
 				return actReboot
 			case actRestart, actRetry:
 				return ""

@@ -217,6 +217,8 @@ const (
 	efivarsDir = "/sys/firmware/efi/efivars"
 	// oneShot is systemd-boot's variable (the Boot Loader Interface): an entry to start once.
 	oneShot = "LoaderEntryOneShot-4a67b082-0a4c-41cf-b6c7-440b29bb8c4f"
+	// bootCounted is there when the loader counts this start (Boot Loader Interface, LoaderBootCountPath).
+	bootCounted = "LoaderBootCountPath-4a67b082-0a4c-41cf-b6c7-440b29bb8c4f"
 	// efiKept is non-volatile, and there for the loader and for us (UEFI 2.10, 8.2).
 	efiKept = 0x7
 )

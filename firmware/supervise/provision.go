@@ -117,12 +117,15 @@ func keep(dir string, f *settings.File, clean []byte) error {
 	if err := os.MkdirAll(filepath.Join(dir, systemDir), 0o700); err != nil {
 		return err
 	}
-	if !inSite(dir) {
+	// A file that says nothing of it, such as one that mends the network, leaves how the box comes into its site as it was.
+	if !inSite(dir) && f.Provision.Said {
 		intent := f.Provision
 		if intent.Token != "" {
 			if err := writeFile(tokenFile(dir), []byte(intent.Token+"\n"), 0o600); err != nil {
 				return err
 			}
+		} else if err := erase(tokenFile(dir)); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return err
 		}
 		intent.Token = ""
 		b, err := json.Marshal(&intent)
@@ -184,7 +187,7 @@ func readProvision(dir string) (settings.Provision, error) {
 func (m *machine) applySettings(p *provisioned) { m.file = p.file }
 
 // found makes the site that the box is to be the first of; it does nothing when there is none to make.
-func (m *machine) found(ctx context.Context, file string) {
+func (m *machine) found(ctx context.Context, file string, dog *dog) {
 	if inSite(dataDir) {
 		if err := erase(tokenFile(dataDir)); err != nil && !errors.Is(err, fs.ErrNotExist) { // it has done its work
 			m.log.Error("the token is still there", "err", err)
@@ -207,6 +210,7 @@ func (m *machine) found(ctx context.Context, file string) {
 	}
 	m.setChild(c)
 	defer m.setChild(nil)
+	defer m.feedFor(dog, foundMax)()
 	select {
 	case <-c.ended:
 	case <-ctx.Done():

@@ -28,14 +28,14 @@ func TestAReleaseOnTrialThatKeepsEndingIsGivenUpAndABlessedOneIsNot(t *testing.T
 		}
 	}
 	install(slots.A, true)
-	if gave, err := giveUpTrial(esp, slots.A, "why"); gave || err != nil {
+	if gave, err := giveUpTrial(esp, t.TempDir(), slots.A, "why"); gave || err != nil {
 		t.Fatalf("the only release: %v, %v", gave, err)
 	}
 	install(slots.B, false)
-	if gave, err := giveUpTrial(esp, slots.A, "why"); gave || err != nil {
+	if gave, err := giveUpTrial(esp, t.TempDir(), slots.A, "why"); gave || err != nil {
 		t.Fatalf("a blessed release: %v, %v", gave, err)
 	}
-	if gave, err := giveUpTrial(esp, slots.B, "it ended 3 times"); !gave || err != nil {
+	if gave, err := giveUpTrial(esp, t.TempDir(), slots.B, "it ended 3 times"); !gave || err != nil {
 		t.Fatalf("%v, %v", gave, err)
 	}
 	if x, _, err := e.Entry(slots.B); err != nil || x.Bootable() || e.Reason(slots.B) != "it ended 3 times" {

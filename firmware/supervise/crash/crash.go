@@ -69,6 +69,10 @@ func Save(data string, r *Report) error {
 	if err != nil {
 		return err
 	}
+	// Those behind the new one are of a clock that was ahead: they go first.
+	if i, there := slices.BinarySearch(names, r.File); there {
+		names = slices.Concat(names[i+1:], names[:i+1])
+	}
 	for _, n := range names[:max(0, len(names)-ReportsMax)] {
 		if err := os.Remove(filepath.Join(dir, n)); err != nil && !errors.Is(err, fs.ErrNotExist) {
 			return fmt.Errorf("crash: save: %w", err)

@@ -77,3 +77,32 @@ func FuzzAReportThatSomebodyChangedIsReadAsWellAsItCan(f *testing.F) {
 		}
 	})
 }
+
+func TestReportsOfAClockThatWasAheadDoNotPushOutNewOnes(t *testing.T) {
+	dir := t.TempDir()
+	ahead := time.Date(2040, 1, 1, 0, 0, 0, 0, time.UTC)
+	for i := range ReportsMax {
+		if err := Save(dir, &Report{At: ahead.Add(time.Duration(i) * time.Minute), How: "ahead"}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	now := time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)
+	for i := range 3 {
+		if err := Save(dir, &Report{At: now.Add(time.Duration(i) * time.Minute), How: "now"}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	list, err := List(dir)
+	if err != nil || len(list) != ReportsMax {
+		t.Fatalf("%d, %v", len(list), err)
+	}
+	n := 0
+	for _, c := range list {
+		if c.How == "now" {
+			n++
+		}
+	}
+	if n != 3 {
+		t.Errorf("%d of 3 new reports are kept", n)
+	}
+}

@@ -81,6 +81,8 @@ type Interface struct {
 
 // Provision is how the box comes into a site. It is used once.
 type Provision struct {
+	// Said says that the file has the table.
+	Said bool `toml:"-" json:"-"`
 	// Token is what `holdfast site join-token` printed: a secret.
 	Token string `toml:"token"`
 	// Servers are the joining ports of boxes of the site, host:port.
@@ -136,6 +138,7 @@ func Parse(data []byte) (*File, error) {
 		}
 	}
 	f.Appliance, f.Provision = known.Appliance, known.Provision
+	f.Provision.Said = meta.IsDefined("provision")
 	if f.Box, err = rest(data); err != nil {
 		return nil, err
 	}
