@@ -15,7 +15,6 @@ import (
 
 	"github.com/holdfast-edge/holdfast/coord/release"
 	"github.com/holdfast-edge/holdfast/firmware/image"
-	"github.com/holdfast-edge/holdfast/firmware/image/debian"
 	"github.com/holdfast-edge/holdfast/firmware/update"
 )
 
@@ -55,11 +54,7 @@ func prepare(ctx context.Context, dir string, m machineKind) error {
 	if err := goBuild(ctx, filepath.Join(dir, "shim"), m.arch, "", "./tools/e2eimage/shim"); err != nil {
 		return err
 	}
-	pins, err := debian.Builtin()
-	if err != nil {
-		return err
-	}
-	cache, err := os.UserCacheDir()
+	pins, store, err := packages(ctx, m.arch)
 	if err != nil {
 		return err
 	}
@@ -70,8 +65,7 @@ func prepare(ctx context.Context, dir string, m machineKind) error {
 			return err
 		}
 		*to, err = image.Make(ctx, image.Options{
-			Profile: m.profile, Program: program, Version: version, Pins: pins,
-			Packages: debian.Store{Dir: filepath.Join(cache, "holdfast", "packages"), Mirror: os.Getenv("HOLDFAST_MIRROR"), Said: func(s string) { fmt.Println(s) }},
+			Profile: m.profile, Program: program, Version: version, Pins: pins, Packages: store,
 		})
 		if err != nil {
 			return err

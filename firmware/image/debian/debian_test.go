@@ -2,7 +2,12 @@ package debian
 
 import (
 	"context"
+	"crypto/sha256"
+	"encoding/hex"
 	"errors"
+	"fmt"
+	"net/http"
+	"net/http/httptest"
 	"os/exec"
 	"strings"
 	"testing"
@@ -66,6 +71,29 @@ SHA256: 90
 	}
 	if err := newest(strings.NewReader("Package: x\nSize: many\n"), "debian", "arm64", best); !errors.Is(err, ErrPins) {
 		t.Errorf("a size that is no number: %v", err)
+	}
+}
+
+func TestAnArchiveMayHaveAPlaceOfItsOwn(t *testing.T) {
+	asked := make(chan string, 1)
+	mirror := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		asked <- r.URL.EscapedPath()
+		fmt.Fprint(w, "body")
+	}))
+	defer mirror.Close()
+	sum := sha256.Sum256([]byte("body"))
+	s := Store{Dir: t.TempDir(), Mirror: mirror.URL + "/all/", Archives: map[string]string{"debian-security": mirror.URL + "/own/"}}
+	for archive, want := range map[string]string{"debian": "/all/debian/pool/a%2Bb.deb", "debian-security": "/own/pool/a%2Bb.deb"} {
+		p := Package{Name: archive, Archive: archive, Path: "pool/a+b.deb", Size: 4, SHA256: hex.EncodeToString(sum[:])}
+		s.Dir = t.TempDir() // the bytes are the same, and would be in the cache
+		f, err := s.Get(context.Background(), p)
+		if err != nil {
+			t.Fatal(err)
+		}
+		f.Close()
+		if got := <-asked; got != want {
+			t.Errorf("%s was asked for at %s, want %s", archive, got, want)
+		}
 	}
 }
 

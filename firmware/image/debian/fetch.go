@@ -1,6 +1,7 @@
 package debian
 
 import (
+	"cmp"
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
@@ -24,9 +25,11 @@ const headerWait = 30 * time.Second
 
 // Store is the packages on this machine, and where others come from.
 type Store struct {
-	Dir     string // the cache; it is made when it is needed
-	Mirror  string // without archive and path; empty: MirrorDefault
-	Offline bool
+	Dir    string // the cache; it is made when it is needed
+	Mirror string // without archive and path; empty: MirrorDefault
+	// Archives are where archives are that have places of their own ("debian-security": "http://host/security"); Mirror has the others.
+	Archives map[string]string
+	Offline  bool
 	// Said is told what is being downloaded; nil: nobody.
 	Said func(string)
 }
@@ -126,12 +129,8 @@ func (s *Store) download(ctx context.Context, p Package, name string) error {
 
 // open asks the mirror for a file. The caller closes it.
 func (s *Store) open(ctx context.Context, path string) (io.ReadCloser, error) {
-	base := s.Mirror
-	if base == "" {
-		base = MirrorDefault
-	}
 	// A + in a path means itself, but not to every proxy.
-	url := strings.TrimSuffix(base, "/") + "/" + strings.ReplaceAll(path, "+", "%2B")
+	url := s.place(strings.ReplaceAll(path, "+", "%2B"))
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, url, nil)
 	if err != nil {
 		return nil, fmt.Errorf("debian: %w", err)
@@ -150,6 +149,15 @@ func (s *Store) open(ctx context.Context, path string) (io.ReadCloser, error) {
 		err = fmt.Errorf("debian: %s: %s", url, resp.Status)
 	}
 	return nil, errors.Join(err, body{resp.Body, transport}.Close())
+}
+
+// place is the address of a path, whose first part is an archive.
+func (s *Store) place(path string) string {
+	archive, rest, _ := strings.Cut(path, "/")
+	if base, ok := s.Archives[archive]; ok {
+		return strings.TrimSuffix(base, "/") + "/" + rest
+	}
+	return strings.TrimSuffix(cmp.Or(s.Mirror, MirrorDefault), "/") + "/" + path
 }
 
 // body closes the connection with what came over it.
