@@ -38,7 +38,7 @@ run: build ## four boxes on this machine, with a real request trace being counte
 
 # More than fifty decoders; with more time each, all of this would not fit.
 test: FUZZTIME = 5s
-test: deps check unit race sim model mutants chaos-short etcd-diff etcd-clients-short etcd-hist fuzz arm64-smoke e2e-hal-short e2e-console-short e2e-observe-short bench-short bench-peers-short ## everything that fits in an hour on two cores
+test: deps check unit race sim model mutants chaos-short etcd-diff etcd-clients-short etcd-hist fuzz arm64-smoke e2e-hal-short e2e-console-short e2e-observe-short e2e-image-short bench-short bench-peers-short ## everything that fits in an hour on two cores
 	@./tools/summary.sh
 
 check: ## format, vet, staticcheck, dead code, tidy, layers: under a minute when warm
@@ -123,12 +123,12 @@ e2e-console-short: build ## each page once at each size, below three minutes
 	go build -o bin/e2econsole/e2econsole ./tools/e2econsole
 	bin/e2econsole/e2econsole -short
 
-e2e-image: ## machines of QEMU from our image on a bridge (root or user namespaces): boot, join, updates, bad releases, power cuts (FLAGS="-arch arm64")
+e2e-image: ## machines of QEMU from our image on a bridge (root or user namespaces): boot, join, updates, bad releases, power cuts, a rolling update (FLAGS="-arch arm64 -machines 1")
 	./tools/deps.sh e2e-image
 	go build -o bin/e2eimage/ ./tools/e2eimage
 	bin/e2eimage/e2eimage $(FLAGS)
 
-e2e-image-short: ## one machine beside three processes, below ten minutes
+e2e-image-short: ## one machine beside three processes: a release that panics, an update, a power cut; below seven minutes
 	./tools/deps.sh e2e-image
 	go build -o bin/e2eimage/ ./tools/e2eimage
 	bin/e2eimage/e2eimage -short

@@ -28,7 +28,7 @@ const (
 	value     = "from outside"
 
 	updateTakes = 50 * time.Second // from a bundle's first byte until it is kept, about: power is cut within
-	shortCuts   = 2
+	shortCuts   = 1
 )
 
 // runner runs the checks one after the other.
@@ -72,12 +72,8 @@ func (r *runner) all(ctx context.Context) (err error) {
 	if r.built, err = loadBuilt(r.f.work); err != nil {
 		return err
 	}
-	machines, processes := 4, 0
-	if r.f.short {
-		machines, processes = 1, 3
-	}
-	// The first box is a process in either form: it founds the site, and its socket is what this program asks.
-	processes = max(processes, 1)
+	// The first box is a process in any form: it founds the site, and its socket is what this program asks.
+	machines, processes := r.f.images, max(1, 4-r.f.images)
 	if err := network(ctx, machines, processes); err != nil {
 		return err
 	}
@@ -268,6 +264,9 @@ func (r *runner) file(name string, rel *image.Release, key *ecdsa.PrivateKey) (s
 
 // refused is a check that the box does not take a bundle, and says why.
 func (r *runner) refused(ctx context.Context, name string, rel *image.Release, key *ecdsa.PrivateKey, why string) {
+	if !r.wanted(name) {
+		return
+	}
 	r.check(ctx, name, func(ctx context.Context) (string, error) {
 		file, err := r.file(strings.ReplaceAll(name, " ", "-"), rel, key)
 		if err != nil {
@@ -350,30 +349,17 @@ func (r *runner) machineChecks(ctx context.Context) {
 		}
 		return "written at the machine, read at another box", err
 	})
+	if r.wanted("rolling") && r.f.images >= machinesMin {
+		defer r.check(ctx, "rolling update", r.rolling) // the last: the process that is asked leaves the site
+	}
 	r.refused(ctx, "bad signature", r.built.New, r.built.evil, "not signed with a key that is trusted")
 	other := *r.built.New
 	other.Profile = "rock-5b"
 	r.refused(ctx, "other board", &other, r.built.key, "for board")
 	r.goesBack(ctx, "panics", "1.0.2", "exit")
-	r.check(ctx, "update", func(ctx context.Context) (string, error) {
-		file, err := r.file("update", r.built.New, r.built.key)
-		if err != nil {
-			return "", err
-		}
-		began := time.Now()
-		if err := r.apply(ctx, 0, file); err != nil {
-			return "", err
-		}
-		given := time.Since(began)
-		u, err := r.settled(ctx, 0, "kept")
-		if err != nil {
-			return "", err
-		}
-		if u.Version != version2 {
-			return "", fmt.Errorf("it runs %s", u.Version)
-		}
-		return fmt.Sprintf("%s in slot %s: given in %v, kept after %v", u.Version, u.Slot, given.Round(time.Second), time.Since(began).Round(time.Second)), nil
-	})
+	if r.wanted("update") {
+		r.check(ctx, "update", r.update)
+	}
 	if r.f.short {
 		r.f.cuts = shortCuts
 	} else {
@@ -386,9 +372,33 @@ func (r *runner) machineChecks(ctx context.Context) {
 		}
 		r.check(ctx, "power cut "+itoa(i+1), func(ctx context.Context) (string, error) { return r.powerCut(ctx, i) })
 	}
+	if !r.f.short && r.wanted("damaged data") {
+		r.check(ctx, "damaged data", r.damaged)
+	}
 	if !r.f.short && r.wanted("watchdog") {
 		r.check(ctx, "watchdog", r.watchdog)
 	}
+}
+
+// update gives machine 0 a release that is good.
+func (r *runner) update(ctx context.Context) (string, error) {
+	file, err := r.file("update", r.built.New, r.built.key)
+	if err != nil {
+		return "", err
+	}
+	began := time.Now()
+	if err := r.apply(ctx, 0, file); err != nil {
+		return "", err
+	}
+	given := time.Since(began)
+	u, err := r.settled(ctx, 0, "kept")
+	if err != nil {
+		return "", err
+	}
+	if u.Version != version2 {
+		return "", fmt.Errorf("it runs %s", u.Version)
+	}
+	return fmt.Sprintf("%s in slot %s: given in %v, kept after %v", u.Version, u.Slot, given.Round(time.Second), time.Since(began).Round(time.Second)), nil
 }
 
 // powerCut ends machine 0's power at a moment of an update, and sees it come back with one of the two releases, whole.

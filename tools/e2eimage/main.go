@@ -40,6 +40,7 @@ type flags struct {
 	inside bool
 	reuse  bool
 	cuts   int
+	images int
 	seed   uint64
 	only   string
 }
@@ -54,8 +55,15 @@ func e2eimage(ctx context.Context) error {
 	flag.BoolVar(&f.reuse, "reuse", false, "the releases that the last run built")
 	flag.IntVar(&f.cuts, "cuts", 20, "power cuts during an update")
 	flag.Uint64Var(&f.seed, "seed", 1, "of the power cuts' moments and of what is lost")
-	flag.StringVar(&f.only, "only", "", "of the bad releases, power cuts and the watchdog only those whose names begin like this")
+	flag.IntVar(&f.images, "machines", 0, "machines of QEMU, beside processes that make it a site of four; 0: four, and with -short one")
+	flag.StringVar(&f.only, "only", "", "of what follows the first writes only the checks whose names begin like this")
 	flag.Parse()
+	if f.images <= 0 {
+		f.images = machinesMin
+		if f.short {
+			f.images = 1
+		}
+	}
 	kind, err := kindOf(f.arch, f.kvm)
 	if err != nil {
 		return err

@@ -23,6 +23,7 @@ import (
 const (
 	prefix = "10.77.0."
 	bridge = "br0"
+	tun    = "/dev/net/tun"
 )
 
 // network makes a bridge with taps, in the namespace that this process is in, and gives this side the addresses of its processes.
@@ -33,6 +34,9 @@ func network(ctx context.Context, taps, processes int) error {
 	}
 	for i := range processes {
 		lines = append(lines, fmt.Sprintf("ip addr add %s%d/24 dev %s", prefix, 11+i, bridge))
+	}
+	if _, err := os.Stat(tun); errors.Is(err, os.ErrNotExist) { // as in containers
+		lines = append([]string{"mkdir -p " + filepath.Dir(tun), "mknod " + tun + " c 10 200"}, lines...)
 	}
 	for _, l := range lines {
 		if _, err := run(ctx, strings.Fields(l)...); err != nil {
