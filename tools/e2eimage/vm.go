@@ -127,7 +127,7 @@ func (v *vm) console() string {
 }
 
 // kernels is how often a kernel has started.
-func (v *vm) kernels() int { return strings.Count(v.console(), "EFI stub: ") }
+func (v *vm) kernels() int { return strings.Count(v.console(), "EFI stub: Loaded initrd") }
 
 // answers waits until the machine's console answers over the network.
 func (v *vm) answers(ctx context.Context, most time.Duration) (time.Duration, error) {
