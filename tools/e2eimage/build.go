@@ -164,8 +164,11 @@ func bundle(name string, r *image.Release, key *ecdsa.PrivateKey) error {
 	return errors.Join(update.Write(f, h, bytes.NewReader(r.Kernel), bytes.NewReader(r.Initrd)), f.Close())
 }
 
-// disk writes the image's release, signed, to a new file of a gigabyte.
-func (b *built) disk(name string, provisioning string) error {
+// diskBytes is a medium larger than the image: the data grows when the machine first starts.
+const diskBytes = 1 << 30
+
+// disk writes the image's release, signed, to a new file of some bytes.
+func (b *built) disk(name, provisioning string, bytes int64) error {
 	m, err := b.Old.Manifest(update.Formats())
 	if err != nil {
 		return err
@@ -181,7 +184,25 @@ func (b *built) disk(name string, provisioning string) error {
 	if err != nil {
 		return err
 	}
-	return errors.Join(f.Truncate(1<<30), b.Old.Write(f, h.Bytes(), []byte(provisioning)), f.Close())
+	return errors.Join(f.Truncate(bytes), b.Old.Write(f, h.Bytes(), []byte(provisioning)), f.Close())
+}
+
+// flashed has `holdfast flash` write the image to a new file in place of a card.
+func (b *built) flashed(ctx context.Context, dir, name, provisioning string) error {
+	from := name + ".card"
+	if err := b.disk(from, provisioning, image.Bytes); err != nil {
+		return err
+	}
+	defer os.Remove(from)
+	f, err := os.Create(name)
+	if err == nil {
+		err = errors.Join(f.Truncate(diskBytes), f.Close())
+	}
+	if err != nil {
+		return err
+	}
+	_, err = run(ctx, filepath.Join(dir, "holdfast"), "flash", "--yes", from, name)
+	return err
 }
 
 // publicKey is the update key as configurations have it.

@@ -165,7 +165,7 @@ func (r *runner) found(ctx context.Context, processes, machines int) error {
 	return nil
 }
 
-// boot makes the disk of machine i, with a token on it, and starts it: nobody touches it until it is in the site.
+// boot makes the disk of machine i, with a token on it (the first one's by holdfast flash), and starts it: nobody touches it until it is in the site.
 func (r *runner) boot(ctx context.Context, i int) (string, error) {
 	token := r.site.joinToken()
 	signs, err := r.built.publicKey()
@@ -186,7 +186,12 @@ addresses = ["%s%d/24"]
 [update]
 keys = [%q]
 `, token, r.site.first.address, name, prefix, 21+i, signs)
-	if err := r.built.disk(filepath.Join(r.f.work, name+".img"), text); err != nil {
+	if file := filepath.Join(r.f.work, name+".img"); i == 0 {
+		err = r.built.flashed(ctx, r.f.work, file, text)
+	} else {
+		err = r.built.disk(file, text, diskBytes)
+	}
+	if err != nil {
 		return "", err
 	}
 	v, err := newVM(r.kind, r.f.work, i)
