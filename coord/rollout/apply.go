@@ -38,6 +38,9 @@ func (p *Plan) Apply(e Event, s Site) (*Plan, error) {
 	return &n, nil
 }
 
+// late is why a box failed of which nothing was heard.
+const late = "was not heard of in time"
+
 // order does what an operator asks for.
 func (p *Plan) order(e Event) error {
 	switch e.What {
@@ -67,7 +70,7 @@ func (p *Plan) order(e Event) error {
 			case Good:
 				b.Step, b.Back, b.Passed, b.Since = Waits, true, false, e.Second
 			case Waits, Failed:
-				b.Step = Left
+				b.Step, b.Back = Left, b.Why == late // it may come with it yet
 			}
 		}
 		p.end()
@@ -98,12 +101,16 @@ func (p *Plan) step(e Event, s Site) error {
 		if p.Undo && !b.Back { // it was under way when all was undone
 			b.Step, b.Back = Waits, true
 		}
+	case e.What == Well && b.Step == Left && b.Back: // it was late, and came after all: it has to go back, too
+		if b.Step, b.Passed = Waits, false; p.State == Done {
+			p.State = Running
+		}
 	case e.What == Fail && turn && p.Undo && !b.Back: // it went back by itself, as it would have had to
 		b.Step, b.Why = Left, e.Why
 	case e.What == Fail && turn:
 		p.fail(b, e.Why)
 	case e.What == Late && turn && !s.Clock:
-		p.fail(b, "was not heard of in time")
+		p.fail(b, late)
 	default:
 		return fmt.Errorf("%w: %s of %s, which is at %q of an update that is %s", ErrStep, e.What, b.Name, b.Step, p.State)
 	}

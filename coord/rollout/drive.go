@@ -2,6 +2,7 @@ package rollout
 
 import (
 	"slices"
+	"strings"
 
 	"github.com/holdfast-edge/holdfast/coord"
 )
@@ -15,6 +16,8 @@ type Facts struct {
 	Cannot string
 	// Staged says that the plan's bundle is in the other slot, whole. Before: a good release of another bundle is there.
 	Staged, Before bool
+	// Armed says that the loader takes the plan's bundle at the next start.
+	Armed bool
 	// Fell, if not empty, is why the box went back from the bundle since its turn began.
 	Fell string
 	// Spare says that the site works without this box now. Leads: the box leads.
@@ -44,7 +47,8 @@ func (p *Plan) Next(me coord.BoxID, members *coord.Members, f Facts) (Do, Event)
 	}
 	b := &p.Boxes[i]
 	say := func(w What, why string) (Do, Event) {
-		return Say, Event{What: w, Box: me, Why: why[:min(len(why), WhyBytesMax)], Second: f.Second}
+		// Of a letter that is cut in its middle, or no letter at all, nothing stays: a plan has each text in one form only.
+		return Say, Event{What: w, Box: me, Why: strings.ToValidUTF8(why[:min(len(why), WhyBytesMax)], ""), Second: f.Second}
 	}
 	has := f.Runs == p.Bundle
 	switch {
@@ -56,6 +60,8 @@ func (p *Plan) Next(me coord.BoxID, members *coord.Members, f Facts) (Do, Event)
 			return Nothing, Event{}
 		case f.Fell != "":
 			return say(Fail, f.Fell)
+		case p.Undo && !f.Armed: // it has not gone yet, and need not
+			return say(Fail, "all is undone")
 		case f.Cannot != "":
 			return say(Fail, f.Cannot)
 		case f.Staged:
@@ -86,7 +92,7 @@ func (p *Plan) Next(me coord.BoxID, members *coord.Members, f Facts) (Do, Event)
 		return say(Begin, "")
 	case b.Step == Waits && !p.Undo && !has && !f.Staged && f.Cannot == "" && p.State == Running:
 		return Fetch, Event{} // so that its turn is short
-	case b.Step == Failed && !p.Undo && has && !f.Trial:
+	case (b.Step == Failed && !p.Undo || b.Step == Left && b.Back) && has && !f.Trial:
 		return say(Well, "it came after all")
 	}
 	return p.nextForOthers(members, f)

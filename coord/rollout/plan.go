@@ -104,7 +104,7 @@ type Box struct {
 	Why string `json:"why,omitempty"`
 	// Since is the second of the site's clock of its last step, as who said it has it.
 	Since uint64 `json:"since"`
-	// Back says that it has the release and is to go back from it.
+	// Back says that it has the release and is to go back from it; of one that was left, that it may have it yet.
 	Back bool `json:"back,omitempty"`
 	// Passed says that it led when its turn came, and let others go first.
 	Passed bool `json:"passed,omitempty"`

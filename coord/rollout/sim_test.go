@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"slices"
+	"strings"
 	"testing"
 
 	"github.com/holdfast-edge/holdfast/coord"
@@ -53,7 +54,12 @@ func (b *simBox) boots() {
 	}
 }
 
-func (b *simBox) reboot(r *rand.Rand) { b.down = 1 + r.IntN(20) }
+// reboot takes a moment, or, when somebody has pulled the plug, longer than the site waits.
+func (b *simBox) reboot(r *rand.Rand) {
+	if b.down = 1 + r.IntN(20); r.IntN(40) == 0 {
+		b.down = 250 + r.IntN(300)
+	}
+}
 
 func (b *simBox) up() bool { return b.down == 0 }
 
@@ -198,6 +204,9 @@ func (s *simSite) act(i int) {
 			*other, b.staged = slot{}, true
 		}
 	case Switch:
+		if p.Undo {
+			s.fail("%s changes over although all is undone", p.Boxes[me].Name)
+		}
 		if b.staged {
 			*other, b.staged = slot{newBundle, true, 3, true}, false
 			b.newest = 1 - b.runs
@@ -322,6 +331,9 @@ func TestASiteChangesOverOneBoxAtATimeWhateverHappens(t *testing.T) {
 			if tick == dies {
 				s.boxes[s.r.IntN(len(s.boxes))].down = -1 // never comes back
 			}
+			if tick == dies+300 && s.r.IntN(2) == 0 && len(s.boxes) > 1 { // and is removed
+				s.ms = &coord.Members{List: slices.DeleteFunc(slices.Clone(s.ms.List), func(m coord.Member) bool { return s.box(m.ID).down < 0 })}
+			}
 			if s.r.IntN(300) == 0 {
 				op := []What{Pause, Pause, Resume, Resume, Resume, Undo}[s.r.IntN(6)]
 				_ = s.event(s.boxes[0], Event{What: op, Second: s.second}) // refused when it makes no sense
@@ -331,7 +343,7 @@ func TestASiteChangesOverOneBoxAtATimeWhateverHappens(t *testing.T) {
 		for range 8000 {
 			s.tick(true)
 			p := s.plan()
-			if p.State == Done || s.alive() < coord.Quorum(s.ms.N()) {
+			if p.State == Done && s.settled() || s.alive() < coord.Quorum(s.ms.N()) {
 				break
 			}
 			if p.State == Stopped && p.Count(Begun) == 0 && resumed {
@@ -351,6 +363,18 @@ func TestASiteChangesOverOneBoxAtATimeWhateverHappens(t *testing.T) {
 	}
 }
 
+func (s *simSite) box(id coord.BoxID) *simBox {
+	return s.boxes[slices.IndexFunc(s.boxes, func(b *simBox) bool { return b.id == id })]
+}
+
+// settled says that every box that comes back is back, and on a release that was good; and that none of an update that was undone is on the new one.
+func (s *simSite) settled() bool {
+	return !slices.ContainsFunc(s.boxes, func(b *simBox) bool {
+		at := b.slots[b.runs]
+		return b.down > 0 || b.up() && !b.liar && (at.counted || at.bundle == newBundle && s.plan().Undo)
+	})
+}
+
 // check says how a site has ended, and whether it may.
 func (s *simSite) check(seed uint64) string {
 	s.t.Helper()
@@ -361,6 +385,12 @@ func (s *simSite) check(seed uint64) string {
 	for _, b := range s.boxes {
 		at := b.slots[b.runs]
 		i := p.Find(b.id)
+		if s.ms.Index(b.id) < 0 {
+			if i >= 0 && p.State == Done && p.Boxes[i].Step != Gone && p.Boxes[i].Step != Good && p.Boxes[i].Step != Left {
+				s.fail("seed %d: %s is no member, and %s", seed, p.Boxes[i].Name, p.Boxes[i].Step)
+			}
+			continue
+		}
 		if b.down != 0 || b.liar || i < 0 {
 			continue
 		}
@@ -393,4 +423,33 @@ func (s *simSite) check(seed uint64) string {
 	}
 	s.fail("seed %d: the update ends %s, waiting for box %d: %+v", seed, p.State, p.Turn(), p.Boxes)
 	return ""
+}
+
+// A reason may be of any bytes, and be cut anywhere: the step that it is in must still be one that the site takes.
+func TestAReasonOfAnyBytesDoesNotKeepABoxFromSayingThatItFailed(t *testing.T) {
+	for _, why := range []string{
+		"a\xffb", "\xc3", strings.Repeat("a", WhyBytesMax-1) + "\u00e9", strings.Repeat("\u2014", WhyBytesMax), strings.Repeat("\xff", WhyBytesMax+1), strings.Repeat("<&>", WhyBytesMax),
+	} {
+		s := newSite(t, 1)
+		p, err := New(nil, s.ms, newBundle, "2", "", Rules{HealthSeconds: 5, LatencyMs: 100, BoxSeconds: 200}, 0)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := s.decide(s.boxes[0], p, []byte("head")); err != nil {
+			t.Fatal(err)
+		}
+		first := s.box(p.Boxes[0].ID)
+		if err := s.event(first, Event{What: Begin, Box: first.id}); err != nil {
+			t.Fatal(err)
+		}
+		do, e := s.plan().Next(first.id, s.ms, Facts{Runs: oldBundle, Fell: why, Clock: true})
+		if do != Say || e.What != Fail {
+			t.Fatalf("%v, %+v", do, e)
+		}
+		if err := s.event(first, e); err != nil {
+			t.Errorf("%.40q: %v", why, err)
+		} else if s.plan().State != Stopped {
+			t.Errorf("%.40q: %s", why, s.plan().State)
+		}
+	}
 }
