@@ -100,6 +100,13 @@ func (r *Runner) Apply(ctx context.Context, id coord.Digest, rules rollout.Rules
 	if err != nil || s == r.c.Machine.Slot {
 		return fmt.Errorf("update: %w: the other slot does not have bundle %s", ErrCannot, id.Short())
 	}
+	// It was good when it came; since then a key may have been distrusted, or what runs have changed.
+	if _, err := release.ParseHead(h.Bytes(), r.keys(r.c.State())); err != nil {
+		return fmt.Errorf("update: %w", err)
+	}
+	if err := h.Fits(r.running(), true); err != nil {
+		return fmt.Errorf("update: %w", err)
+	}
 	if rules == (rollout.Rules{}) {
 		rules = rollout.RulesDefault
 	}

@@ -111,6 +111,9 @@ func (r *Runner) fetchFrom(ctx context.Context, f *fetching, h *release.Head, fr
 			return err
 		}
 		r.told(f)(have)
+		if have == h.Kernel.Bytes+h.Initrd.Bytes {
+			return nil
+		}
 		r.mu.Lock()
 		f.show.From = s
 		r.mu.Unlock()
@@ -170,16 +173,18 @@ func get(ctx context.Context, from string, at, end int64) (io.ReadCloser, error)
 	return nil, errors.Join(fmt.Errorf("update: %s: %s", from, resp.Status), b.Close())
 }
 
-// download is a body that may not stand still.
+// download is a body that may not stand still, nor come drop by drop: a box that lies could keep others from asking who has it.
 type download struct {
 	body  io.ReadCloser
-	timer *time.Timer
+	timer *time.Timer // ends it; it begins again with each chunk
+	came  int         // bytes of this chunk
 	stop  func()
 }
 
 func (d *download) Read(b []byte) (int, error) {
 	n, err := d.body.Read(b)
-	if n > 0 {
+	if d.came += n; d.came >= release.ChunkBytes {
+		d.came %= release.ChunkBytes
 		d.timer.Reset(chunkTimeMax)
 	}
 	return n, err

@@ -60,8 +60,11 @@ func loadJob(dir string) (*Job, error) {
 	if len(b) > jobBytesMax {
 		return nil, fmt.Errorf("update: journal: %d bytes", len(b))
 	}
-	if err := json.Unmarshal(b, j); err != nil || j.Format != jobFormat {
-		return nil, fmt.Errorf("update: journal: format %d: %w", j.Format, err)
+	if err := json.Unmarshal(b, j); err != nil {
+		return nil, fmt.Errorf("update: journal: %w", err)
+	}
+	if j.Format != jobFormat {
+		return nil, fmt.Errorf("update: journal: format %d", j.Format)
 	}
 	return j, nil
 }

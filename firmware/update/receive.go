@@ -1,6 +1,7 @@
 package update
 
 import (
+	"bytes"
 	"context"
 	"crypto/sha256"
 	"errors"
@@ -40,16 +41,30 @@ func prepare(e *slots.ESP, s slots.Slot, h *release.Head) (have int64, err error
 	}
 	old, err := e.ReadManifest(s)
 	if err == nil {
-		if p, err := release.Peek(old); err == nil && p.ID() == h.ID() {
+		switch p, err := release.Peek(old); {
+		case err != nil || p.ID() != h.ID():
+		case bytes.Equal(old, h.Bytes()):
+			return verified(e, s, h)
+		default: // signed with another key, or torn behind what is signed
+			if err := writeHead(e, s, h); err != nil {
+				return 0, err
+			}
 			return verified(e, s, h)
 		}
 	}
-	for _, name := range []string{slots.Kernel, slots.Initrd, slots.Manifest} {
+	for _, name := range []string{slots.Kernel, slots.Initrd} {
 		if err := stage(e, s, name, func(t *slots.Staged) error { return t.Truncate() }); err != nil {
 			return 0, err
 		}
 	}
-	return 0, stage(e, s, slots.Manifest, func(t *slots.Staged) error {
+	return 0, writeHead(e, s, h)
+}
+
+func writeHead(e *slots.ESP, s slots.Slot, h *release.Head) error {
+	return stage(e, s, slots.Manifest, func(t *slots.Staged) error {
+		if err := t.Truncate(); err != nil {
+			return err
+		}
 		if _, err := t.Write(h.Bytes()); err != nil {
 			return err
 		}

@@ -77,9 +77,9 @@ type Runner struct {
 	waits  string
 	life   context.Context             // Run's; nil: it does not run
 	good   map[slots.Slot]coord.Digest // slots whose files were found whole, and of which bundle
+	asked  time.Time                   // when the machine was last asked to start again
 
 	// Only the goroutine of Run has these.
-	asked   time.Time // when the machine was last asked to start again
 	said    time.Time
 	saidOf  uint64    // the version of the plan when it was said
 	others  time.Time // since when there is something to say of another box
@@ -185,12 +185,10 @@ func (r *Runner) setJob(j *Job) {
 	r.mu.Unlock()
 }
 
+// saveJob writes where the box is. It holds for this process also when the disk does not take it.
 func (r *Runner) saveJob(j *Job) error {
-	if err := j.save(r.c.Dir); err != nil {
-		return err
-	}
 	r.setJob(j)
-	return nil
+	return j.save(r.c.Dir)
 }
 
 func (r *Runner) state() (j *Job, trial *health) {
@@ -210,8 +208,8 @@ func (r *Runner) look(ctx context.Context) {
 		r.lookAtTrial(ctx, job, trial)
 	}
 	// What somebody asked of this box alone; the site's update asks again itself.
-	if job != nil && job.Phase == Armed && job.Plan == 0 && job.Slot != r.c.Machine.Slot && time.Since(r.asked) > rebootAgain {
-		r.act("start the new firmware", func() error { return r.arm(ctx, job) })
+	if job != nil && job.Phase == Armed && job.Plan == 0 && job.Slot != r.c.Machine.Slot && !r.waiting() {
+		r.act("start the new firmware", func() error { return r.armAgain(ctx, job) })
 	}
 	r.lookAtPlan(ctx)
 }
@@ -236,7 +234,7 @@ func (r *Runner) act(what string, fn func() error) bool {
 
 // lookAtTrial judges a release that nobody has blessed.
 func (r *Runner) lookAtTrial(ctx context.Context, job *Job, trial *health) {
-	if time.Since(r.asked) < rebootAgain {
+	if r.waiting() {
 		return // it is over already
 	}
 	wrong := unwell(r.c.View())
@@ -272,19 +270,39 @@ func (r *Runner) lookAtTrial(ctx context.Context, job *Job, trial *health) {
 // giveUp leaves the slot that runs, and starts the other one.
 func (r *Runner) giveUp(ctx context.Context, job *Job, why string) error {
 	if err := r.esp.Spoil(r.c.Machine.Slot, why); err != nil {
-		return err
+		if _, trial := r.state(); trial == nil || errors.Is(err, slots.ErrLast) {
+			return err
+		}
+		// The partition takes no name from us. The loader has its own way to it, and counts this start.
+		return errors.Join(err, r.reboot(ctx))
 	}
 	r.note(ctx, audit.Failed, job, "gives "+r.c.Version+" up: "+why)
 	r.log.Error("this firmware is given up; the machine starts with the one before", "version", r.c.Version, "why", why)
-	if err := r.saveJob(job.at(Back, why, time.Now())); err != nil {
-		return err
-	}
-	return r.reboot(ctx)
+	// The slot says that it was given up, and why: a box that cannot write its journal must not stay with a release that is bad.
+	err := r.saveJob(job.at(Back, why, time.Now()))
+	return errors.Join(err, r.reboot(ctx))
 }
 
 func (r *Runner) reboot(ctx context.Context) error {
+	r.mu.Lock()
 	r.asked = time.Now()
+	r.mu.Unlock()
 	return r.c.Machine.Reboot(ctx)
+}
+
+// waiting says that the machine was just asked to start again.
+func (r *Runner) waiting() bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return !r.asked.IsZero() && time.Since(r.asked) < rebootAgain
+}
+
+// armAgain goes on with what somebody asked of this box, unless the slot has another bundle by now: then that is over.
+func (r *Runner) armAgain(ctx context.Context, job *Job) error {
+	if h := bundleOf(r.esp, job.Slot); h == nil || h.ID() != job.Bundle {
+		return r.saveJob(job.at(Back, "another bundle took its place before it was started", time.Now()))
+	}
+	return r.arm(ctx, job)
 }
 
 // arm has the loader take the other slot, which holds the job's bundle, and starts the machine again.
@@ -397,13 +415,13 @@ func (r *Runner) lookAtPlan(ctx context.Context) {
 	case rollout.Fetch:
 		r.startFetch(ctx, p.Bundle, p.URL, rollout.ReadHead(st))
 	case rollout.Switch:
-		if time.Since(r.asked) < rebootAgain {
+		if r.waiting() {
 			return
 		}
 		job := &Job{Bundle: p.Bundle, Version: p.Version, From: r.c.Version, Slot: r.c.Machine.Slot.Other(), Rules: p.Rules, Plan: p.Number, Turn: p.Boxes[i].Since, By: fmt.Sprintf("update %d of the site", p.Number)}
 		r.act("start the new firmware", func() error { return r.arm(ctx, job) })
 	case rollout.Return:
-		if time.Since(r.asked) < rebootAgain {
+		if r.waiting() {
 			return
 		}
 		job := &Job{Bundle: p.Bundle, Version: p.Version, From: r.c.Version, Slot: r.c.Machine.Slot, Rules: p.Rules, Plan: p.Number, Turn: p.Boxes[i].Since, By: fmt.Sprintf("update %d of the site", p.Number)}
@@ -441,6 +459,7 @@ func (r *Runner) facts(st Docs, p *rollout.Plan) rollout.Facts {
 	}
 	if h := bundleOf(r.esp, to); h != nil && h.ID() == p.Bundle {
 		f.Staged = len(r.using) == 0 && r.whole(to, h)
+		f.Armed = found && entry.Bootable()
 	} else {
 		f.Before = found && !entry.Counted
 	}

@@ -1,0 +1,198 @@
+package update
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"io"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/holdfast-edge/holdfast/coord/release"
+	"github.com/holdfast-edge/holdfast/coord/rollout"
+	"github.com/holdfast-edge/holdfast/firmware/slots"
+	"github.com/holdfast-edge/holdfast/store/faultfs"
+)
+
+// onTrial is a box that runs the bundle in slot b, which nobody has blessed, and counts how often it asks for a start.
+func onTrial(t *testing.T) (r *Runner, f *faultfs.FS, starts *int) {
+	t.Helper()
+	key, public := newKey(t)
+	h, b := bundled(t, key, nil)
+	f = flashed(t)
+	old := runnerOn(t, f, public)
+	if _, err := old.Take(t.Context(), bytes.NewReader(b), false); err != nil {
+		t.Fatal(err)
+	}
+	if err := old.arm(t.Context(), &Job{Bundle: h.ID(), Version: h.Version, Slot: slots.B, Rules: rollout.RulesDefault}); err != nil {
+		t.Fatal(err)
+	}
+	r = runnerOn(t, f, public)
+	starts = new(int)
+	r.c.Machine.Slot, r.c.Version = slots.B, h.Version
+	r.c.Machine.Reboot = func(context.Context) error { *starts++; return nil }
+	return r, f, starts
+}
+
+func TestABadReleaseIsLeftAlsoWhenTheJournalCannotBeWritten(t *testing.T) {
+	r, _, starts := onTrial(t)
+	r.c.Dir = t.TempDir() + "/gone" // the data partition is read-only
+	if err := r.settle(t.Context(), time.Now()); err == nil {
+		t.Fatal("the journal was written")
+	}
+	job, trial := r.state()
+	if job == nil || trial == nil {
+		t.Fatalf("it does not know that it is on trial: %+v, %v", job, trial)
+	}
+	if err := r.giveUp(t.Context(), job, "no quorum"); err == nil || *starts != 1 {
+		t.Errorf("%v, asked for a start %d times", err, *starts)
+	}
+	if x, _, err := r.esp.Entry(slots.B); err != nil || x.Bootable() || r.esp.Reason(slots.B) != "no quorum" {
+		t.Errorf("%+v, %q, %v", x, r.esp.Reason(slots.B), err)
+	}
+}
+
+func TestABadReleaseIsLeftAlsoWhenThePartitionCannotBeWritten(t *testing.T) {
+	r, f, starts := onTrial(t)
+	if err := r.settle(t.Context(), time.Now()); err != nil {
+		t.Fatal(err)
+	}
+	f.Hook(func(faultfs.Op, string) error { return errors.New("read-only file system") })
+	job, _ := r.state()
+	if err := r.giveUp(t.Context(), job, "no quorum"); err == nil || *starts != 1 {
+		t.Errorf("%v, asked for a start %d times", err, *starts)
+	}
+	if got, _ := r.state(); got.Phase != Trial {
+		t.Errorf("it says %s although the loader knows nothing of it", got.Phase)
+	}
+}
+
+// drops is a source that sends a byte at a time, and never stops.
+type drops struct {
+	ctx   context.Context
+	every time.Duration
+}
+
+func (d drops) Read(b []byte) (int, error) {
+	select {
+	case <-d.ctx.Done():
+		return 0, d.ctx.Err()
+	case <-time.After(d.every):
+		return 1, nil
+	}
+}
+func (drops) Close() error { return nil }
+
+func TestASourceThatDripsIsLeft(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		ctx, cancel := context.WithCancel(t.Context())
+		defer cancel()
+		began := time.Now()
+		d := &download{body: drops{ctx, chunkTimeMax - time.Second}, timer: time.AfterFunc(chunkTimeMax, cancel), stop: cancel}
+		if _, err := io.ReadFull(d, make([]byte, 100)); err == nil || time.Since(began) > chunkTimeMax {
+			t.Errorf("%v after %v", err, time.Since(began))
+		}
+	})
+	synctest.Test(t, func(t *testing.T) { // one that sends a chunk in time goes on
+		ctx, cancel := context.WithCancel(t.Context())
+		defer cancel()
+		d := &download{body: slow{drops{ctx, time.Second}}, timer: time.AfterFunc(chunkTimeMax, cancel), stop: cancel}
+		if _, err := io.ReadFull(d, make([]byte, 10*release.ChunkBytes)); err != nil {
+			t.Error(err)
+		}
+	})
+}
+
+// slow sends 32 KiB at a time.
+type slow struct{ drops }
+
+func (s slow) Read(b []byte) (int, error) {
+	if _, err := s.drops.Read(b); err != nil {
+		return 0, err
+	}
+	return min(len(b), 32<<10), nil
+}
+
+func TestAHeadThatWasTornIsWrittenAgainAndTheFilesStay(t *testing.T) {
+	key, public := newKey(t)
+	h, b := bundled(t, key, nil)
+	f := flashed(t)
+	r := runnerOn(t, f, public)
+	if _, err := r.Take(t.Context(), bytes.NewReader(b), false); err != nil {
+		t.Fatal(err)
+	}
+	torn := bytes.Clone(h.Bytes())
+	torn[len(torn)-1] ^= 1 // in the signature
+	f.SetData(esp+"/b/"+slots.Manifest, torn)
+	have, err := prepare(r.esp, slots.B, h)
+	if err != nil || have != h.Kernel.Bytes+h.Initrd.Bytes {
+		t.Errorf("%d bytes are there, %v", have, err)
+	}
+	if got := f.Data(esp + "/b/" + slots.Manifest); !bytes.Equal(got, h.Bytes()) {
+		t.Error("the head is as it was")
+	}
+}
+
+func TestABundleWhoseKeyIsDistrustedSinceItCameIsNotStarted(t *testing.T) {
+	key, public := newKey(t)
+	h, b := bundled(t, key, nil)
+	r := runnerOn(t, flashed(t), public)
+	if _, err := r.Take(t.Context(), bytes.NewReader(b), false); err != nil {
+		t.Fatal(err)
+	}
+	_, other := newKey(t)
+	r.c.Keys = []release.Key{other}
+	if err := r.Apply(t.Context(), h.ID(), rollout.Rules{}, "op", false); !errors.Is(err, release.ErrSignature) {
+		t.Errorf("%v", err)
+	}
+	r.c.Keys = []release.Key{public}
+	if err := r.Apply(t.Context(), h.ID(), rollout.Rules{}, "op", false); err != nil {
+		t.Error(err)
+	}
+}
+
+// What was asked of a box is over when somebody gives it another bundle: it is not tried again and again.
+func TestAnotherBundleTakesThePlaceOfOneThatWasToBeStarted(t *testing.T) {
+	key, public := newKey(t)
+	h, b := bundled(t, key, nil)
+	r := runnerOn(t, flashed(t), public)
+	if _, err := r.Take(t.Context(), bytes.NewReader(b), false); err != nil {
+		t.Fatal(err)
+	}
+	job := &Job{Bundle: h.ID(), Version: h.Version, Slot: slots.B, Phase: Armed, Rules: rollout.RulesDefault}
+	if err := r.saveJob(job); err != nil {
+		t.Fatal(err)
+	}
+	_, b2 := bundled(t, key, func(m *release.Manifest) { m.Version = "1.2.0" })
+	if _, err := r.Take(t.Context(), bytes.NewReader(b2), false); err != nil {
+		t.Fatal(err)
+	}
+	r.look(t.Context())
+	if got, _ := r.state(); got.Phase != Back || got.Why == "" {
+		t.Errorf("%+v", got)
+	}
+}
+
+// The race detector judges this one.
+func TestABoxIsAskedWhileItLooks(t *testing.T) {
+	key, public := newKey(t)
+	h, b := bundled(t, key, nil)
+	r := runnerOn(t, flashed(t), public)
+	if _, err := r.Take(t.Context(), bytes.NewReader(b), false); err != nil {
+		t.Fatal(err)
+	}
+	var all sync.WaitGroup
+	all.Go(func() {
+		for range 5 {
+			if err := r.Apply(t.Context(), h.ID(), rollout.Rules{}, "op", false); err != nil && !errors.Is(err, ErrBusy) {
+				t.Error(err)
+			}
+		}
+	})
+	for range 5 {
+		r.look(t.Context())
+	}
+	all.Wait()
+}
