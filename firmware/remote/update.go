@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"time"
 
 	"github.com/holdfast-edge/holdfast/coord"
 	"github.com/holdfast-edge/holdfast/firmware/console/api"
@@ -24,6 +25,10 @@ func (b *Box) Update(ctx context.Context) (*api.Update, error) {
 	return u, b.get(ctx, "/api/v1/update", u)
 }
 
+// uploadAnswerMax is how long a box may take to begin its answer when all of a bundle was sent: its last part is on the way, and goes to a disk
+// that may be slow and must have it for good.
+const uploadAnswerMax = 5 * time.Minute
+
 // Upload gives the box a bundle of that many bytes. The box verifies it while it comes, and answers early when it does not want it.
 func (b *Box) Upload(ctx context.Context, bundle io.Reader, bytes int64, older bool) (*Taken, error) {
 	path := b.base + "/api/v1/update/upload"
@@ -36,7 +41,14 @@ func (b *Box) Upload(ctx context.Context, bundle io.Reader, bytes int64, older b
 	}
 	req.ContentLength = bytes
 	req.Header.Set("Content-Type", "application/octet-stream")
-	body, err := b.do(ctx, req)
+	patient := *b
+	if t, ok := b.http.Transport.(*http.Transport); ok {
+		t = t.Clone()
+		t.ResponseHeaderTimeout = uploadAnswerMax
+		defer t.CloseIdleConnections()
+		patient.http = &http.Client{Transport: t}
+	}
+	body, err := patient.do(ctx, req)
 	if err != nil {
 		return nil, err
 	}

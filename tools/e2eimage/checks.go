@@ -19,7 +19,7 @@ import (
 const (
 	bootMax   = 4 * time.Minute
 	joinMax   = 3 * time.Minute
-	uploadMax = 3 * time.Minute
+	uploadMax = 5 * time.Minute
 	trialMax  = 8 * time.Minute
 	healthFor = "10s" // for how long a site must be well with a release
 	boxTime   = "5m"
