@@ -279,7 +279,17 @@ func (c *Console) shown(show Show) http.HandlerFunc {
 	}
 }
 
-func (c *Console) healthz(w http.ResponseWriter, _ *http.Request) { plainText(w, http.StatusOK, "ok") }
+// healthz answers when the goroutine that orders for the site does: a supervisor must not feed its watchdog for a process that only serves pages any
+// more. Whether the site orders does not matter here.
+func (c *Console) healthz(w http.ResponseWriter, r *http.Request) {
+	turned := make(chan struct{})
+	go func() { c.cfg.Site.View(); close(turned) }()
+	select {
+	case <-turned:
+		plainText(w, http.StatusOK, "ok")
+	case <-r.Context().Done(): // who asked has waited long enough
+	}
+}
 
 func (c *Console) readyz(w http.ResponseWriter, _ *http.Request) {
 	if ok, why := c.ready(); !ok {

@@ -1,6 +1,7 @@
 package console
 
 import (
+	"context"
 	"encoding/json"
 	"errors"
 	"net/http"
@@ -9,6 +10,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/holdfast-edge/holdfast/coord/site"
 	"github.com/holdfast-edge/holdfast/firmware/console/api"
@@ -97,6 +99,23 @@ func TestReadinessSaysWhyNot(t *testing.T) {
 				t.Errorf("healthz is %d while the process lives", w.Code)
 			}
 		})
+	}
+}
+
+// What feeds a watchdog asks this: a box whose ordering hangs must not pass for one that lives.
+func TestABoxWhoseOrderingHangsDoesNotSayThatItLives(t *testing.T) {
+	s := servingSite()
+	c := newConsole(t, s)
+	s.hangs = make(chan struct{})
+	defer close(s.hangs)
+	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Millisecond)
+	defer cancel()
+	r := httptest.NewRequestWithContext(ctx, http.MethodGet, "/healthz", nil)
+	r.Host = "localhost"
+	w := httptest.NewRecorder()
+	c.Handler().ServeHTTP(w, r)
+	if w.Body.Len() > 0 {
+		t.Errorf("it says %q", w.Body)
 	}
 }
 

@@ -25,6 +25,7 @@ type fakeSite struct {
 	keys   map[string]string
 	log    []*site.LogBlock
 	lies   []coord.Finding
+	hangs  chan struct{} // not nil: until it is closed
 	fakeDecider
 }
 
@@ -41,7 +42,13 @@ func (f *fakeSite) Prove(ctx context.Context, key, nonce []byte) (*coord.ReadPro
 	return &coord.ReadProof{Site: f.view.Site, Epoch: 1, Reading: coord.Reading{Key: key, Nonce: nonce, Found: true, Value: []byte(v)}}, nil
 }
 
-func (f *fakeSite) View() *site.View { v := f.view; return &v }
+func (f *fakeSite) View() *site.View {
+	if f.hangs != nil {
+		<-f.hangs
+	}
+	v := f.view
+	return &v
+}
 
 func (f *fakeSite) Top(n int) (site.Top, error) {
 	t := f.top
