@@ -26,6 +26,7 @@ import (
 	"github.com/holdfast-edge/holdfast/firmware/operators"
 	"github.com/holdfast-edge/holdfast/firmware/passkey"
 	"github.com/holdfast-edge/holdfast/firmware/rights"
+	"github.com/holdfast-edge/holdfast/firmware/setupcode"
 )
 
 const (
@@ -60,7 +61,7 @@ func newAuthority(c *config.Config, who *identity, l *ledger, log *slog.Logger) 
 		return nil, fmt.Errorf("box: %w", err)
 	}
 	a := &authority{
-		log: log, who: who, founding: founding, record: l.Record, code: func() (string, error) { return setupCode(c.DataDir) },
+		log: log, who: who, founding: founding, record: l.Record, code: func() (string, error) { return setupcode.Of(c.DataDir) },
 		rules: access.NewAuthorizer(who.member.ID, l.Record, func() uint64 { return uint64(time.Now().UnixMilli()) }),
 	}
 	if domain := c.Console.Passkeys; domain != "" {

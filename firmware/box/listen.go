@@ -11,6 +11,7 @@ import (
 	"slices"
 	"syscall"
 
+	"github.com/holdfast-edge/holdfast/coord/trust"
 	"github.com/holdfast-edge/holdfast/firmware/config"
 	"github.com/holdfast-edge/holdfast/firmware/crowd"
 	"github.com/holdfast-edge/holdfast/firmware/etcdapi"
@@ -76,7 +77,7 @@ func openPorts(ctx context.Context, c *config.Config, who *identity, hw *hardwar
 		p.client = tls.NewListener(p.client, t)
 	}
 	if p.console != nil && c.Console.Secure() {
-		cert, err := certificate("console", c.Console.CertFile, c.Console.KeyFile, who, c.Console.Listen, who.member.Console)
+		cert, err := certificate("console", c.Console.CertFile, c.Console.KeyFile, who.key, c.Console.Listen, who.member.Console)
 		if err != nil {
 			return nil, errors.Join(err, p.close())
 		}
@@ -87,7 +88,7 @@ func openPorts(ctx context.Context, c *config.Config, who *identity, hw *hardwar
 
 // clientTLS is the TLS of the etcd API.
 func clientTLS(c *config.Client, who *identity) (*tls.Config, error) {
-	cert, err := certificate("client", c.CertFile, c.KeyFile, who, c.Listen, who.member.Client)
+	cert, err := certificate("client", c.CertFile, c.KeyFile, who.key, c.Listen, who.member.Client)
 	if err != nil {
 		return nil, err
 	}
@@ -107,9 +108,9 @@ func clientTLS(c *config.Client, who *identity) (*tls.Config, error) {
 }
 
 // certificate is the one that is configured, or the box's own for the names it has at these addresses.
-func certificate(section, certFile, keyFile string, who *identity, addresses ...string) (tls.Certificate, error) {
+func certificate(section, certFile, keyFile string, key *trust.Identity, addresses ...string) (tls.Certificate, error) {
 	if certFile == "" {
-		cert, err := who.key.ClientCertificate(names(addresses...))
+		cert, err := key.ClientCertificate(names(addresses...))
 		if err != nil {
 			return cert, fmt.Errorf("box: a certificate for the %s port: %w", section, err)
 		}

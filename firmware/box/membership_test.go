@@ -19,6 +19,7 @@ import (
 	"github.com/holdfast-edge/holdfast/coord/trust"
 	"github.com/holdfast-edge/holdfast/firmware/config"
 	"github.com/holdfast-edge/holdfast/firmware/remote"
+	"github.com/holdfast-edge/holdfast/firmware/waiting"
 	"github.com/holdfast-edge/holdfast/store"
 )
 
@@ -87,7 +88,7 @@ func TestABoxWithoutASiteWaitsAndSaysWhatToDoUntilItHasOne(t *testing.T) {
 	}
 	stop := runAny(t, c)
 	code, body := get(t, c, "/api/v1/waiting")
-	var w Waits
+	var w waiting.State
 	if err := json.Unmarshal([]byte(body), &w); err != nil || code != http.StatusOK {
 		t.Fatalf("%d %q: %v", code, body, err)
 	}

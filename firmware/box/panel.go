@@ -11,6 +11,7 @@ import (
 	"github.com/holdfast-edge/holdfast/coord/site"
 	"github.com/holdfast-edge/holdfast/firmware/alarms"
 	"github.com/holdfast-edge/holdfast/firmware/config"
+	"github.com/holdfast-edge/holdfast/firmware/setupcode"
 	"github.com/holdfast-edge/holdfast/hal"
 	"github.com/holdfast-edge/holdfast/hal/linux"
 	"github.com/holdfast-edge/holdfast/hal/work"
@@ -96,7 +97,7 @@ type panel struct {
 func openPanel(m *work.Machine, c *config.Config, name string, log *slog.Logger) *panel {
 	p := &panel{
 		log: log, name: name,
-		code: func() (string, error) { return setupCode(c.DataDir) },
+		code: func() (string, error) { return setupcode.Of(c.DataDir) },
 		say:  func(text string) error { return printTo(c.HAL.Console, text) },
 	}
 	for _, r := range m.Roles() {

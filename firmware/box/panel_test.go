@@ -8,7 +8,6 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
-	"regexp"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -284,32 +283,6 @@ func TestTheKeysOfABoardAreFoundByTheirDriver(t *testing.T) {
 	}
 	if _, err := k.Pressed(); !errors.Is(err, unix.ENOTTY) { // a file is no input device
 		t.Errorf("%v", err)
-	}
-}
-
-func TestASetupCodeIsMadeOnceAndKept(t *testing.T) {
-	dir := t.TempDir()
-	first, err := setupCode(dir)
-	if err != nil || !regexp.MustCompile(`^([A-Z2-7]{4}-){3}[A-Z2-7]{4}$`).MatchString(first) {
-		t.Fatalf("%q, %v", first, err)
-	}
-	if again, err := setupCode(dir); again != first || err != nil {
-		t.Errorf("%q, %v, was %q", again, err, first)
-	}
-	if info, err := os.Stat(filepath.Join(dir, setupFile)); err != nil || info.Mode().Perm() != 0o600 {
-		t.Errorf("%v, %v", info, err)
-	}
-	other, err := setupCode(t.TempDir())
-	if err != nil || other == first {
-		t.Errorf("another box has %q, %v", other, err)
-	}
-	for _, bad := range []string{"", "ABCD", first + first, "../../../../../../.."} {
-		if err := os.WriteFile(filepath.Join(dir, setupFile), []byte(bad), 0o600); err != nil {
-			t.Fatal(err)
-		}
-		if got, err := setupCode(dir); err == nil {
-			t.Errorf("%q is taken as %q", bad, got)
-		}
 	}
 }
 

@@ -21,6 +21,7 @@ import (
 	"github.com/holdfast-edge/holdfast/coord"
 	"github.com/holdfast-edge/holdfast/coord/client"
 	"github.com/holdfast-edge/holdfast/firmware/config"
+	"github.com/holdfast-edge/holdfast/firmware/setupcode"
 	"github.com/holdfast-edge/holdfast/firmware/unixsock"
 )
 
@@ -121,7 +122,7 @@ func TestNoSecretIsEverLogged(t *testing.T) {
 		logger.Error("as the command line says it", "err", err)
 	}
 	stop = runHeard(t, c, logger)
-	setup, err := setupCode(c.DataDir)
+	setup, err := setupcode.Of(c.DataDir)
 	if err != nil {
 		t.Fatal(err)
 	}

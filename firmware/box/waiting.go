@@ -2,7 +2,7 @@ package box
 
 import (
 	"context"
-	"encoding/json"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -16,7 +16,10 @@ import (
 	"github.com/holdfast-edge/holdfast/coord"
 	"github.com/holdfast-edge/holdfast/coord/trust"
 	"github.com/holdfast-edge/holdfast/firmware/config"
+	"github.com/holdfast-edge/holdfast/firmware/crowd"
 	"github.com/holdfast-edge/holdfast/firmware/joining"
+	"github.com/holdfast-edge/holdfast/firmware/setupcode"
+	"github.com/holdfast-edge/holdfast/firmware/waiting"
 )
 
 // errWaits says that the box has no site yet.
@@ -29,15 +32,21 @@ const (
 	waitingTime = 5 * time.Second
 )
 
-// wait serves the console of a box that has no site until site.json appears, and says what to do. It holds no port but the console's, so
-// that whoever brings the box into a site can use the others. It returns ctx's error when that comes first.
+// wait serves the console of a box that has no site until site.json appears: there one brings it into a site, and it says what else can be
+// done. It holds no port but the console's, so that whoever brings the box into a site can use the others. It returns ctx's error when that
+// comes first.
 func wait(ctx context.Context, c *config.Config, key *trust.Identity, log *slog.Logger) error {
-	console, err := openConsoleOnly(ctx, c)
+	console, err := openConsoleOnly(ctx, c, key)
 	if err != nil {
 		return err
 	}
+	desk := waiting.New(waiting.Config{
+		ID: key.ID(), Key: key.PublicKey(), Box: listed(c), Todo: todo(c), Closed: hasState(c.DataDir), Logger: log, Now: time.Now,
+		Code: func() (string, error) { return setupcode.Of(c.DataDir) },
+		Do:   func(w waiting.Wish) waiting.Errand { return errandOf(c, key, w) },
+	})
 	s := &http.Server{
-		Handler: waitingPages(c, key), ReadHeaderTimeout: waitingTime, ReadTimeout: waitingTime, WriteTimeout: waitingTime,
+		Handler: desk.Handler(), ReadHeaderTimeout: waitingTime, ReadTimeout: waitingTime, WriteTimeout: waitingTime,
 		MaxHeaderBytes: 8 << 10, ErrorLog: slog.NewLogLogger(slog.DiscardHandler, slog.LevelError),
 	}
 	serving, stop := context.WithCancelCause(ctx)
@@ -48,12 +57,16 @@ func wait(ctx context.Context, c *config.Config, key *trust.Identity, log *slog.
 	log.Warn("this box waits for a site", "todo", todo(c), "id", key.ID(), "key", key.Place(), "dir", c.DataDir)
 	asking, enough := context.WithCancel(serving)
 	var joins sync.WaitGroup
-	joins.Go(func() {
-		if err := joining.FromConfig(asking, c, key, log); err != nil && asking.Err() == nil {
-			log.Error("this box did not join; it waits on", "err", err)
+	var first waiting.Errand
+	if c.Join.TokenFile != "" {
+		first = func(ctx context.Context, tell func(string)) error {
+			return joining.FromConfig(ctx, c, key, func(p joining.Progress) { tell(p.String()) })
 		}
-	})
-	err = awaitSite(serving, c.DataDir)
+	}
+	joins.Go(func() { desk.Run(asking, first) })
+	if err = awaitSite(serving, c.DataDir); err == nil {
+		desk.Leave(serving)
+	}
 	enough()
 	joins.Wait()
 	limit, cancel := context.WithTimeout(context.WithoutCancel(ctx), waitingTime)
@@ -67,6 +80,32 @@ func wait(ctx context.Context, c *config.Config, key *trust.Identity, log *slog.
 		return fmt.Errorf("box: %w: console: %w", ErrPart, cause)
 	}
 	return err
+}
+
+// listed is how the box would be listed as its configuration says, as far as it does.
+func listed(c *config.Config) coord.Member {
+	if m, err := joining.Entry(c, coord.Member{}); err == nil {
+		return *m
+	}
+	return coord.Member{Name: c.Name}
+}
+
+// errandOf does what somebody wants of a waiting box.
+func errandOf(c *config.Config, key *trust.Identity, w waiting.Wish) waiting.Errand {
+	known := *c
+	if host, _, err := net.SplitHostPort(w.Box.Peer); err == nil && known.Join.Address == "" {
+		known.Join.Address = host // the other ports are on the same machine
+	}
+	return func(ctx context.Context, tell func(string)) error {
+		if w.Token != nil {
+			return joining.With(ctx, &known, key, w.Token, w.Servers, w.Box, func(p joining.Progress) { tell(p.String()) })
+		}
+		m, err := joining.Entry(&known, w.Box)
+		if err == nil {
+			_, err = joining.Found(&known, key, *m)
+		}
+		return err
+	}
 }
 
 // awaitSite returns when dir has a member set, which is there as a whole or not at all.
@@ -85,7 +124,7 @@ func awaitSite(ctx context.Context, dir string) error {
 	}
 }
 
-func openConsoleOnly(ctx context.Context, c *config.Config) ([]net.Listener, error) {
+func openConsoleOnly(ctx context.Context, c *config.Config, key *trust.Identity) ([]net.Listener, error) {
 	only := *c
 	only.Native.Socket = ""
 	s, err := openSockets(ctx, &only)
@@ -99,16 +138,15 @@ func openConsoleOnly(ctx context.Context, c *config.Config) ([]net.Listener, err
 	if err != nil {
 		return nil, errors.Join(listenError("console.listen", c.Console.Listen, err), s.close())
 	}
+	l = crowd.Share(l, max(1, c.Limits.ConsoleConnections/2))
+	if c.Console.Secure() {
+		cert, err := certificate("console", c.Console.CertFile, c.Console.KeyFile, key, c.Console.Listen, listed(c).Console)
+		if err != nil {
+			return nil, errors.Join(err, l.Close(), s.close())
+		}
+		l = tls.NewListener(l, &tls.Config{Certificates: []tls.Certificate{cert}, MinVersion: tls.VersionTLS13})
+	}
 	return present(l, s.console), nil
-}
-
-// Waits is what a waiting box says of itself at /api/v1/waiting.
-type Waits struct {
-	Waiting bool        `json:"waiting"`
-	ID      coord.BoxID `json:"id"`
-	Name    string      `json:"name,omitempty"`
-	Key     []byte      `json:"key"` // public, PKIX DER
-	Todo    string      `json:"todo"`
 }
 
 // todo says what a person is to do with a waiting box.
@@ -116,24 +154,5 @@ func todo(c *config.Config) string {
 	if hasState(c.DataDir) {
 		return fmt.Sprintf("this box has been in a site, and its %s is gone: bring that of another box of the site, and give it to this one with `holdfast site adopt FILE`", trust.SiteFile)
 	}
-	return "this box is not in a site yet: on it, found one with `holdfast site init`, join one with `holdfast site join TOKEN`, or, where it was added to one by its key, give it the list with `holdfast site adopt FILE`"
-}
-
-func waitingPages(c *config.Config, key *trust.Identity) http.Handler {
-	mux := http.NewServeMux()
-	text := func(code int, what string) http.HandlerFunc {
-		return func(w http.ResponseWriter, _ *http.Request) {
-			w.Header().Set("Content-Type", "text/plain; charset=utf-8")
-			w.WriteHeader(code)
-			_, _ = fmt.Fprintln(w, what) // the reader has gone: nothing to tell it
-		}
-	}
-	mux.HandleFunc("GET /{$}", text(http.StatusOK, fmt.Sprintf("holdfast box %v\n\n%s", key.ID(), todo(c))))
-	mux.HandleFunc("GET /healthz", text(http.StatusOK, "ok"))
-	mux.HandleFunc("GET /api/v1/waiting", func(w http.ResponseWriter, _ *http.Request) {
-		w.Header().Set("Content-Type", "application/json")
-		_ = json.NewEncoder(w).Encode(Waits{true, key.ID(), c.Name, key.PublicKey(), todo(c)}) // as above
-	})
-	mux.HandleFunc("/", text(http.StatusServiceUnavailable, todo(c)))
-	return mux
+	return "this box is not in a site yet: on its console, with its setup code, join or found one; or, on it, found one with `holdfast site init`, join one with `holdfast site join TOKEN`, or, where it was added to one by its key, give it the list with `holdfast site adopt FILE`"
 }

@@ -114,15 +114,11 @@ Examples:
 				if err != nil {
 					return err
 				}
-				m.ID, m.Key = key.ID(), key.PublicKey()
-				members := &coord.Members{Epoch: 1, List: []coord.Member{*m}}
-				if _, err := io.ReadFull(random(), members.Site[:]); err != nil {
+				members, err := joining.Found(c, key, *m)
+				if err != nil {
 					return err
 				}
-				if err := trust.SaveMembers(c.DataDir, members); err != nil {
-					return err
-				}
-				if err := printFounded(s, *asJSON, members, m, c.DataDir, "founded"); err != nil || *asJSON {
+				if err := printFounded(s, *asJSON, members, &members.List[0], c.DataDir, "founded"); err != nil || *asJSON {
 					return err
 				}
 				_, err = fmt.Fprintln(s.out, "Before other boxes join, name the first operator: `holdfast operator add NAME --role admin` on this box while it runs.")

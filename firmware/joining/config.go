@@ -6,9 +6,9 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"log/slog"
 	"net"
 	"os"
+	"path/filepath"
 	"runtime"
 	"strings"
 	"syscall"
@@ -26,6 +26,9 @@ const tokenFileBytesMax = 1 << 10
 
 // ErrEntry says that a configuration does not say how the others know or reach the box.
 var ErrEntry = errors.New("the box's entry in the list is not complete")
+
+// ErrInSite says that a box is in a site already.
+var ErrInSite = errors.New("the box is in a site already")
 
 // Entry is how a box wants to be listed: what is given, and where that is empty what its configuration says, without its key.
 // Errors: ErrEntry, config.ErrValue.
@@ -100,9 +103,23 @@ func Ready(ctx context.Context, c *config.Config, key Signer, m *coord.Member) (
 	}, err
 }
 
+// Found makes a site whose only box is m, with key, and writes its site.json. A directory that has a site is left as it is: ErrInSite.
+func Found(c *config.Config, key Signer, m coord.Member) (*coord.Members, error) {
+	if _, err := os.Stat(filepath.Join(c.DataDir, trust.SiteFile)); err == nil {
+		return nil, fmt.Errorf("%w: %s has %s", ErrInSite, c.DataDir, trust.SiteFile)
+	}
+	m.Key = key.PublicKey()
+	m.ID = coord.BoxIDOf(m.Key)
+	members := &coord.Members{Epoch: 1, List: []coord.Member{m}}
+	if _, err := io.ReadFull(rand.Reader, members.Site[:]); err != nil {
+		return nil, fmt.Errorf("joining: found: %w", err)
+	}
+	return members, trust.SaveMembers(c.DataDir, members)
+}
+
 // FromConfig joins with the token and the servers of c's [join], writes site.json, and returns; it does nothing where they are
-// not set. Errors: those of Join, ErrEntry, or what the file system says.
-func FromConfig(ctx context.Context, c *config.Config, key Signer, log *slog.Logger) error {
+// not set. It tells how it stands. Errors: those of Join, ErrEntry, or what the file system says.
+func FromConfig(ctx context.Context, c *config.Config, key Signer, tell func(Progress)) error {
 	if c.Join.TokenFile == "" {
 		return nil
 	}
@@ -110,7 +127,12 @@ func FromConfig(ctx context.Context, c *config.Config, key Signer, log *slog.Log
 	if err != nil {
 		return err
 	}
-	m, err := Entry(c, coord.Member{})
+	return With(ctx, c, key, t, c.Join.Servers, coord.Member{}, tell)
+}
+
+// With joins with a token at servers as given and c's configuration say, and writes site.json. Errors: as FromConfig.
+func With(ctx context.Context, c *config.Config, key Signer, t *join.Token, servers []string, given coord.Member, tell func(Progress)) error {
+	m, err := Entry(c, given)
 	if err != nil {
 		return err
 	}
@@ -118,8 +140,7 @@ func FromConfig(ctx context.Context, c *config.Config, key Signer, log *slog.Log
 	if err != nil {
 		return err
 	}
-	a.Token, a.Servers = t, c.Join.Servers
-	a.Tell = func(p Progress) { log.Info("joining", "progress", p.String()) }
+	a.Token, a.Servers, a.Tell = t, servers, tell
 	members, err := Join(ctx, a)
 	if err != nil {
 		return err

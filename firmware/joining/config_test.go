@@ -74,11 +74,11 @@ func TestABoxJoinsByItsConfiguration(t *testing.T) {
 		t.Fatal(err)
 	}
 	c.DataDir, c.Name, c.Peer.Listen = dir, "new", nobody(t)
-	if err := joining.FromConfig(within(t), c, key, quiet()); err != nil {
+	if err := joining.FromConfig(within(t), c, key, func(joining.Progress) {}); err != nil {
 		t.Fatalf("without a token: %v", err)
 	}
 	c.Join.TokenFile, c.Join.Servers = filepath.Join(dir, "token"), []string{at}
-	if err := joining.FromConfig(within(t), c, key, quiet()); !errors.Is(err, os.ErrNotExist) {
+	if err := joining.FromConfig(within(t), c, key, func(joining.Progress) {}); !errors.Is(err, os.ErrNotExist) {
 		t.Fatalf("without the file: %v", err)
 	}
 	write := func(text string) {
@@ -87,11 +87,11 @@ func TestABoxJoinsByItsConfiguration(t *testing.T) {
 		}
 	}
 	write("nonsense")
-	if err := joining.FromConfig(within(t), c, key, quiet()); !errors.Is(err, join.ErrToken) {
+	if err := joining.FromConfig(within(t), c, key, func(joining.Progress) {}); !errors.Is(err, join.ErrToken) {
 		t.Fatalf("with rubbish: %v", err)
 	}
 	write(s.token(t).Text() + "\n")
-	if err := joining.FromConfig(within(t), c, key, quiet()); err != nil {
+	if err := joining.FromConfig(within(t), c, key, func(joining.Progress) {}); err != nil {
 		t.Fatal(err)
 	}
 	m, err := trust.LoadMembers(dir)

@@ -6,7 +6,6 @@ import (
 	"crypto/hmac"
 	"crypto/rand"
 	"crypto/sha256"
-	"crypto/subtle"
 	"encoding/base64"
 	"encoding/json"
 	"errors"
@@ -20,6 +19,7 @@ import (
 	"github.com/holdfast-edge/holdfast/coord/audit"
 	"github.com/holdfast-edge/holdfast/firmware/crowd"
 	"github.com/holdfast-edge/holdfast/firmware/passkey"
+	"github.com/holdfast-edge/holdfast/firmware/setupcode"
 )
 
 // Documents are those of the site's state; *state.Machine has them.
@@ -260,7 +260,7 @@ func (d *Desk) checkCode(ctx context.Context, code string, t Try) error {
 	if err != nil {
 		return err
 	}
-	if subtle.ConstantTimeCompare([]byte(letters(want)), []byte(letters(code))) != 1 {
+	if !setupcode.Same(want, code) {
 		d.record(ctx, audit.Record{Action: "auth.setup", Outcome: audit.Denied, Reason: ErrCode.Error(), Source: t.Source})
 		return ErrCode
 	}
@@ -268,11 +268,6 @@ func (d *Desk) checkCode(ctx context.Context, code string, t Try) error {
 		d.throttle.forgive(a, d.cfg.Now())
 	}
 	return nil
-}
-
-// letters is a code as it is compared: people leave out dashes and capitals.
-func letters(code string) string {
-	return strings.NewReplacer("-", "", " ", "").Replace(strings.ToUpper(strings.TrimSpace(code)))
 }
 
 // grantPrefix begins the document that says which roles an operator has; coord/access reads it.

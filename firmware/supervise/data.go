@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/holdfast-edge/holdfast/firmware/image/gpt"
+	"github.com/holdfast-edge/holdfast/firmware/setupcode"
 	"github.com/holdfast-edge/holdfast/firmware/supervise/disk"
 	"github.com/holdfast-edge/holdfast/firmware/supervise/status"
 	"golang.org/x/sys/unix"
@@ -172,7 +173,7 @@ func (m *machine) growPartition(d *dataPartition) error {
 // secret says whether a file of a box must not be in a copy of its data: keys, also the next one (coord/trust, NextDir), the setup code and the
 // token; and what a power cut left of their making.
 func secret(name string) bool {
-	return begins(name, "identity.key", "identity.tpm", "setup.code", joinTokenFile)
+	return begins(name, "identity.key", "identity.tpm", setupcode.File, joinTokenFile)
 }
 
 func begins(name string, with ...string) bool {

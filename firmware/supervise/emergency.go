@@ -6,7 +6,6 @@ import (
 	"crypto/ecdsa"
 	"crypto/elliptic"
 	"crypto/rand"
-	"crypto/subtle"
 	"crypto/tls"
 	"crypto/x509"
 	"crypto/x509/pkix"
@@ -22,11 +21,11 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
-	"strings"
 	"sync"
 	"time"
 
 	"github.com/holdfast-edge/holdfast/firmware/crowd"
+	"github.com/holdfast-edge/holdfast/firmware/setupcode"
 	"github.com/holdfast-edge/holdfast/firmware/supervise/crash"
 	"github.com/holdfast-edge/holdfast/firmware/supervise/settings"
 	"github.com/holdfast-edge/holdfast/firmware/supervise/status"
@@ -69,7 +68,7 @@ func (m *machine) emergency(ctx context.Context, why error, dog *dog) act {
 	defer m.change(func(s *status.Status) { s.Mode, s.Reason = status.Starting, "" })
 	d := m.openDoor(why.Error(), true)
 	defer d.close()
-	m.console.print(fmt.Sprintf("\n*** EMERGENCY: %v\n*** Look at %s (setup code %s), or press Enter for the menu.\n\n", why, consoleURL(m.currentAddress()), m.code()))
+	m.console.print(fmt.Sprintf("\n*** EMERGENCY: %v\n*** Look at %s (setup code %s), or press Enter for the menu.\n\n", why, m.consoleNow(), m.code()))
 	feed := time.NewTicker(dog.every())
 	defer feed.Stop()
 	for {
@@ -77,7 +76,7 @@ func (m *machine) emergency(ctx context.Context, why error, dog *dog) act {
 		case <-ctx.Done():
 			return actReboot
 		case <-m.address:
-			m.console.print("*** EMERGENCY console: " + consoleURL(m.currentAddress()) + "\n")
+			m.console.print("*** EMERGENCY console: " + m.consoleNow() + "\n")
 		case <-feed.C:
 			dog.kick(m.log)
 		case a := <-m.acts:
@@ -89,6 +88,11 @@ func (m *machine) emergency(ctx context.Context, why error, dog *dog) act {
 			}
 		}
 	}
+}
+
+func (m *machine) consoleNow() string {
+	s := m.status()
+	return consoleURL(&s)
 }
 
 // mountReadOnly mounts the data as it lies there, without playing back its journal.
@@ -108,9 +112,10 @@ func (m *machine) mountReadOnly() error {
 // code is what proves that somebody stands beside the box: its setup code, and where that cannot be read one for this start,
 // which is on the console only.
 func (m *machine) code() string {
-	b, err := readBounded(filepath.Join(dataDir, "setup.code"))
-	if c := strings.TrimSpace(string(b)); err == nil && c != "" {
-		return c
+	if s := m.status(); s.Data.Device != "" {
+		if c, err := setupcode.Of(dataDir); err == nil { // on a disk that is only read there may be none to make
+			return c
+		}
 	}
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -241,17 +246,12 @@ func (v *doorView) page(w http.ResponseWriter, _ *http.Request) {
 	}{v.m.status(), v.reason, v.choose})
 }
 
-// letters is a code as it is compared: people leave out dashes and capitals.
-func letters(code string) string {
-	return strings.NewReplacer("-", "", " ", "").Replace(strings.ToUpper(strings.TrimSpace(code)))
-}
-
 // may says whether a request has the setup code, and answers it when not.
 func (v *doorView) may(w http.ResponseWriter, r *http.Request) bool {
 	v.mu.Lock()
 	soon := time.Since(v.guessed) < guessEvery
 	// A right one counts at once: who floods the page with wrong ones must not keep out who stands beside the box.
-	good := subtle.ConstantTimeCompare([]byte(letters(r.PostFormValue("code"))), []byte(letters(v.m.code()))) == 1
+	good := setupcode.Same(v.m.code(), r.PostFormValue("code"))
 	if !soon && !good {
 		v.guessed = time.Now()
 	}

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"net"
 	"os"
 	"os/signal"
 	"path/filepath"
@@ -14,6 +15,7 @@ import (
 	"time"
 
 	"github.com/BurntSushi/toml"
+	"github.com/holdfast-edge/holdfast/firmware/config"
 	"github.com/holdfast-edge/holdfast/firmware/slots"
 	"github.com/holdfast-edge/holdfast/firmware/supervise/crash"
 	"github.com/holdfast-edge/holdfast/firmware/supervise/kmod"
@@ -292,6 +294,7 @@ func (m *machine) coordinate(ctx context.Context) act {
 		door.close()
 		door = nil
 		m.found(ctx, file, dog)
+		m.sayWaits()
 		c, err := startChild(m.program, []string{"run", "--config", file, "--log-level", "info"}, []string{"GOTRACEBACK=all", "HOME=/run", "TMPDIR=/tmp"}, m.console)
 		if err != nil {
 			m.log.Error("the coordinator does not start", "err", err)
@@ -461,6 +464,11 @@ func (m *machine) writeEffective(address string) (string, error) {
 	if err := os.MkdirAll(runDir, 0o755); err != nil {
 		return "", err
 	}
+	scheme, port, err := consoleOf(text)
+	if err != nil {
+		return "", err
+	}
+	m.change(func(s *status.Status) { s.Scheme, s.Port = scheme, port })
 	return file, writeFile(file, text, 0o600)
 }
 
@@ -499,7 +507,8 @@ func (m *machine) runNetwork(ctx context.Context, host string) {
 		m.mu.Unlock()
 		m.change(func(st *status.Status) { st.Network = s })
 		if now := s.Address(); now != was {
-			m.log.Info("the machine's address", "address", now, "console", consoleURL(now))
+			st := m.status()
+			m.log.Info("the machine's address", "address", now, "console", consoleURL(&st))
 		}
 		select {
 		case m.address <- struct{}{}:
@@ -518,11 +527,45 @@ func (m *machine) runNetwork(ctx context.Context, host string) {
 	}
 }
 
-func consoleURL(address string) string {
+// consoleURL is where people look at the machine now: at its coordinator's console, or while that is not there at the emergency console.
+// It is empty while the machine has no address.
+func consoleURL(s *status.Status) string {
+	address := s.Network.Address()
 	if address == "" {
 		return ""
 	}
-	return "https://" + joinHost(address, settings.ConsolePort) + "/"
+	scheme, port := s.Scheme, s.Port
+	if s.Mode == status.Emergency || scheme == "" {
+		scheme, port = "https", settings.ConsolePort
+	}
+	return scheme + "://" + joinHost(address, port) + "/"
+}
+
+// consoleOf is how the console of a configuration is reached.
+func consoleOf(text []byte) (scheme, port string, err error) {
+	c, err := config.Parse(text)
+	if err != nil {
+		return "", "", err
+	}
+	scheme = "http"
+	if c.Console.Secure() {
+		scheme = "https"
+	}
+	_, port, err = net.SplitHostPort(c.Console.Listen)
+	return scheme, port, err
+}
+
+// sayWaits tells whoever is at the console how the box comes into a site, if it waits for somebody to bring it into one.
+func (m *machine) sayWaits() {
+	if inSite(dataDir) {
+		return
+	}
+	s := m.status()
+	url := consoleURL(&s)
+	if url == "" {
+		url = "its console, once it has an address"
+	}
+	m.console.print(fmt.Sprintf("\n*** %s is in no site yet. Join or found one at %s (setup code %s)\n\n", s.Hostname, url, m.code()))
 }
 
 // end stops what still runs, lets go of the disks and ends the machine.

@@ -147,7 +147,7 @@ func (m *machine) choose(line string) (text string, open bool, confirm func(stri
 
 // banner says where the machine is.
 func banner(s status.Status) string {
-	url := consoleURL(s.Network.Address())
+	url := consoleURL(&s)
 	if url == "" {
 		url = "no address yet"
 	}

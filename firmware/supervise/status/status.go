@@ -39,6 +39,9 @@ type Status struct {
 	Slot     string    `json:"slot,omitempty"`
 	Hostname string    `json:"hostname"`
 	Booted   time.Time `json:"booted"`
+	// Scheme and Port are how the coordinator's console is reached at the machine's address.
+	Scheme string `json:"console_scheme,omitempty"`
+	Port   string `json:"console_port,omitempty"`
 	// Provisioned says what became of holdfast.toml on the boot medium, when there was one.
 	Provisioned string        `json:"provisioned,omitempty"`
 	Network     netconf.State `json:"network"`
