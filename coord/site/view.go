@@ -241,6 +241,35 @@ func (s *Site) fillCounters(v *View) {
 	v.Counters = c
 }
 
+// lateMin and lateFor are what a member may lag without being late: it says where it is every now and then only.
+const (
+	lateMin = 50
+	lateFor = 5 * time.Second
+)
+
+// Late is how many blocks a member is behind a box that was at height at taken, as far as that is more than the member's last word is old; blocks
+// are the box's last ones, the newest first. 0: it is not late.
+func Late(taken time.Time, height uint64, blocks []BlockView, m *MemberView) uint64 {
+	most := uint64(lateMin)
+	if n := len(blocks); n > 1 {
+		if span := taken.Sub(blocks[n-1].Time); span > 0 {
+			most += uint64(float64(n-1) / span.Seconds() * lateFor.Seconds())
+		}
+	}
+	if height <= m.Height+most {
+		return 0
+	}
+	return height - m.Height
+}
+
+// more says how many more boxes may fail.
+func more(n int) string {
+	if n <= 0 {
+		return "if one more fails it cannot write"
+	}
+	return fmt.Sprintf("%d more may fail", n)
+}
+
 // verdict is the site's state in one sentence.
 func verdict(v *View, up int, draining, overdue bool) string {
 	down, silent := v.N-up, 0
@@ -263,14 +292,18 @@ func verdict(v *View, up int, draining, overdue bool) string {
 	case overdue:
 		return "The site is changing its leader; writes wait."
 	case silent > 0 && down+silent <= v.F:
-		return fmt.Sprintf("The site works: %d of %d boxes are here, %d of them with a log that is not whole and not voting yet; %d more may fail.",
-			up, v.N, silent, v.F-down-silent)
+		return fmt.Sprintf("The site works: %d of %d boxes are here, %d of them with a log that is not whole and not voting yet; %s.",
+			up, v.N, silent, more(v.F-down-silent))
 	case down > 0 && v.F == 0:
 		return fmt.Sprintf("The site works, but %d of %d boxes is away and none may fail.", down, v.N)
 	case down > 0:
-		return fmt.Sprintf("The site works with %d of %d boxes; %d more may fail.", up, v.N, max(v.F-down, 0))
+		return fmt.Sprintf("The site works with %d of %d boxes; %s.", up, v.N, more(v.F-down))
 	case v.F == 0:
-		return fmt.Sprintf("The site works; with %d boxes none may lie or fail for good (4 tolerate one).", v.N)
+		boxes := fmt.Sprintf("%d boxes", v.N)
+		if v.N == 1 {
+			boxes = "one box"
+		}
+		return "The site works; with " + boxes + " none may lie or fail for good (4 tolerate one)."
 	}
 	return fmt.Sprintf("The site works: all %d boxes are here, any %d may fail or lie.", v.N, v.F)
 }

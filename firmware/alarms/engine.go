@@ -65,6 +65,9 @@ func (a *Alert) Severity() string {
 	return Warning
 }
 
+// Ending says that it still fires, and what it is about is not so any more: it is over when that has lasted.
+func (a *Alert) Ending() bool { return a.State == Firing && !a.Away.IsZero() }
+
 func (a *Alert) ofSite() bool { return a.Labels[LabelScope] == ScopeSite }
 
 // clone is a copy that shares nothing that changes.
@@ -242,9 +245,12 @@ func (e *Engine) Alerts() []*Alert {
 	return list
 }
 
-// rank orders alarms: firing before pending before resolved, the severe first.
+// rank orders alarms: firing before ending before pending before resolved, the severe first.
 func rank(a *Alert) int {
-	state := map[State]int{Firing: 0, Pending: 4, Resolved: 8}[a.State]
+	state := map[State]int{Firing: 0, Pending: 6, Resolved: 9}[a.State]
+	if a.Ending() {
+		state = 3
+	}
 	return state + severities[a.Severity()]
 }
 

@@ -74,6 +74,18 @@ func TestAnAlarmFiresWhenItHasLastedAndIsOverWhenItHasBeenAwayForLongEnough(t *t
 	}
 }
 
+func TestWhatIsSoComesBeforeWhatIsEnding(t *testing.T) {
+	bad, hot := rule("Bad", 0, time.Hour, ScopeBox), rule("Hot", 0, time.Hour, ScopeBox)
+	bad.Labels[LabelSeverity] = Critical
+	e := engine(t, bad, hot)
+	e.Evaluate(bad, series("a", 1), nil, t0)
+	e.Evaluate(bad, nil, nil, t0.Add(time.Minute))
+	e.Evaluate(hot, series("a", 1), nil, t0.Add(time.Minute))
+	if list := e.Alerts(); len(list) != 2 || list[0].Labels[LabelName] != "Hot" || !list[1].Ending() {
+		t.Errorf("%+v", list)
+	}
+}
+
 func TestLabelsOfAnAlarmSayWhoseItIs(t *testing.T) {
 	local, whole := rule("Local", 0, 0, ScopeBox), rule("Whole", 0, 0, ScopeSite)
 	a, b := engine(t, local, whole), engine(t, local, whole)

@@ -22,6 +22,7 @@ import (
 type rig struct {
 	t       *testing.T
 	dir     string
+	keep    time.Duration // the rule's keep_firing_for
 	mu      sync.Mutex
 	answer  []Sample
 	failing error
@@ -69,7 +70,7 @@ func (r *rig) start() {
 	r.t.Helper()
 	var err error
 	r.service, err = newService(Config{
-		Rules: []*Rule{rule("Hot", time.Minute, 0, ScopeBox)}, Every: 15 * time.Second, Site: "cafe", Box: "box-1", Console: "http://10.0.0.1:8080",
+		Rules: []*Rule{rule("Hot", time.Minute, r.keep, ScopeBox)}, Every: 15 * time.Second, Site: "cafe", Box: "box-1", Console: "http://10.0.0.1:8080",
 		Query: func(context.Context, string) ([]Sample, error) {
 			r.mu.Lock()
 			defer r.mu.Unlock()
@@ -120,6 +121,28 @@ func TestAnAlarmIsToldOnceAndWhenItIsOver(t *testing.T) {
 		}
 		if !strings.Contains(r.log.String(), "state=firing name=Hot") {
 			t.Errorf("the log does not say it: %s", r.log.String())
+		}
+	})
+}
+
+func TestAnAlarmWhoseCauseIsGoneSaysSinceWhenAndWhenItIsOver(t *testing.T) {
+	inBubble(t, func(r *rig) {
+		r.keep = 10 * time.Minute
+		r.start()
+		defer r.stop()
+		r.set(func() { r.answer = series("a", 1) })
+		after(2 * time.Minute)
+		if a := r.service.View().Alarms[0]; a.Ending() || !a.Over.IsZero() {
+			t.Errorf("it is so: %+v", a)
+		}
+		r.set(func() { r.answer = nil })
+		after(time.Minute)
+		if a := r.service.View().Alarms[0]; a.State != Firing || !a.Ending() || !a.Over.Equal(a.Away.Add(10*time.Minute)) {
+			t.Errorf("%+v", a)
+		}
+		after(10 * time.Minute)
+		if a := r.service.View().Alarms[0]; a.State != Resolved || a.Ending() || !a.Over.IsZero() {
+			t.Errorf("%+v", a)
 		}
 	})
 }

@@ -32,6 +32,8 @@ type AlertView struct {
 	Name     string `json:"name"`
 	Severity string `json:"severity"`
 	Silenced string `json:"silenced,omitempty"` // id of the silence
+	// Over is when an alarm that is ending is over, unless it comes back.
+	Over time.Time `json:"over,omitzero"`
 }
 
 // ReceiverView is a receiver without what may be secret.
@@ -62,10 +64,17 @@ func (s *Service) View() *View {
 		Site: s.c.Site, Box: s.c.Box, Taken: s.asked, Speaks: s.speaking, Worst: s.Worst(),
 		Alarms: []AlertView{}, Silences: append([]Silence{}, s.silences.list...), Receivers: []ReceiverView{}, Faults: map[string]string{},
 	}
+	keep := map[string]time.Duration{}
+	for _, r := range s.c.Rules {
+		keep[r.key()] = r.KeepFiring
+	}
 	for _, a := range s.engine.Alerts() {
 		x := AlertView{Alert: *a.clone(), Name: a.Labels[LabelName], Severity: a.Severity()}
 		if c := s.silences.Of(a.Labels, now); c != nil {
 			x.Silenced = c.ID
+		}
+		if a.Ending() {
+			x.Over = a.Away.Add(keep[a.Rule])
 		}
 		v.Alarms = append(v.Alarms, x)
 	}

@@ -36,8 +36,8 @@ func alarmListCommand() command {
 	return command{
 		name: "list", about: "list a box's alarms, silences and receivers",
 		more: addrHelp + `
-An alarm is pending until it has lasted, fires, and is resolved when it has been away for long enough; what is resolved stays for a quarter of an
-hour.
+An alarm is pending until it has lasted, and fires. When what it is about is not so any more it is ending: it goes on firing until that has lasted too,
+and is resolved then. What is resolved stays for a quarter of an hour.
 
 Examples:
   holdfast alarm list
@@ -79,7 +79,11 @@ func printAlarms(w io.Writer, v *alarms.View, now time.Time) error {
 			if a.State == alarms.Resolved {
 				since = a.Resolved
 			}
-			fmt.Fprintf(p, "%s\t%s\t%s\t%s\t%s\t%s\n", a.State, a.Severity, span(now, since), a.Name, orNone(a.Annotations["summary"]), orNone(digits(a.Silenced)))
+			state, what := string(a.State), orNone(a.Annotations["summary"])
+			if a.Ending() {
+				state, what = "ending", what+" (not so for "+span(now, a.Away)+", over in "+span(a.Over, now)+")"
+			}
+			fmt.Fprintf(p, "%s\t%s\t%s\t%s\t%s\t%s\n", state, a.Severity, span(now, since), a.Name, what, orNone(digits(a.Silenced)))
 		}
 	}
 	if len(v.Silences) > 0 {
@@ -194,7 +198,13 @@ func showAlarm(w io.Writer, v *alarms.View, rules []alarms.RuleView, name string
 	for i := range found.Alarms {
 		a := &found.Alarms[i]
 		fmt.Fprintf(p, "\nalarm\t%s, %s since %s\n", a.Fingerprint, a.State, a.Since.UTC().Format(time.RFC3339))
+		if a.Ending() {
+			fmt.Fprintf(p, "ending\tnot so since %s, over at %s unless it comes back\n", a.Away.UTC().Format(time.RFC3339), a.Over.UTC().Format(time.RFC3339))
+		}
 		fmt.Fprintf(p, "summary\t%s\n", a.Annotations["summary"])
+		if todo := a.Annotations["action"]; todo != "" {
+			fmt.Fprintf(p, "what to do\t%s\n", todo)
+		}
 		fmt.Fprintf(p, "labels\t%v\n", a.Labels)
 	}
 	return p.Flush()

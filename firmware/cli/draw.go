@@ -6,6 +6,7 @@ import (
 	"io"
 	"math"
 	"os"
+	"slices"
 	"strings"
 	"time"
 	"unicode/utf8"
@@ -238,6 +239,10 @@ func (o *overview) draw(s style) (lines []string) {
 		}
 		what := cmp.Or(a.Annotations["summary"], a.Name)
 		text := s.cut(fmt.Sprintf("%s for %s: %s", a.Severity, ago(time.Since(a.Since)), plain(what)), width-4)
+		if a.Ending() {
+			note := " (not so for " + ago(time.Since(a.Away)) + ")"
+			text, code = s.cut(text, width-4-len(note))+note, dim
+		}
 		if a.Silenced != "" {
 			text, code = s.cut(text, width-15)+" (silenced)", dim
 		}
@@ -257,11 +262,7 @@ func (o *overview) graphs(s style, width int) (lines []string) {
 		lines = append(lines, strings.TrimRight(line, " "))
 	}
 	st := &o.Status
-	rate := st.Rate
-	if v, ok := last(o.Rate); ok {
-		rate = v
-	}
-	add("rate", fmt.Sprintf("%.1f messages/s", rate), o.Rate)
+	add("rate", fmt.Sprintf("%.1f messages/s", st.Rate), o.Rate)
 	if n := st.Counters.LatencyCount; n > 0 {
 		mean := st.Counters.LatencySum.Seconds() / float64(n)
 		text := "mean " + seconds(mean) + " since start"
@@ -271,8 +272,18 @@ func (o *overview) graphs(s style, width int) (lines []string) {
 		add("decision", text, o.Latency)
 	}
 	if len(o.Phases) > 0 {
+		list := slices.Clone(o.Phases) // the whole, then what takes longest
+		slices.SortFunc(list, func(a, b phase) int {
+			switch "" {
+			case a.Name:
+				return -1
+			case b.Name:
+				return 1
+			}
+			return cmp.Compare(b.Seconds, a.Seconds)
+		})
 		var parts []string
-		for _, p := range o.Phases {
+		for _, p := range list {
 			parts = append(parts, strings.TrimSpace(plain(p.Name)+" "+seconds(p.Seconds)))
 		}
 		lines = append(lines, "  "+s.paint(dim, padded("p99", 9, false))+s.cut(strings.Join(parts, s.pick(" · ", ", ")), width-11))

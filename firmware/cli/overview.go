@@ -73,6 +73,7 @@ func look(ctx context.Context, b *remote.Box, before *overview) (*overview, erro
 	if list, err := b.Crashes(ctx); err == nil { // nor these, and an older release has none
 		o.Crashes = list
 	}
+	o.alarmed()
 	now := time.Now()
 	if before != nil && now.Sub(before.asked) < historyEvery {
 		o.Rate, o.Latency, o.CPU, o.Phases, o.Now, o.asked = before.Rate, before.Latency, before.CPU, before.Phases, before.Now, before.asked
@@ -83,6 +84,15 @@ func look(ctx context.Context, b *remote.Box, before *overview) (*overview, erro
 	o.past(ctx, b, now)
 	o.space()
 	return o, nil
+}
+
+// alarmed says where an alarm tells what to do, if nothing else is to be done.
+func (o *overview) alarmed() {
+	for i := range o.Alarms {
+		if a := &o.Alarms[i]; len(o.Steps) == 0 && a.Silenced == "" && !a.Ending() && a.Severity != alarms.Info {
+			o.Steps = append(o.Steps, fmt.Sprintf("an alarm fires: `holdfast alarm show %s` says what to do", plain(a.Name)))
+		}
+	}
 }
 
 // diskShort is the share of the disk below which an operator should make space; the rule HoldfastDiskNearlyFull has the same.
@@ -132,7 +142,7 @@ func (o *overview) past(ctx context.Context, b *remote.Box, now time.Time) {
 // todo says what an operator does next; nothing is to be done when it is empty.
 func todo(st *api.Status) (steps []string) {
 	say := func(format string, a ...any) { steps = append(steps, fmt.Sprintf(format, a...)) }
-	var away, silent []string
+	var away, silent, late []string
 	up := 0
 	for i := range st.Members {
 		m := &st.Members[i]
@@ -143,6 +153,8 @@ func todo(st *api.Status) (steps []string) {
 			say("%s is on two machines: switch one of them off, or `holdfast site replace` it", plain(m.Label()))
 		case m.VotesFrom > st.Round:
 			silent = append(silent, plain(m.Label()))
+		case site.Late(st.Taken, st.Height, st.Blocks, m) > 0:
+			late = append(late, plain(m.Label()))
 		}
 		if m.Up {
 			up++
@@ -164,6 +176,9 @@ func todo(st *api.Status) (steps []string) {
 	}
 	if len(silent) > 0 {
 		say("wait for %s: it does not know what it signed, and votes when that is safe", strings.Join(silent, ", "))
+	}
+	if len(late) > 0 {
+		say("%s: behind the others, and of no help if one more fails; it catches up by itself, if not look at its disk and link", strings.Join(late, ", "))
 	}
 	if st.Counters.Evidence > 0 {
 		say("a box was caught lying: `holdfast debug evidence`, and `holdfast trust`")

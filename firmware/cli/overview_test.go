@@ -30,7 +30,7 @@ func troubled() *overview {
 	}
 	o := &overview{Status: api.Status{
 		Name: "box-0", ID: coord.BoxID{1}, N: 4, F: 1, Quorum: 3, Serving: true, Taken: now, Started: now.Add(-26 * time.Hour), Height: 1_234_567, Leader: coord.BoxID{2},
-		Verdict: "The site works with 3 of 4 boxes; 0 more may fail.", Version: "v1.2.3", Round: 100,
+		Verdict: "The site works with 3 of 4 boxes; if one more fails it cannot write.", Version: "v1.2.3", Round: 100,
 		Members: []site.MemberView{member(1, "box-0", true, 1_234_567), member(2, "box-1", true, 1_234_560), member(3, "a-box-with-a-very-long-name-indeed", false, 7), member(4, "box-3", true, 1_234_567)},
 	}}
 	o.Status.Members[0].Self, o.Status.Members[3].VotesFrom = true, 200
@@ -62,6 +62,45 @@ func TestTheOverviewSaysWhatIsWrongAndWhatToDo(t *testing.T) {
 	calm := &overview{Status: api.Status{Serving: true, Verdict: "The site works.", Quorum: 1, Members: []site.MemberView{{Up: true, Self: true}}}}
 	if text := strings.Join(calm.draw(style{width: 80}), "\n"); len(todo(&calm.Status)) != 0 || strings.Contains(text, ">") {
 		t.Errorf("nothing is to be done: %s", text)
+	}
+}
+
+func TestAnAlarmThatIsEndingSaysSoAndIsNothingToDo(t *testing.T) {
+	o := &overview{Status: api.Status{Serving: true, Verdict: "The site works.", Quorum: 1, Members: []site.MemberView{{Up: true, Self: true}}}}
+	o.Alarms = []alarms.AlertView{{Alert: alarms.Alert{State: alarms.Firing, Since: time.Now().Add(-time.Hour)}, Name: "BoxAway", Severity: alarms.Warning}}
+	o.alarmed()
+	if text := strings.Join(o.draw(style{width: 80}), "\n"); !strings.Contains(text, "`holdfast alarm show BoxAway` says what to do") || strings.Contains(text, "not so for") {
+		t.Errorf("it fires:\n%s", text)
+	}
+	o.Steps, o.Alarms[0].Away = nil, time.Now().Add(-3*time.Minute)
+	o.alarmed()
+	if text := strings.Join(o.draw(style{width: 80}), "\n"); len(o.Steps) != 0 || !strings.Contains(text, "warning for 1h0m: BoxAway (not so for 3m0s)") {
+		t.Errorf("%q\n%s", o.Steps, text)
+	}
+	var out bytes.Buffer
+	o.Alarms[0].Over = o.Alarms[0].Away.Add(10 * time.Minute)
+	if err := printAlarms(&out, &alarms.View{Taken: time.Now(), Alarms: o.Alarms}, o.Alarms[0].Away.Add(time.Minute)); err != nil || !strings.Contains(out.String(), "ending") || !strings.Contains(out.String(), "(not so for 1m0s, over in 9m0s)") {
+		t.Errorf("%v %s", err, out.String())
+	}
+}
+
+func TestTheRateIsThatOfNowAndTheWholeComesBeforeItsPhases(t *testing.T) {
+	o := troubled()
+	o.Status.Rate = 3
+	o.Phases = []phase{{"answer", .001}, {"vote", .2}, {"", .3}, {"batch", .02}}
+	text := strings.Join(o.draw(style{width: 80}), "\n")
+	for _, want := range []string{"3.0 messages/s", "300 ms, vote 200 ms, batch 20.0 ms, answer 1.0 ms"} {
+		if !strings.Contains(text, want) {
+			t.Errorf("no %q in\n%s", want, text)
+		}
+	}
+}
+
+func TestABoxThatIsBehindIsSomethingToLookAt(t *testing.T) {
+	o := troubled()
+	o.Status.Members[1].Height -= 5000
+	if steps := strings.Join(todo(&o.Status), "\n"); !strings.Contains(steps, "box-1: behind the others") {
+		t.Error(steps)
 	}
 }
 

@@ -50,7 +50,7 @@ func (c *Console) nextSteps(v *site.View, d *overview) (steps []nextStep) {
 		say("", "", "Wait for %s: a box that does not know what it signed keeps silent until that is safe, some minutes at most.", strings.Join(silent, ", "))
 	}
 	if len(late) > 0 {
-		say("/boxes", "Boxes", "%s: behind the others. It catches up by itself; if it does not, look at its disk and its link.", strings.Join(late, ", "))
+		say("/boxes", "Boxes", "%s: behind the others, and of no help if one more fails. It catches up by itself; if it does not, look at its disk and its link.", strings.Join(late, ", "))
 	}
 	if n := v.Counters.Evidence; n > 0 {
 		say("/trust", "Trust", "A box was caught lying, and the proof is kept. Expel it, unless the site has done so.")

@@ -76,6 +76,7 @@ func (c *Console) overviewData(l *look) (any, error) {
 				d.Firing = append(d.Firing, a)
 			}
 		}
+		c.alarmed(d)
 	}
 	return d, nil
 }
@@ -151,6 +152,22 @@ func (t *topCache) get(s Site, v *site.View) (site.Top, error) {
 		t.height, t.at = v.Height, time.Now()
 	}
 	return t.top, t.err
+}
+
+// alarmed says where an alarm tells what to do, if nothing else is to be done.
+func (c *Console) alarmed(d *overview) {
+	for i := range d.Firing {
+		a := &d.Firing[i]
+		if a.Ending() || a.Severity == alarms.Info {
+			continue
+		}
+		if d.Mood == "ok" {
+			d.Mood = "warn"
+		}
+		if len(d.Steps) == 0 {
+			d.Steps = append(d.Steps, nextStep{"An alarm fires. Its page says what it means and what to do.", "/alarms", "Alarms"})
+		}
+	}
 }
 
 // space says when the disk of this box has little left, unless it has none, of which the verdict itself speaks.

@@ -72,7 +72,44 @@ func TestAlarmsThatFireAreOnTheOverviewAndSilencedOnesAreNot(t *testing.T) {
 		cfg.Alarms = firingNow{list: []alarms.AlertView{alert("Hot", alarms.Firing, ""), alert("Known", alarms.Firing, "id"), alert("Soon", alarms.Pending, "")}}
 	})
 	html := sectionOf(get(t, c, "/").Body.String(), "firing")
-	if !strings.Contains(html, "<strong>Hot</strong> &lt;b&gt;heat&lt;/b&gt; of Hot") || strings.Contains(html, "Known") || strings.Contains(html, "Soon") {
+	if !strings.Contains(html, "<strong>Hot</strong></a> &lt;b&gt;heat&lt;/b&gt; of Hot") || strings.Contains(html, "Known") || strings.Contains(html, "Soon") || strings.Contains(html, "Not so") {
 		t.Error(html)
+	}
+	if !strings.Contains(html, `href="/alarms"`) {
+		t.Errorf("it does not lead to what the alarm means: %s", html)
+	}
+}
+
+// calmSite is a site with nothing to do.
+func calmSite() *fakeSite {
+	s := servingSite()
+	for i := range s.view.Members {
+		s.view.Members[i].Up, s.view.Members[i].Height, s.view.Members[i].VotesFrom = true, s.view.Height, 0
+	}
+	s.view.Trust, s.view.Counters.Evidence = nil, 0
+	return s
+}
+
+func TestAnAlarmIsSomethingToDoUntilItIsEnding(t *testing.T) {
+	alert := alarms.AlertView{Name: "Hot", Severity: alarms.Warning}
+	alert.State = alarms.Firing
+	c := newGuarded(t, nil)
+	b := c.browser()
+	b.setUp(t, "ann")
+	c.cfg.Site = calmSite()
+	page := func(a alarms.AlertView) string {
+		c.cfg.Alarms = firingNow{list: []alarms.AlertView{a}}
+		return b.get("/").Body.String()
+	}
+	if text := textOf(sectionOf(page(alert), "verdict")); !strings.Contains(text, "An alarm fires.") || strings.Contains(text, "nothing to do") {
+		t.Errorf("it fires: %s", text)
+	}
+	alert.Away = time.Date(2026, 3, 1, 3, 0, 0, 0, time.UTC)
+	html := page(alert)
+	if text := textOf(sectionOf(html, "verdict")); !strings.Contains(text, "There is nothing to do.") {
+		t.Errorf("it is ending: %s", text)
+	}
+	if text := textOf(sectionOf(html, "firing")); !strings.Contains(text, "Not so since 03:00:00.000 UTC") {
+		t.Errorf("it is ending: %s", text)
 	}
 }

@@ -34,20 +34,8 @@ type standing struct {
 	URL         string
 }
 
-// behindMin and behindFor are what a box may lag without being late: it says where it is every now and then only.
-const (
-	behindMin = 50
-	behindFor = 5 * time.Second
-)
-
 // standings are the members of v.
 func standings(v *site.View, secure bool) []standing {
-	most := uint64(behindMin)
-	if n := len(v.Blocks); n > 1 {
-		if span := v.Blocks[0].Time.Sub(v.Blocks[n-1].Time); span > 0 {
-			most += uint64(float64(n-1) / span.Seconds() * behindFor.Seconds())
-		}
-	}
 	list := make([]standing, len(v.Members))
 	for i := range v.Members {
 		m := standing{MemberView: v.Members[i], Leader: v.Members[i].ID == v.Leader, Mood: "ok", State: "up", URL: consoleURL(v.Members[i].Console, secure)}
@@ -57,9 +45,7 @@ func standings(v *site.View, secure bool) []standing {
 		if v.Members[i].Timeout > 0 {
 			m.SilentAfter = rttText(v.Members[i].Timeout)
 		}
-		if v.Height > m.Height+most {
-			m.Behind = v.Height - m.Height
-		}
+		m.Behind = site.Late(v.Taken, v.Height, v.Blocks, &v.Members[i])
 		switch {
 		case !m.Up:
 			m.Mood, m.State = "bad", "away"

@@ -31,6 +31,7 @@ type Status struct {
 	// Members, Leader and the numbers are as this box sees them.
 	Members  []site.MemberView `json:"members"`
 	Leader   coord.BoxID       `json:"leader"`
+	Blocks   []site.BlockView  `json:"blocks"` // the last ones, the newest first
 	Round    uint64            `json:"round"`
 	Height   uint64            `json:"height"`
 	Revision uint64            `json:"revision"`
