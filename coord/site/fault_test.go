@@ -3,7 +3,9 @@ package site_test
 import (
 	"errors"
 	"fmt"
+	"io/fs"
 	"strings"
+	"syscall"
 	"testing"
 
 	"github.com/holdfast-edge/holdfast/coord"
@@ -89,7 +91,7 @@ func TestABoxComesBackAfterItsStorageFailed(t *testing.T) {
 // A full disk is waited for: meanwhile the box takes nothing in, answers views, and the others go on; then it
 // catches up by itself, and nothing that it took in is lost or doubled.
 func TestAFullDiskIsWaitedFor(t *testing.T) {
-	full := fmt.Errorf("%w: no space left on device", site.ErrFull)
+	full := fmt.Errorf("%w: store: append: %w", site.ErrFull, &fs.PathError{Op: "write", Path: "log/7.seg", Err: syscall.ENOSPC})
 	for _, tt := range []struct {
 		name string
 		set  func(b *box, err error)
@@ -114,7 +116,7 @@ func TestAFullDiskIsWaitedFor(t *testing.T) {
 				caught := r.submit(3, r.put(2, "caught", "x")) // on its way when the disk fills up
 				r.eventually("it shows", func() bool { return r.view(3).Full != "" })
 				v := r.view(3)
-				if v.Fault != "" || v.Serving || !strings.Contains(v.Verdict, "full") {
+				if v.Fault != "" || v.Serving || !strings.HasSuffix(v.Verdict, "when there is space: write log/7.seg: no space left on device.") {
 					t.Errorf("fault %q, serving %v, verdict %q", v.Fault, v.Serving, v.Verdict)
 				}
 				if p := r.answer(r.submit(3, r.put(2, "refused", "x"))); p.Code != coord.CodeFull {

@@ -3,6 +3,7 @@ package site
 import (
 	"context"
 	"errors"
+	"io/fs"
 	"sync/atomic"
 	"time"
 
@@ -83,6 +84,9 @@ func (s *Site) untilSpace(ctx context.Context, says *atomic.Pointer[string], do 
 		return err
 	}
 	why := err.Error()
+	if p := (*fs.PathError)(nil); errors.As(err, &p) {
+		why = p.Error() // what people can act on, without the way that the error came
+	}
 	says.Store(&why)
 	s.log.Error("the disk is full: this box takes nothing in until there is space", "err", err)
 	for errors.Is(err, ErrFull) {
