@@ -67,6 +67,7 @@ type machine struct {
 	// esp is where the system partition is mounted; "": it is not. espDisk is the disk that has it.
 	esp     string
 	espDisk string
+	modules *kmod.Index    // nil: there are none
 	data    *dataPartition // nil: not mounted
 	file    *settings.File
 	dog     *dog // nil: not armed yet
@@ -233,6 +234,7 @@ func (m *machine) loadModules() {
 		m.log.Error("no kernel modules", "err", err)
 		return
 	}
+	m.modules = x
 	for _, n := range alwaysModules() {
 		if err := x.Load(n); err != nil && !errors.Is(err, kmod.ErrUnknown) {
 			m.log.Warn("a module is not loaded", "err", err)
@@ -295,7 +297,7 @@ func (m *machine) coordinate(ctx context.Context) act {
 		door = nil
 		m.found(ctx, file, dog)
 		m.sayWaits()
-		c, err := startChild(m.program, []string{"run", "--config", file, "--log-level", "info"}, []string{"GOTRACEBACK=all", "HOME=/run", "TMPDIR=/tmp"}, m.console)
+		c, err := m.startChild([]string{"run", "--config", file, "--log-level", "info"}, []string{"GOTRACEBACK=all", "HOME=/run", "TMPDIR=/tmp"})
 		if err != nil {
 			m.log.Error("the coordinator does not start", "err", err)
 			if how := m.waitOut(ctx, back.ended(0), dog); how != "" {
@@ -303,7 +305,6 @@ func (m *machine) coordinate(ctx context.Context) act {
 			}
 			continue
 		}
-		m.setChild(c)
 		m.change(func(s *status.Status) {
 			s.Coordinator = status.Coordinator{PID: c.pid(), Since: c.began, Restarts: restarts}
 			if s.Mode != status.Trouble {
@@ -408,6 +409,17 @@ func (m *machine) waitOut(ctx context.Context, pause time.Duration, dog *dog) ac
 			}
 		}
 	}
+}
+
+// startChild starts the program. The reaper knows of it before it can end: what it ended with would be lost otherwise.
+func (m *machine) startChild(args, env []string) (*child, error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	c, err := startChild(m.program, args, env, m.console)
+	if err == nil {
+		m.child = c
+	}
+	return c, err
 }
 
 func (m *machine) setChild(c *child) {

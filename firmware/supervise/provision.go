@@ -184,7 +184,17 @@ func readProvision(dir string) (settings.Provision, error) {
 }
 
 // applySettings takes what the machine was told.
-func (m *machine) applySettings(p *provisioned) { m.file = p.file }
+func (m *machine) applySettings(p *provisioned) {
+	m.file = p.file
+	for _, n := range m.file.Appliance.System.Modules {
+		if m.modules == nil {
+			return // it was said
+		}
+		if err := m.modules.Load(n); err != nil {
+			m.log.Error("a module of the settings is not loaded", "err", err)
+		}
+	}
+}
 
 // found makes the site that the box is to be the first of; it does nothing when there is none to make.
 func (m *machine) found(ctx context.Context, file string, dog *dog) {
@@ -203,12 +213,11 @@ func (m *machine) found(ctx context.Context, file string, dog *dog) {
 	}
 	ctx, cancel := context.WithTimeout(ctx, foundMax)
 	defer cancel()
-	c, err := startChild(m.program, []string{"site", "init", "--config", file}, []string{"HOME=/run"}, m.console)
+	c, err := m.startChild([]string{"site", "init", "--config", file}, []string{"HOME=/run"})
 	if err != nil {
 		m.log.Error("no site is made", "err", err)
 		return
 	}
-	m.setChild(c)
 	defer m.setChild(nil)
 	defer m.feedFor(dog, foundMax)()
 	select {

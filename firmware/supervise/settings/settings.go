@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"net/netip"
 	"regexp"
+	"slices"
 	"strings"
 	"time"
 
@@ -24,6 +25,7 @@ const (
 	interfacesMax = 64 // network cards and VLANs of one box
 	addressesMax  = 16 // of one interface
 	serversMax    = 8  // of names and of time
+	modulesMax    = 32 // that no device asks for
 	vlanMax       = 4094
 	mtuMin        = 1280 // IPv6 (RFC 8200, 5)
 	mtuMax        = 65535
@@ -193,6 +195,9 @@ func hostname() *regexp.Regexp {
 	return regexp.MustCompile(`^[a-zA-Z0-9]([a-zA-Z0-9-]{0,61}[a-zA-Z0-9])?$`)
 }
 
+// moduleName is a name of a kernel module (MODULE_NAME_LEN), and no path.
+func moduleName() *regexp.Regexp { return regexp.MustCompile(`^[a-zA-Z0-9_-]{1,55}$`) }
+
 // linkName is what the kernel takes as a name (IFNAMSIZ, dev_valid_name), without what would be odd in a file.
 func linkName() *regexp.Regexp { return regexp.MustCompile(`^[a-zA-Z0-9][a-zA-Z0-9._-]{0,14}$`) }
 
@@ -203,6 +208,9 @@ func (a *Appliance) check() error {
 	}
 	if w := time.Duration(s.Watchdog); w != 0 && (w < watchdogMin || w > watchdogMax) {
 		return fmt.Errorf("%w: system.watchdog = %v; it is 0s, or from %v to %v", ErrValue, w, watchdogMin, watchdogMax)
+	}
+	if len(s.Modules) > modulesMax || slices.ContainsFunc(s.Modules, func(n string) bool { return !moduleName().MatchString(n) }) {
+		return fmt.Errorf("%w: system.modules = %.200q; it is names of at most %d modules", ErrValue, s.Modules, modulesMax)
 	}
 	if len(s.NTP) > serversMax || len(a.Network.Nameservers) > serversMax {
 		return fmt.Errorf("%w: at most %d servers of time and of names", ErrValue, serversMax)

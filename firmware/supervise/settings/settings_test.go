@@ -26,6 +26,7 @@ const whole = `name = "box-1"
 hostname = "box-1"
 watchdog = "30s"
 ntp = ["192.0.2.1"]
+modules = ["softdog"]
 [network]
 nameservers = ["192.0.2.1", "2001:db8::1"]
 mdns = false
@@ -51,7 +52,7 @@ func TestAFileIsTakenApart(t *testing.T) {
 		t.Fatal(err)
 	}
 	s, n := f.Appliance.System, f.Appliance.Network
-	if s.Hostname != "box-1" || time.Duration(s.Watchdog) != 30*time.Second || n.MDNS || len(n.Interfaces) != 3 || n.Interfaces[1].VLAN != 20 || f.Provision.Said {
+	if s.Hostname != "box-1" || len(s.Modules) != 1 || time.Duration(s.Watchdog) != 30*time.Second || n.MDNS || len(n.Interfaces) != 3 || n.Interfaces[1].VLAN != 20 || f.Provision.Said {
 		t.Errorf("%+v", f)
 	}
 	if c, err := config.Parse(f.Box); err != nil || c.Name != "box-1" || strings.Contains(string(f.Box), "eth0") {
@@ -95,6 +96,7 @@ func TestAMistakeIsSaidAndNoSecretWithIt(t *testing.T) {
 		"a long host name":             {"[system]\nhostname = \"" + strings.Repeat("a", 64) + "\"\n", ErrValue},
 		"a watchdog that fires":        {"[system]\nwatchdog = \"1s\"\n", ErrValue},
 		"a watchdog that sleeps":       {"[system]\nwatchdog = \"1h\"\n", ErrValue},
+		"a module that is a path":      {"[system]\nmodules = [\"../x\"]\n", ErrValue},
 		"a name server by its name":    {"[network]\nnameservers = [\"ns\"]\n", ErrValue},
 		"many time servers":            {"[system]\nntp = [\"1\",\"2\",\"3\",\"4\",\"5\",\"6\",\"7\",\"8\",\"9\"]\n", ErrValue},
 		"a card that is a path":        {"[[network.interface]]\nname = \"../eth0\"\n", ErrValue},
