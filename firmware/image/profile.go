@@ -18,7 +18,7 @@ type Profile struct {
 
 // What every image has.
 var common = []string{
-	"ext4", "vfat", "nls_cp437", "nls_ascii", "nls_iso8859-1", "nls_utf8", "efivarfs", "softdog",
+	"ext4", "vfat", "nls_cp437", "nls_ascii", "nls_iso8859-1", "nls_utf8", "efivarfs", "softdog", "evdev", "button", "gpio_keys",
 	"virtio_blk", "virtio_net", "virtio_rng", "virtio_pci", "virtio_scsi", "virtio_console", "sd_mod",
 	"8021q", "bonding", "bridge", "veth", "tun", "vxlan", "wireguard", "dm-verity", "dm-mod", "loop", "i6300esb",
 	"net/sched/", "crc32c_generic",

@@ -157,6 +157,12 @@ func (m *machine) run() act {
 	if e := efivars(); e.do() != nil {
 		m.log.Info("no EFI variables")
 	}
+	all.Go(func() {
+		watchPower(ctx, m.log, sysDir, "/dev", func() {
+			m.log.Info("the power button")
+			m.wish(actPowerOff)
+		})
+	})
 	if err := linkRoot("/"); err != nil {
 		m.log.Error("name resolution has no files", "err", err)
 	}
@@ -219,7 +225,7 @@ func (m *machine) readRelease() {
 
 // alwaysModules are what the rest needs and no device asks for.
 func alwaysModules() []string {
-	return []string{"ext4", "vfat", "nls_cp437", "nls_ascii", "efivarfs", "8021q", "af_packet"}
+	return []string{"ext4", "vfat", "nls_cp437", "nls_ascii", "efivarfs", "8021q", "af_packet", "evdev"}
 }
 
 // loadModules loads what the machine's devices ask for until nothing new shows up: a bus that is driven now has devices behind it.
