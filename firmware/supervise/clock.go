@@ -43,23 +43,36 @@ type clock struct {
 	log   *slog.Logger
 	say   func(func(*status.Status))
 	built time.Time
+	// now is the machine's time, step sets it, and slew corrects it little by little.
+	now  func() time.Time
+	step func(time.Time) error
+	slew func(time.Duration) error
 }
 
 // startClock sees to it that the clock is not behind the build.
 func (m *machine) startClock() *clock {
-	c := &clock{log: m.log, say: m.change, built: m.release.Built}
-	from := "rtc"
-	if time.Now().Before(c.built) {
-		from = "build"
-		c.set(c.built)
-	}
-	m.change(func(s *status.Status) { s.Clock.From = from })
+	c := &clock{log: m.log, say: m.change, built: m.release.Built, now: time.Now, step: step, slew: slew}
+	c.begin()
 	return c
 }
 
-func (c *clock) set(t time.Time) {
+// begin puts the clock to the build's time if it is behind that.
+func (c *clock) begin() {
+	from := "rtc"
+	if c.now().Before(c.built) {
+		from = "build"
+		c.set(c.built)
+	}
+	c.say(func(s *status.Status) { s.Clock.From = from })
+}
+
+func step(t time.Time) error {
 	tv := unix.NsecToTimeval(t.UnixNano())
-	if err := unix.Settimeofday(&tv); err != nil {
+	return unix.Settimeofday(&tv)
+}
+
+func (c *clock) set(t time.Time) {
+	if err := c.step(t); err != nil {
 		c.log.Error("the clock is not set", "err", err)
 	}
 }
@@ -75,7 +88,7 @@ func (c *clock) read(dir string) {
 		c.log.Warn("the last time is not known", "err", err)
 		return
 	}
-	if time.Now().Before(t) {
+	if c.now().Before(t) {
 		c.set(t)
 		c.log.Info("the clock was behind the last time that was written down", "now", t.UTC())
 		c.say(func(s *status.Status) { s.Clock.From = "disk" })
@@ -95,7 +108,7 @@ func (c *clock) write(dir string) {
 	at := filepath.Join(dir, systemDir)
 	err := os.MkdirAll(at, 0o700)
 	if err == nil {
-		err = writeFile(filepath.Join(at, clockFile), strconv.AppendInt(nil, time.Now().Unix(), 10), 0o600)
+		err = writeFile(filepath.Join(at, clockFile), strconv.AppendInt(nil, c.now().Unix(), 10), 0o600)
 	}
 	if err != nil {
 		c.log.Warn("the time is not written down", "err", err)
@@ -181,7 +194,7 @@ func (c *clock) sync(servers []string) error {
 			errs = append(errs, fmt.Errorf("%s: %w", s, err))
 			continue
 		}
-		all = append(all, answer{s, r.ClockOffset, r.RootDistance, time.Now().Add(r.ClockOffset)})
+		all = append(all, answer{s, r.ClockOffset, r.RootDistance, c.now().Add(r.ClockOffset)})
 	}
 	if len(all) == 0 {
 		return errors.Join(errs...)
@@ -191,13 +204,13 @@ func (c *clock) sync(servers []string) error {
 		return err
 	}
 	if a.offset.Abs() > stepMin {
-		c.set(time.Now().Add(a.offset))
+		c.set(c.now().Add(a.offset))
 		c.log.Info("the clock is stepped", "by", a.offset, "server", a.server)
-	} else if err := slew(a.offset); err != nil {
+	} else if err := c.slew(a.offset); err != nil {
 		return err
 	}
 	c.say(func(s *status.Status) {
-		s.Clock = status.Clock{From: "ntp " + a.server, Synced: time.Now(), OffsetNS: int64(a.offset)}
+		s.Clock = status.Clock{From: "ntp " + a.server, Synced: c.now(), OffsetNS: int64(a.offset)}
 	})
 	return nil
 }
