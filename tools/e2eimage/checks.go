@@ -29,6 +29,8 @@ const (
 
 	updateTakes = 50 * time.Second // from a bundle's first byte until it is kept, about: power is cut within
 	shortCuts   = 1
+	writesMax   = 8                // of the disk, before power fails in one
+	writeWait   = 10 * time.Second // for such a write
 )
 
 // runner runs the checks one after the other.
@@ -348,11 +350,13 @@ func (r *runner) machineChecks(ctx context.Context) {
 		if err != nil {
 			return "", err
 		}
-		out, err := run(ctx, program, "kv", "get", "--addr", r.site.first.socket(), key)
-		if err == nil && !strings.Contains(out, value) {
-			err = fmt.Errorf("the first box has %q", out)
-		}
-		return "written at the machine, read at another box", err
+		return "written at the machine, read at another box", until(ctx, joinMax, func() error {
+			out, err := run(ctx, program, "kv", "get", "--addr", r.site.first.socket(), key)
+			if err == nil && !strings.Contains(out, value) {
+				err = fmt.Errorf("the first box has %q", out)
+			}
+			return err
+		})
 	})
 	if r.wanted("rolling") && r.f.images >= machinesMin {
 		defer r.check(ctx, "rolling update", r.rolling) // the last: the process that is asked leaves the site
@@ -430,6 +434,17 @@ func (r *runner) powerCut(ctx context.Context, n int) (string, error) {
 	case <-ctx.Done():
 		return "", ctx.Err()
 	}
+	// Between flushes there is little to lose: every other time it is in the middle of a write.
+	moment := ""
+	if n%2 == 1 {
+		select {
+		case <-v.disk.failWriting(r.rand.IntN(writesMax)):
+			moment = " in a write"
+		case <-time.After(writeWait): // it writes nothing
+		case <-ctx.Done():
+			return "", ctx.Err()
+		}
+	}
 	lost := v.disk.lost
 	if err := v.cut(r.rand); err != nil {
 		return "", err
@@ -460,7 +475,7 @@ func (r *runner) powerCut(ctx context.Context, n int) (string, error) {
 	if after.Slot != before.Slot {
 		which = "the new release"
 	}
-	return fmt.Sprintf("after %v, %d sectors lost: it came back with %s", at.Round(100*time.Millisecond), v.disk.lost-lost, which), nil
+	return fmt.Sprintf("after %v%s, %d sectors lost: it came back with %s", at.Round(100*time.Millisecond), moment, v.disk.lost-lost, which), nil
 }
 
 // readBack asks machine 0 for what was once written.

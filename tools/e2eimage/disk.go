@@ -22,6 +22,8 @@ type disk struct {
 	mu    sync.Mutex
 	dirty map[int64][]byte // by sector: not flushed yet
 	off   bool             // the power is off: nothing is taken any more
+	fails chan struct{}    // closed when the power fails in the middle of a write; nil: it does not
+	left  int              // how many writes are taken before that
 	cut   int              // cuts so far, and how many sectors they lost
 	lost  int
 	wait  sync.WaitGroup
@@ -178,6 +180,14 @@ func (d *disk) do(kind uint16, at, n int64, data []byte) ([]byte, error) {
 		for i := range n / sector {
 			d.dirty[at/sector+i] = data[i*sector : (i+1)*sector]
 		}
+		if d.fails != nil {
+			if d.left--; d.left < 0 {
+				d.off = true
+				close(d.fails)
+				d.fails = nil
+				return nil, errors.New("no power")
+			}
+		}
 		if len(d.dirty) > dirtyMax {
 			return nil, d.flush()
 		}
@@ -198,11 +208,20 @@ func (d *disk) flush() error {
 	return nil
 }
 
+// failWriting has the power fail in a write, after some others; the channel is closed then.
+func (d *disk) failWriting(after int) <-chan struct{} {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.fails, d.left = make(chan struct{}), after
+	return d.fails
+}
+
 // powerOff ends the medium's power: of what was not flushed each sector is there or not, as r says.
 func (d *disk) powerOff(r *rand.Rand) error {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	d.off = true
+	d.fails = nil
 	d.cut++
 	share := r.Float64()
 	for _, s := range slices.Sorted(maps.Keys(d.dirty)) {
