@@ -39,6 +39,9 @@ const (
 	errorBytesMax = 1 << 10
 	// answerTimeMax is how long a box may take to begin its answer.
 	answerTimeMax = 10 * time.Second
+	// actTimeMax is the same where it acts: it may have to decide with its site, several rounds in a row, which is slow where boxes have no
+	// processor to themselves.
+	actTimeMax = 2 * time.Minute
 	// defaultURL is where a box's console is when nobody has said otherwise.
 	defaultURL = "http://127.0.0.1:8080"
 	// defaultSocket is the same for the box's own machine (config's data_dir and console.socket).
@@ -442,6 +445,17 @@ func (b *Box) open(ctx context.Context, path string) (io.ReadCloser, error) {
 	return b.do(ctx, req)
 }
 
+// waiting is the same box, with more time to begin its answers. The caller closes it.
+func (b *Box) waiting(most time.Duration) *Box {
+	w := *b
+	if t, ok := b.http.Transport.(*http.Transport); ok {
+		t = t.Clone()
+		t.ResponseHeaderTimeout = most
+		w.http = &http.Client{Transport: t}
+	}
+	return &w
+}
+
 // Post asks the box to act: path is that of an action under /api/v1, fields are its texts. The JSON answer goes into answer, unless that
 // is nil.
 func (b *Box) Post(ctx context.Context, path string, fields map[string]string, answer any) error {
@@ -454,7 +468,9 @@ func (b *Box) Post(ctx context.Context, path string, fields map[string]string, a
 		return fmt.Errorf("remote: %w: %w", ErrAddress, err)
 	}
 	req.Header.Set("Content-Type", "application/json")
-	got, err := b.do(ctx, req)
+	patient := b.waiting(actTimeMax)
+	defer patient.Close()
+	got, err := patient.do(ctx, req)
 	if err != nil {
 		return err
 	}

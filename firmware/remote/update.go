@@ -41,13 +41,8 @@ func (b *Box) Upload(ctx context.Context, bundle io.Reader, bytes int64, older b
 	}
 	req.ContentLength = bytes
 	req.Header.Set("Content-Type", "application/octet-stream")
-	patient := *b
-	if t, ok := b.http.Transport.(*http.Transport); ok {
-		t = t.Clone()
-		t.ResponseHeaderTimeout = uploadAnswerMax
-		defer t.CloseIdleConnections()
-		patient.http = &http.Client{Transport: t}
-	}
+	patient := b.waiting(uploadAnswerMax)
+	defer patient.Close()
 	body, err := patient.do(ctx, req)
 	if err != nil {
 		return nil, err

@@ -10,8 +10,25 @@ import (
 	"time"
 )
 
-// TestABoxThatIsSlowWithABundleIsWaitedFor: the box has all of it, and answers only after a question that was put to it later was given up.
-func TestABoxThatIsSlowWithABundleIsWaitedFor(t *testing.T) {
+// TestABoxThatActsSlowlyIsWaitedFor: the box has a bundle, or an act to decide with its site, and answers only after a question that was put to it
+// later was given up.
+func TestABoxThatActsSlowlyIsWaitedFor(t *testing.T) {
+	for name, ask := range map[string]func(b *Box) error{
+		"a bundle": func(b *Box) error {
+			got, err := b.Upload(t.Context(), strings.NewReader("bundle"), 6, false)
+			if err == nil && got.Version != "1.2.3" {
+				err = errors.New(got.Version)
+			}
+			return err
+		},
+		"an act": func(b *Box) error { return b.Post(t.Context(), "/api/v1/update/site", nil, nil) },
+	} {
+		t.Run(name, func(t *testing.T) { waitedFor(t, ask) })
+	}
+}
+
+func waitedFor(t *testing.T, ask func(b *Box) error) {
+	t.Helper()
 	taken, gaveUp := make(chan struct{}), make(chan struct{})
 	srv := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if r.Method != http.MethodPost {
@@ -37,19 +54,13 @@ func TestABoxThatIsSlowWithABundleIsWaitedFor(t *testing.T) {
 	}
 	transport.ResponseHeaderTimeout = 50 * time.Millisecond
 	done := make(chan error, 1)
-	go func() {
-		got, err := b.Upload(t.Context(), strings.NewReader("bundle"), 6, false)
-		if err == nil && got.Version != "1.2.3" {
-			err = errors.New(got.Version)
-		}
-		done <- err
-	}()
+	go func() { done <- ask(b) }()
 	<-taken
 	if _, err := b.Update(t.Context()); !errors.Is(err, ErrUnreachable) {
 		t.Errorf("what never answers: %v", err)
 	}
 	close(gaveUp)
 	if err := <-done; err != nil {
-		t.Errorf("the bundle: %v", err)
+		t.Error(err)
 	}
 }
