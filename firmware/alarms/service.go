@@ -10,6 +10,7 @@ import (
 	"io"
 	"log/slog"
 	"math/rand/v2"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -375,6 +376,14 @@ func (s *Service) Silence(matchers []Matcher, by, why string, until time.Time) (
 	}
 	now := time.Now()
 	x := Silence{ID: hex.EncodeToString(id[:]), Matchers: matchers, By: by, Why: why, From: now, Until: until}
+	if err := x.check(now); err != nil {
+		return Silence{}, err
+	}
+	for _, m := range matchers {
+		if m.Name == LabelName && m.Op == "=" && !slices.ContainsFunc(s.c.Rules, func(r *Rule) bool { return r.Name == m.Value }) {
+			return Silence{}, fmt.Errorf("alarms: %w: no rule of this box is called %q; `holdfast alarm rules --states` lists them", ErrSilence, m.Value)
+		}
+	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if err := s.silences.Add(x, now); err != nil {

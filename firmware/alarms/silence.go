@@ -8,6 +8,8 @@ import (
 	"strings"
 	"time"
 	"unicode/utf8"
+
+	"github.com/prometheus/common/model"
 )
 
 // Bounds of silences.
@@ -87,6 +89,17 @@ func (m *Matcher) matches(labels map[string]string) bool {
 	return !m.regex.MatchString(v)
 }
 
+// ParseLength reads how long a silence is to be: 90s, 30m, 2h, 7d, 2w and sums of them, such as 1h30m. Errors: ErrSilence.
+func ParseLength(text string) (time.Duration, error) {
+	if d, err := model.ParseDuration(text); err == nil && d > 0 {
+		return time.Duration(d), nil
+	}
+	if d, err := time.ParseDuration(text); err == nil && d > 0 {
+		return d, nil
+	}
+	return 0, fmt.Errorf("alarms: %w: %q is not how long; write 30m, 2h, 7d or the like", ErrSilence, text)
+}
+
 // Silence keeps alarms from being told. They go on being evaluated and shown.
 type Silence struct {
 	ID       string    `json:"id"`
@@ -121,7 +134,7 @@ func (s *Silence) check(now time.Time) error {
 	case !s.Until.After(now):
 		return bad("it would end before it begins; until is a time to come")
 	case s.Until.Sub(now) > silenceMax:
-		return bad("it is for %v at most; alarms.off in the configuration switches a rule off", silenceMax)
+		return bad("it is for %d days at most; alarms.off in the configuration switches a rule off", silenceMax/(24*time.Hour))
 	}
 	// One that every alarm without labels matches would be all alarms by mistake: =~".*", or != alone.
 	for i := range s.Matchers {

@@ -19,6 +19,33 @@ func matchers(t *testing.T, texts ...string) (list []Matcher) {
 	return list
 }
 
+func TestHowLongASilenceIsIsWrittenAsPeopleDo(t *testing.T) {
+	for text, want := range map[string]time.Duration{"30m": 30 * time.Minute, "2h": 2 * time.Hour, "1h30m": 90 * time.Minute, "1.5h": 90 * time.Minute, "7d": 168 * time.Hour, "2w": 336 * time.Hour} {
+		if d, err := ParseLength(text); err != nil || d != want {
+			t.Errorf("%s: %v, %v", text, d, err)
+		}
+	}
+	for _, text := range []string{"", "0s", "-1h", "2", "soon", "2 days"} {
+		if d, err := ParseLength(text); !errors.Is(err, ErrSilence) {
+			t.Errorf("%q: %v, %v", text, d, err)
+		}
+	}
+}
+
+func TestASilenceOfARuleThatThereIsNotIsRefused(t *testing.T) {
+	inBubble(t, func(r *rig) {
+		r.start()
+		defer r.stop()
+		until := time.Now().Add(time.Hour)
+		if _, err := r.service.Silence(matchers(t, "Hott"), "operator:ann", "a slip", until); !errors.Is(err, ErrSilence) || !strings.Contains(err.Error(), `no rule of this box is called "Hott"`) {
+			t.Errorf("%v", err)
+		}
+		if _, err := r.service.Silence(matchers(t, "alertname=~Hot.*"), "operator:ann", "a pattern", until); err != nil {
+			t.Error(err)
+		}
+	})
+}
+
 func TestMatchersChooseAsAlertmanagersDo(t *testing.T) {
 	labels := map[string]string{LabelName: "HoldfastBoxAway", "member": "box-2", LabelSeverity: Warning}
 	for text, want := range map[string]bool{

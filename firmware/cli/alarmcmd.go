@@ -270,7 +270,7 @@ Examples:
 		flags: func(f *flag.FlagSet) func(context.Context, *streams, []string) error {
 			addr, asJSON := asking(f)
 			why := f.String("why", "", "the `reason`, for whoever is on duty next")
-			length := f.Duration("for", 0, "how `long` from now; 2h if neither this nor --until is given")
+			length := f.String("for", "", "how `long` from now, such as 30m, 2h or 7d; 2h if neither this nor --until is given")
 			until := f.String("until", "", "a `time` in RFC 3339")
 			return func(ctx context.Context, s *streams, args []string) error {
 				switch {
@@ -278,13 +278,15 @@ Examples:
 					return fmt.Errorf("%w: say what to silence", errUsage)
 				case *why == "":
 					return fmt.Errorf("%w: say why, with --why", errUsage)
-				case *length < 0 || *length > 0 && *until != "":
-					return fmt.Errorf("%w: give --for, at least 0, or --until", errUsage)
+				case *length != "" && *until != "":
+					return fmt.Errorf("%w: give --for or --until", errUsage)
 				}
-				fields := map[string]string{"matchers": strings.Join(args, "\n"), "why": *why, "until": *until}
-				if *length > 0 {
-					fields["for"] = length.String()
+				if *length != "" {
+					if _, err := alarms.ParseLength(*length); err != nil {
+						return fmt.Errorf("%w: --for: %w", errUsage, err)
+					}
 				}
+				fields := map[string]string{"matchers": strings.Join(args, "\n"), "why": *why, "until": *until, "for": *length}
 				return ask(*addr, func(b *remote.Box) error {
 					x, err := b.Silence(ctx, fields)
 					if err != nil {

@@ -96,6 +96,23 @@ func TestTheRateIsThatOfNowAndTheWholeComesBeforeItsPhases(t *testing.T) {
 	}
 }
 
+func TestATraceOfAnotherBoxSaysWhoKeepsIt(t *testing.T) {
+	var out bytes.Buffer
+	err := printTraces(&out, &api.Traces{Traces: []api.TraceHead{{AuthorName: "box-2"}, {AuthorName: "box-1", Reasons: []string{"slow"}}}})
+	if err != nil || !strings.Contains(out.String(), "as box-2 does\n") || !strings.Contains(out.String(), "slow\n") {
+		t.Errorf("%v\n%s", err, out.String())
+	}
+}
+
+func TestHowLongToSilenceIsCheckedBeforeABoxIsAsked(t *testing.T) {
+	for _, text := range []string{"2", "0s", "soon"} {
+		var out, errs bytes.Buffer
+		if code := Run(t.Context(), Build{}, []string{"alarm", "silence", "HoldfastHot", "--why", "x", "--for", text}, strings.NewReader(""), &out, &errs); code != exitUsage || !strings.Contains(errs.String(), "write 30m, 2h, 7d or the like") {
+			t.Errorf("--for %s: %d %s", text, code, errs.String())
+		}
+	}
+}
+
 func TestABoxThatIsBehindIsSomethingToLookAt(t *testing.T) {
 	o := troubled()
 	o.Status.Members[1].Height -= 5000

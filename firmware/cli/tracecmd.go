@@ -107,6 +107,9 @@ func printTraces(w io.Writer, t *api.Traces) error {
 	for i := range t.Traces {
 		h := &t.Traces[i]
 		why := strings.Join(h.Reasons, ", ")
+		if len(h.Reasons) == 0 { // the author judges, and other boxes keep their part of what it keeps
+			why = "as " + h.AuthorName + " does"
+		}
 		if h.Error != "" {
 			why += " (" + h.Error + ")"
 		}

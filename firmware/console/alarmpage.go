@@ -42,7 +42,7 @@ const (
 
 func (c *Console) alarmsData(*look) (any, error) {
 	v := c.cfg.Alarms.View()
-	d := &alarmsPage{View: v, Rules: c.cfg.Alarms.Rules(), For: []string{"1h", "2h", "8h", "24h", "168h"}}
+	d := &alarmsPage{View: v, Rules: c.cfg.Alarms.Rules(), For: []string{"1h", "2h", "8h", "1d", "7d"}}
 	for i := range v.Alarms {
 		a := alarmCard{AlertView: v.Alarms[i]}
 		a.Since = a.AlertView.Since

@@ -86,9 +86,9 @@ func silenceOf(p Params, now time.Time) (list []alarms.Matcher, until time.Time,
 			return nil, until, fmt.Errorf("%w: until is a time such as 2026-12-24T18:00:00Z", alarms.ErrSilence)
 		}
 	case p["for"] != "":
-		d, err := time.ParseDuration(p["for"])
-		if err != nil || d <= 0 {
-			return nil, until, fmt.Errorf("%w: for is a duration such as 2h or 30m", alarms.ErrSilence)
+		d, err := alarms.ParseLength(p["for"])
+		if err != nil {
+			return nil, until, err
 		}
 		until = now.Add(d)
 	}

@@ -54,7 +54,8 @@ func TestSilencingIsARightOfItsOwnAndSaysWhoDidIt(t *testing.T) {
 	for body, says := range map[string]string{
 		`{"matchers":"a b","why":"x"}`:                              "no matcher",
 		`{"matchers":"A","why":""}`:                                 "say why",
-		`{"matchers":"A","why":"x","for":"soon"}`:                   "duration",
+		`{"matchers":"A","why":"x","for":"soon"}`:                   "30m, 2h, 7d",
+		`{"matchers":"A","why":"x"}`:                                "no rule of this box is called",
 		`{"matchers":"A","why":"x","until":"tomorrow"}`:             "2026-12-24",
 		`{"matchers":"A","why":"x","until":"2020-01-01T00:00:00Z"}`: "end before",
 		`{"matchers":"a=~\".*\"","why":"x"}`:                        "cover all",

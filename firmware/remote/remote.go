@@ -567,6 +567,10 @@ func (b *Box) unreachable(ctx context.Context, err error) error {
 	if errors.Is(err, syscall.EACCES) || errors.Is(err, syscall.EPERM) {
 		what = "the socket is for the box's own user; run this as that user, or use --addr http://host:port"
 	}
+	var slow net.Error
+	if errors.As(err, &slow) && slow.Timeout() && !errors.Is(err, syscall.ETIMEDOUT) {
+		what = "if the machine is on, the box there hangs or has too much to do: look at its own console; another box says how the site is, with --addr"
+	}
 	var unknown x509.UnknownAuthorityError
 	if errors.As(err, &unknown) {
 		what = "a box issues its own certificate: name its key, https://ID@host:port, or put what `holdfast members --pem` prints into " + CAEnv

@@ -8,6 +8,7 @@ import (
 	"io"
 	"net/http"
 	"net/http/httptest"
+	"net/url"
 	"os"
 	"path/filepath"
 	"strings"
@@ -119,6 +120,15 @@ func TestErrorsSayWhatHappened(t *testing.T) {
 	}
 	if err := b.Ready(t.Context()); !errors.Is(err, ErrUnreachable) || !strings.Contains(err.Error(), "holdfast run") {
 		t.Errorf("error %v", err)
+	}
+}
+
+// A box that takes the connection and says nothing is there: to start one is no advice.
+func TestABoxThatDoesNotAnswerInTimeIsNotTakenToBeOff(t *testing.T) {
+	b := box(t, func(http.ResponseWriter, *http.Request) {})
+	err := b.unreachable(t.Context(), &url.Error{Op: "Get", Err: os.ErrDeadlineExceeded})
+	if !errors.Is(err, ErrUnreachable) || !strings.Contains(err.Error(), "hangs or has too much to do") || strings.Contains(err.Error(), "holdfast run") {
+		t.Error(err)
 	}
 }
 
