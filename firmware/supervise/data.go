@@ -22,6 +22,9 @@ import (
 const (
 	// diskMax is how long a disk may take to show up: USB takes seconds.
 	diskMax = 20 * time.Second
+	// bootDiskMax is how long the disk that the loader was on may take to show up behind another one, and bootDiskLook how often that is looked at.
+	bootDiskMax  = 5 * time.Second
+	bootDiskLook = 100 * time.Millisecond
 	// growMin is what is not worth growing for.
 	growMin = 4 << 20
 	sysDir  = "/sys"
@@ -42,7 +45,7 @@ func device(name string) string { return filepath.Join("/dev", name) }
 func (m *machine) mountESP(ctx context.Context) {
 	ctx, cancel := context.WithTimeout(ctx, diskMax)
 	defer cancel()
-	p, err := disk.Await(ctx, sysDir, disk.ESPName, "")
+	p, err := m.findESP(ctx, sysDir, "/dev", bootedFrom(efivarsDir))
 	if err != nil {
 		m.log.Error("no system partition", "err", err)
 		return
@@ -57,6 +60,50 @@ func (m *machine) mountESP(ctx context.Context) {
 	}
 	m.esp, m.espDisk = espDir, p.Disk
 	m.log.Info("the system partition is mounted", "device", p.Device)
+}
+
+// findESP gives the system partition whose number in its disk's table is id, which is the one that the loader was on: a box that was started from
+// a stick must not bless or change the slots of the disk inside. Where none is, or id is not known, it is the first.
+func (m *machine) findESP(ctx context.Context, sys, dev, id string) (disk.Partition, error) {
+	first, err := disk.Await(ctx, sys, disk.ESPName, "")
+	if err != nil || id == "" {
+		return first, err
+	}
+	ctx, cancel := context.WithTimeout(ctx, bootDiskMax)
+	defer cancel()
+	for {
+		list, err := disk.Find(sys, disk.ESPName)
+		if err != nil {
+			return first, err
+		}
+		for _, p := range list {
+			if strings.EqualFold(partitionID(sys, dev, p), id) {
+				return p, nil
+			}
+		}
+		if pauseOr(ctx, bootDiskLook, nil) {
+			m.log.Warn("no disk has the partition that the loader was on; the first of its name is taken", "id", id, "device", first.Device)
+			return first, nil
+		}
+	}
+}
+
+// partitionID is the GUID of a partition in its disk's table; "" where that cannot be read.
+func partitionID(sys, dev string, p disk.Partition) string {
+	size, err := disk.DiskBytes(sys, p.Disk)
+	if err != nil {
+		return ""
+	}
+	f, err := os.Open(filepath.Join(dev, p.Disk))
+	if err != nil {
+		return ""
+	}
+	defer f.Close()
+	t, err := gpt.Read(f, size)
+	if err != nil || p.Number < 1 || p.Number > len(t.Partitions) {
+		return ""
+	}
+	return t.Partitions[p.Number-1].ID.String()
 }
 
 // openData checks, grows and mounts the data partition, and says what the boot medium's file is about. What fails is shown until somebody

@@ -219,6 +219,8 @@ const (
 	oneShot = "LoaderEntryOneShot-4a67b082-0a4c-41cf-b6c7-440b29bb8c4f"
 	// bootCounted is there when the loader counts this start (Boot Loader Interface, LoaderBootCountPath).
 	bootCounted = "LoaderBootCountPath-4a67b082-0a4c-41cf-b6c7-440b29bb8c4f"
+	// bootPartition names the partition that the loader was on (Boot Loader Interface, LoaderDevicePartUUID).
+	bootPartition = "LoaderDevicePartUUID-4a67b082-0a4c-41cf-b6c7-440b29bb8c4f"
 	// efiKept is non-volatile, and there for the loader and for us (UEFI 2.10, 8.2).
 	efiKept = 0x7
 )
@@ -243,4 +245,17 @@ func setEFI(dir, name, text string) error {
 		return fmt.Errorf("EFI variable: %w", err)
 	}
 	return nil
+}
+
+// bootedFrom is the GUID of the partition that the loader was on; "" where it does not say so.
+func bootedFrom(efi string) string {
+	b, err := readBounded(filepath.Join(efi, bootPartition))
+	if err != nil || len(b) < 4 || len(b)%2 != 0 {
+		return ""
+	}
+	var units []uint16
+	for i := 4; i < len(b); i += 2 { // behind the attributes
+		units = append(units, uint16(b[i])|uint16(b[i+1])<<8)
+	}
+	return strings.TrimRight(string(utf16.Decode(units)), "\x00")
 }

@@ -3,6 +3,7 @@ package supervise
 import (
 	"archive/tar"
 	"bytes"
+	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -20,6 +21,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/holdfast-edge/holdfast/firmware/image/gpt"
 	"github.com/holdfast-edge/holdfast/firmware/slots"
 )
 
@@ -149,6 +151,59 @@ func TestAReleaseOnTrialThatFindsNoDiskGoesBack(t *testing.T) {
 	}
 	if gave, err := giveUpTrial(t.TempDir(), efi, slots.A, "no data"); !gave || err == nil {
 		t.Errorf("with a system partition that cannot be read: %v, %v", gave, err)
+	}
+}
+
+// A box that was started from a stick: what is done to slots is done to the stick's.
+func TestTheSystemPartitionIsTheOneThatTheLoaderWasOn(t *testing.T) {
+	sys, dev, efi := t.TempDir(), t.TempDir(), t.TempDir()
+	const size = 4 << 20
+	ids := map[string]gpt.GUID{"sda": {0xAB, 0xCD, 1}, "sdb": {2}}
+	for d, id := range ids {
+		f, err := os.Create(filepath.Join(dev, d))
+		if err != nil {
+			t.Fatal(err)
+		}
+		table := &gpt.Table{Partitions: []gpt.Partition{{Type: gpt.ESP(), ID: id, First: 2048, Last: 4095, Name: "HOLDFAST-ESP"}}}
+		if err := errors.Join(gpt.Write(f, size, table), f.Truncate(size), f.Close()); err != nil {
+			t.Fatal(err)
+		}
+		at := filepath.Join(sys, "devices", d, d+"1")
+		put(t, filepath.Join(at, "uevent"), "PARTN=1\nPARTNAME=HOLDFAST-ESP\n")
+		put(t, filepath.Join(at, "size"), "2048\n")
+		put(t, filepath.Join(sys, "devices", d, "size"), "8192\n")
+		for _, n := range []string{d, d + "1"} {
+			to := filepath.Join(sys, "devices", d)
+			if n != d {
+				to = at
+			}
+			link := filepath.Join(sys, "class", "block", n)
+			if err := errors.Join(os.MkdirAll(filepath.Dir(link), 0o755), os.Symlink(to, link)); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	m := machineForTest()
+	for d, id := range ids {
+		if err := setEFI(efi, bootPartition, strings.ToLower(id.String())); err != nil {
+			t.Fatal(err)
+		}
+		if got := bootedFrom(efi); !strings.EqualFold(got, id.String()) {
+			t.Errorf("%q is read for %v", got, id)
+		}
+		if p, err := m.findESP(t.Context(), sys, dev, bootedFrom(efi)); err != nil || p.Disk != d {
+			t.Errorf("booted from %s: %+v, %v", d, p, err)
+		}
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+	defer cancel()
+	for _, id := range []string{"", gpt.GUID{9}.String()} {
+		if p, err := m.findESP(ctx, sys, dev, id); err != nil || p.Disk != "sda" {
+			t.Errorf("booted from %q: %+v, %v", id, p, err)
+		}
+	}
+	if got := bootedFrom(t.TempDir()); got != "" {
+		t.Errorf("%q", got)
 	}
 }
 
