@@ -161,6 +161,10 @@ func (m *Manager) look(ctx context.Context, all *sync.WaitGroup) error {
 			continue
 		}
 		k := m.keepers[a.Name]
+		if k != nil && k.link.Attrs().Index != a.Index { // it was unplugged, and is there again: another interface to the kernel
+			k.stop()
+			k = nil
+		}
 		if k == nil {
 			k = &keeper{m: m, x: x, link: l, carrier: make(chan bool, 1)}
 			m.keepers[a.Name] = k

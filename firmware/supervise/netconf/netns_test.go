@@ -10,6 +10,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
 	"syscall"
 	"testing"
 	"time"
@@ -185,6 +186,53 @@ func TestTheServerMayComeLaterThanTheBox(t *testing.T) {
 	until(t, states, "nobody answers", func(l Link, _ State) bool { return strings.Contains(l.Error, "dhcp") })
 	far.dnsmasq("--dhcp-range=10.9.0.50,10.9.0.59,255.255.255.0,2m")
 	until(t, states, "a lease", func(l Link, _ State) bool { return len(l.Addresses) > 0 && l.Error == "" })
+}
+
+// A card on USB that was reset comes back under its name before anybody has looked.
+func TestACardThatIsThereAgainIsConnectedAgain(t *testing.T) {
+	if !inside(t) {
+		return
+	}
+	pair(t, "10.9.0.1/24")
+	states := make(chan State, 100)
+	m := &Manager{
+		Network: settings.Network{Interfaces: []settings.Interface{{Name: "hf0", Addresses: []string{"10.9.0.7/24"}}}},
+		Log:     slog.New(slog.NewTextHandler(t.Output(), nil)), Changed: func(s State) { states <- s }, Sys: "/proc/sys", keepers: map[string]*keeper{}, said: map[string]bool{},
+	}
+	var all sync.WaitGroup
+	defer all.Wait()
+	look := func() int {
+		t.Helper()
+		if err := m.look(t.Context(), &all); err != nil {
+			t.Fatal(err)
+		}
+		l, err := netlink.LinkByName("hf0")
+		if err != nil {
+			t.Fatal(err)
+		}
+		return l.Attrs().Index
+	}
+	was := look()
+	until(t, states, "an address", func(l Link, _ State) bool { return len(l.Addresses) > 0 })
+	a := netlink.NewLinkAttrs()
+	a.Name = "hf0"
+	if err := netlink.LinkDel(&netlink.Dummy{LinkAttrs: netlink.LinkAttrs{Index: was}}); err != nil {
+		t.Fatal(err)
+	}
+	if err := netlink.LinkAdd(&netlink.Veth{LinkAttrs: a, PeerName: "hf1"}); err != nil {
+		t.Fatal(err)
+	}
+	if now := look(); now == was {
+		t.Fatal("it is the same one")
+	}
+	all.Wait() // a card without DHCP is set up once
+	l, err := netlink.LinkByName("hf0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if list, err := netlink.AddrList(l, netlink.FAMILY_V4); err != nil || len(list) != 1 {
+		t.Errorf("%v, %v", list, err)
+	}
 }
 
 func TestACableThatIsPulledAndPluggedInAsksAgain(t *testing.T) {
