@@ -256,6 +256,7 @@ func TestStatusAndTopAreOfARealBox(t *testing.T) {
 	b.here(exitDone, `"verdict":`, "status", "--json")
 	b.here(exitUsage, "--watch or --json", "status", "--json", "--watch")
 	b.here(exitDone, "0 observations", "top")
+	b.here(exitFailed, "there is none yet, the newest is 1", "debug", "why", "4711")
 	ctx, cancel := context.WithTimeout(t.Context(), 1500*time.Millisecond)
 	defer cancel()
 	var out, errs bytes.Buffer

@@ -97,6 +97,9 @@ func (s *source) Read(key, end []byte, revision uint64, limit int) []kv.KeyValue
 func (k *Keeper) Why(ctx context.Context, revision uint64, depth int) (*api.Why, error) {
 	v := k.site.View()
 	g, err := cause.Explain(&source{k: k, ctx: ctx, dec: wire.NewBodyDecoder(), blocks: map[uint64]*cause.Block{}}, revision, depth)
+	if errors.Is(err, cause.ErrUnknown) && revision > v.Revision {
+		return nil, fmt.Errorf("revision %d is %w: there is none yet, the newest is %d", revision, console.ErrNoTrace, v.Revision)
+	}
 	if errors.Is(err, cause.ErrUnknown) {
 		return nil, fmt.Errorf("revision %d: its block is %w to this box (its log begins at height %d, the state is at revision %d)", revision, console.ErrNoTrace, v.LogFrom, v.Revision)
 	}
