@@ -108,18 +108,22 @@ func Running(cmdline string) (s Slot, ok bool) {
 // confBytesMax is a sector: a disk writes it whole or not at all.
 const confBytesMax = 512
 
-// Conf is the content of the entry for a release in a slot: a kernel that panics starts the machine again after five seconds, so
-// that the next try is made. Errors: ErrName, when version is not a word or all of it is too long.
-func Conf(s Slot, version, cmdline string) ([]byte, error) {
+// Options is the command line of the kernel in a slot.
+func Options(s Slot, cmdline string) string {
 	words := strings.Fields(cmdline)
 	if !slices.ContainsFunc(words, func(w string) bool { return strings.HasPrefix(w, "panic=") }) {
 		words = append(words, "panic=5")
 	}
-	words = append(words, cmdlineSlot+string(s))
+	return strings.Join(append(words, cmdlineSlot+string(s)), " ")
+}
+
+// Conf is the content of the entry for a release in a slot: a kernel that panics starts the machine again after five seconds, so
+// that the next try is made. Errors: ErrName, when version is not a word or all of it is too long.
+func Conf(s Slot, version, cmdline string) ([]byte, error) {
 	// No sort-key: without one the loader goes by the names, highest first (systemd-boot 252, config_entry_compare). What makes it
 	// an entry at all, the kernel, comes last.
 	b := fmt.Appendf(nil, "title Holdfast %s (%s)\nversion %s\noptions %s\ninitrd /%s/%s\nlinux /%s/%s\n",
-		version, s, version, strings.Join(words, " "), s, Initrd, s, Kernel)
+		version, s, version, Options(s, cmdline), s, Initrd, s, Kernel)
 	if len(strings.Fields(version)) != 1 || strings.ContainsFunc(version+cmdline, func(r rune) bool { return r < ' ' || r > '~' }) {
 		return nil, fmt.Errorf("%w: version %.100q with options %.300q: printable ASCII is needed, and no space in the version", ErrName, version, cmdline)
 	}

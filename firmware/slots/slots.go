@@ -33,8 +33,9 @@ const (
 
 // ESP is a mounted system partition. What changes it is for one goroutine at a time; reading goes beside that.
 type ESP struct {
-	fs  store.FS
-	dir string
+	fs      store.FS
+	dir     string
+	tryboot bool
 }
 
 // Open opens the system partition that is mounted at dir. Errors: ErrNoESP.
@@ -42,11 +43,13 @@ func Open(dir string) (*ESP, error) { return OpenFS(store.OS{}, dir) }
 
 // OpenFS does so on another file system.
 func OpenFS(f store.FS, dir string) (*ESP, error) {
-	e := &ESP{f, dir}
+	e := &ESP{fs: f, dir: dir}
 	if _, err := f.List(e.path(entriesDir)); err != nil {
 		return nil, fmt.Errorf("%w at %s: %w", ErrNoESP, dir, err)
 	}
-	return e, nil
+	var err error
+	e.tryboot, err = e.lookTryboot()
+	return e, err
 }
 
 func (e *ESP) path(elem ...string) string { return path.Join(append([]string{e.dir}, elem...)...) }
@@ -229,6 +232,9 @@ func (e *ESP) Clear(s Slot) error {
 	if len(list) > 0 && !slices.ContainsFunc(list, func(x Entry) bool { return x.Slot != s && !x.Counted }) {
 		return fmt.Errorf("%w, so slot %s stays as it is", ErrLast, s)
 	}
+	if err := e.setDefault(s.Other(), len(list) > 0); err != nil {
+		return err
+	}
 	for _, x := range list {
 		if x.Slot == s {
 			litter = append(litter, x.FileName())
@@ -277,8 +283,15 @@ func (e *ESP) Commit(s Slot, r Release) error {
 	if err != nil {
 		return err
 	}
+	if err := e.unpack(s, r.Cmdline); err != nil {
+		return err
+	}
 	x := Entry{Slot: s, Sequence: next}
-	if !r.Blessed {
+	switch {
+	case r.Blessed:
+	case e.tryboot:
+		x.Counted, x.Left = true, 1 // all that such a loader has
+	default:
 		x.Counted, x.Left = true, cmp.Or(r.Tries, TriesDefault)
 	}
 	return e.writeSmall(entriesDir, x.FileName(), conf)
@@ -324,6 +337,13 @@ func (e *ESP) writeSmall(dir, name string, b []byte) error {
 
 // Bless makes a slot's release one that was good: the loader counts its starts no more. Once more changes nothing. Errors: ErrSlot.
 func (e *ESP) Bless(s Slot) error {
+	if _, found, err := e.Entry(s); err != nil || !found {
+		return cmp.Or(err, fmt.Errorf("%w: %q holds no release", ErrSlot, s))
+	}
+	// The loader first: cut in between, the slot is on trial once more.
+	if err := e.setDefault(s, true); err != nil {
+		return err
+	}
 	return e.recount(s, func(x *Entry) { x.Counted, x.Left, x.Done = false, 0, 0 })
 }
 
@@ -335,6 +355,9 @@ func (e *ESP) Spoil(s Slot, reason string) error {
 	}
 	if !found || other.Counted {
 		return fmt.Errorf("%w, so slot %s stays as it is", ErrLast, s)
+	}
+	if err := e.setDefault(s.Other(), true); err != nil {
+		return err
 	}
 	reason = strings.ToValidUTF8(reason[:min(len(reason), confBytesMax)], "")
 	// A partition that has no room for the reason must not keep a bad release.

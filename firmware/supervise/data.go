@@ -14,6 +14,7 @@ import (
 
 	"github.com/holdfast-edge/holdfast/firmware/image/gpt"
 	"github.com/holdfast-edge/holdfast/firmware/setupcode"
+	"github.com/holdfast-edge/holdfast/firmware/slots"
 	"github.com/holdfast-edge/holdfast/firmware/supervise/disk"
 	"github.com/holdfast-edge/holdfast/firmware/supervise/status"
 	"golang.org/x/sys/unix"
@@ -54,12 +55,38 @@ func (m *machine) mountESP(ctx context.Context) {
 		m.log.Error("no system partition", "err", err)
 		return
 	}
-	if err := unix.Mount(device(p.Device), espDir, "vfat", unix.MS_NOSUID|unix.MS_NODEV|unix.MS_NOEXEC|unix.MS_NOATIME, "umask=0077"); err != nil {
+	if err := mountFAT(p, espDir); err != nil {
 		m.log.Error("the system partition is not mounted", "device", p.Device, "err", err)
 		return
 	}
 	m.esp, m.espDisk = espDir, p.Disk
 	m.log.Info("the system partition is mounted", "device", p.Device)
+	m.mountSlots(p.Disk)
+}
+
+func mountFAT(p disk.Partition, at string) error {
+	return unix.Mount(device(p.Device), at, "vfat", unix.MS_NOSUID|unix.MS_NODEV|unix.MS_NOEXEC|unix.MS_NOATIME, "umask=0077")
+}
+
+// mountSlots mounts the slots of a board that has them as partitions, beside the system partition. Where one is not mounted, the slots cannot be
+// opened (firmware/slots), and the box takes no updates.
+func (m *machine) mountSlots(of string) {
+	for _, s := range []slots.Slot{slots.A, slots.B} {
+		list, err := disk.Find(sysDir, disk.SlotName+strings.ToUpper(string(s)))
+		i := slices.IndexFunc(list, func(p disk.Partition) bool { return p.Disk == of })
+		if err != nil || i < 0 {
+			continue // a board without
+		}
+		at := filepath.Join(espDir, string(s))
+		if err := os.MkdirAll(at, 0o755); err == nil {
+			err = mountFAT(list[i], at)
+		}
+		if err != nil {
+			m.log.Error("a slot is not mounted", "slot", s, "device", list[i].Device, "err", err)
+			continue
+		}
+		m.log.Info("a slot is mounted", "slot", s, "device", list[i].Device)
+	}
 }
 
 // findESP gives the system partition whose number in its disk's table is id, which is the one that the loader was on: a box that was started from

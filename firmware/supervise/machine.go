@@ -13,6 +13,7 @@ import (
 	"sync"
 	"syscall"
 	"time"
+	"unsafe"
 
 	"github.com/BurntSushi/toml"
 	"github.com/holdfast-edge/holdfast/firmware/config"
@@ -74,6 +75,8 @@ type machine struct {
 
 	mu sync.Mutex
 	st status.Status
+
+	other slots.Slot // with mu; where somebody wants to go once, on boards whose loader is told as the machine ends
 
 	// network is told when the machine has another address.
 	address chan struct{}
@@ -590,12 +593,26 @@ func (m *machine) sayWaits() {
 func (m *machine) end(how act) {
 	m.change(func(s *status.Status) { s.Mode = status.Stopping })
 	m.log.Info("the machine ends", "how", how)
+	tell := ""
+	if how != actPowerOff && m.esp != "" {
+		var err error
+		if tell, err = m.tellLoader(); err != nil {
+			m.log.Error("the loader is told nothing", "err", err)
+		}
+	}
 	unix.Sync()
-	unmount(m.log, espDir, dataDir)
+	unmount(m.log, espDir, filepath.Join(espDir, string(slots.A)), filepath.Join(espDir, string(slots.B)), dataDir)
 	unix.Sync()
 	cmd := unix.LINUX_REBOOT_CMD_RESTART
 	if how == actPowerOff {
 		cmd = unix.LINUX_REBOOT_CMD_POWER_OFF
+	}
+	if tell != "" {
+		m.log.Info("the loader is told", "argument", tell)
+		m.console.flush(flushMax)
+		if err := restartWith(tell); err != nil {
+			m.log.Error("the machine does not end with that", "err", err)
+		}
 	}
 	m.console.flush(flushMax)
 	if err := unix.Reboot(cmd); err != nil {
@@ -603,6 +620,28 @@ func (m *machine) end(how act) {
 		m.console.flush(flushMax)
 	}
 	os.Exit(1) // which makes the kernel panic, and start again after panic=5
+}
+
+// tellLoader is what the loader of a board that counts no tries has to be told as the machine starts again; empty: nothing.
+func (m *machine) tellLoader() (string, error) {
+	e, err := slots.Open(m.esp)
+	if err != nil {
+		return "", err
+	}
+	m.mu.Lock()
+	once := m.other
+	m.mu.Unlock()
+	return e.Restart(once)
+}
+
+// restartWith starts the machine again and has the kernel pass an argument on to the loader (reboot(2)). It returns when that failed.
+func restartWith(argument string) error {
+	b, err := unix.BytePtrFromString(argument)
+	if err != nil {
+		return fmt.Errorf("restart: %w", err)
+	}
+	_, _, errno := unix.Syscall6(unix.SYS_REBOOT, unix.LINUX_REBOOT_MAGIC1, unix.LINUX_REBOOT_MAGIC2, unix.LINUX_REBOOT_CMD_RESTART2, uintptr(unsafe.Pointer(b)), 0, 0)
+	return fmt.Errorf("restart: %w", errno)
 }
 
 var _ io.Writer = (*console)(nil)

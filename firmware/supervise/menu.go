@@ -210,6 +210,12 @@ func (m *machine) otherOnce(slot string) error {
 	if !found {
 		return errors.New("the other slot is empty")
 	}
+	if e.Tryboot() {
+		m.mu.Lock()
+		m.other = x.Slot
+		m.mu.Unlock()
+		return nil
+	}
 	return setEFI(efivarsDir, oneShot, x.FileName())
 }
 

@@ -131,7 +131,7 @@ func (s *Store) release(ctx context.Context, keyring, archive, suite string) (ma
 
 // file downloads a file, and compares it with its hash unless that is empty.
 func (s *Store) file(ctx context.Context, path, sum string, most int64) ([]byte, error) {
-	body, err := s.open(ctx, path)
+	body, err := s.open(ctx, s.address(path))
 	if err != nil {
 		return nil, err
 	}

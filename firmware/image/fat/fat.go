@@ -22,8 +22,7 @@ const (
 	sectorBytes     = 512
 	reserved        = 32
 	copies          = 2
-	clusterSectors  = 8
-	clusterBytes    = clusterSectors * sectorBytes
+	clusterSectors  = 8         // unless Options say otherwise
 	clustersMin     = 65525     // fewer would be FAT16 to everyone
 	clustersMax     = 0x0FFFFF5 // more than any disk that we write
 	rootCluster     = 2
@@ -64,11 +63,14 @@ type File struct {
 
 // Options say what the file system is.
 type Options struct {
-	Bytes  int64     // its size
-	Offset int64     // where it begins on its disk: the boot sector says it
-	Label  string    // at most 11 bytes
-	ID     uint32    // the volume's serial number
-	Time   time.Time // of every file, in UTC; FAT has none before 1980
+	Bytes int64 // its size
+	// ClusterBytes is the unit that files are kept in: a power of two from 512 on; 0: 4,096. Smaller ones make smaller file systems
+	// possible: FAT32 needs 65,525 of them.
+	ClusterBytes int
+	Offset       int64     // where it begins on its disk: the boot sector says it
+	Label        string    // at most 11 bytes
+	ID           uint32    // the volume's serial number
+	Time         time.Time // of every file, in UTC; FAT has none before 1980
 }
 
 // node is a file or folder on its way to the disk.
@@ -172,6 +174,7 @@ func (n *node) sort() error {
 type maker struct {
 	w            io.WriterAt
 	o            Options
+	per          int64 // sectors of a cluster
 	clusters     uint32
 	tableSectors uint32
 	next         uint32 // the first free cluster
@@ -182,14 +185,20 @@ func newMaker(w io.WriterAt, o Options) (*maker, error) {
 	if len(o.Label) > labelBytes {
 		return nil, fmt.Errorf("%w: the label %q has more than %d bytes", ErrName, o.Label, labelBytes)
 	}
-	sectors := o.Bytes / sectorBytes
-	// A table of t sectors leaves (sectors - reserved - 2t) / 8 clusters and has room for 128t: the least t that is enough.
-	t := (sectors - reserved + 2*clusterSectors + clusterSectors*sectorBytes/tableEntryBytes + copies - 1) / (clusterSectors*sectorBytes/tableEntryBytes + copies)
-	clusters := (sectors - reserved - copies*t) / clusterSectors
+	sectors, per := o.Bytes/sectorBytes, int64(clusterSectors)
+	if o.ClusterBytes != 0 {
+		per = int64(o.ClusterBytes) / sectorBytes
+	}
+	if per < 1 || per > 128 || per&(per-1) != 0 {
+		return nil, fmt.Errorf("%w: clusters of %d bytes", ErrFull, o.ClusterBytes)
+	}
+	// A table of t sectors leaves (sectors - reserved - 2t) / per clusters and has room for 128t: the least t that is enough.
+	t := (sectors - reserved + 2*per + per*sectorBytes/tableEntryBytes + copies - 1) / (per*sectorBytes/tableEntryBytes + copies)
+	clusters := (sectors - reserved - copies*t) / per
 	if clusters < clustersMin || clusters > clustersMax || sectors > 1<<32-1 {
 		return nil, fmt.Errorf("%w: a file system of %d bytes would have %d clusters", ErrFull, o.Bytes, clusters)
 	}
-	return &maker{w: w, o: o, clusters: uint32(clusters), tableSectors: uint32(t), next: rootCluster}, nil
+	return &maker{w: w, o: o, per: per, clusters: uint32(clusters), tableSectors: uint32(t), next: rootCluster}, nil
 }
 
 // place gives a node, and what is in it, its clusters.
@@ -199,7 +208,8 @@ func (m *maker) place(n *node) error {
 		bytes = m.folderBytes(n)
 	}
 	if bytes > 0 {
-		count := uint32((bytes + clusterBytes - 1) / clusterBytes)
+		each := int(m.per) * sectorBytes
+		count := uint32((bytes + each - 1) / each)
 		if uint64(m.next)+uint64(count) > uint64(m.clusters)+2 {
 			return fmt.Errorf("%w: %s does not fit", ErrFull, n.name)
 		}
@@ -238,7 +248,7 @@ func (m *maker) folderBytes(n *node) int {
 }
 
 func (m *maker) offset(cluster uint32) int64 {
-	return (reserved + copies*int64(m.tableSectors) + int64(cluster-rootCluster)*clusterSectors) * sectorBytes
+	return (reserved + copies*int64(m.tableSectors) + int64(cluster-rootCluster)*m.per) * sectorBytes
 }
 
 func (m *maker) write(n, above *node) error {
@@ -320,7 +330,7 @@ func (m *maker) finish() error {
 	boot := make([]byte, sectorBytes)
 	copy(boot, "\xEB\x58\x90HOLDFAST")
 	le.PutUint16(boot[11:], sectorBytes)
-	boot[13] = clusterSectors
+	boot[13] = byte(m.per)
 	le.PutUint16(boot[14:], reserved)
 	boot[16] = copies
 	boot[21] = mediaFixed

@@ -19,6 +19,8 @@ import (
 const (
 	ESPName  = "HOLDFAST-ESP"
 	DataName = "HOLDFAST-DATA"
+	// SlotName and a slot's letter in capitals is a slot's partition, on boards that start from partitions.
+	SlotName = "HOLDFAST-"
 )
 
 // sectorBytes is the unit of sizes in sysfs, whatever the disk's own is.
