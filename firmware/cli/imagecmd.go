@@ -34,6 +34,7 @@ Examples:
   holdfast image build --profile generic-arm64 --program bin/holdfast-linux-arm64 -o holdfast.img
   holdfast image build --profile generic-amd64 --join-token @token --server 192.0.2.10:7500 -o box.img
   holdfast image build --profile qemu-virt --config box.toml --offline -o test.img
+  holdfast image build --profile raspberry-pi -o pi.img         Go modules come from GOPROXY
 `,
 				flags: imageBuildFlags(b),
 			},
@@ -89,7 +90,7 @@ func (o *packageFlags) declare(f *flag.FlagSet) {
 }
 
 func (o *packageFlags) open(s *streams) (debian.Pins, debian.Store, error) {
-	st := debian.Store{Dir: o.cache, Mirror: o.mirror, Offline: o.offline, Said: func(line string) {
+	st := debian.Store{Dir: o.cache, Mirror: o.mirror, Proxy: os.Getenv("GOPROXY"), Offline: o.offline, Said: func(line string) {
 		_, _ = fmt.Fprintln(s.err, line) // the command goes on without it
 	}}
 	if st.Dir == "" {

@@ -42,7 +42,7 @@ const mib = 1 << 20
 const (
 	espBytes  = 384 * mib
 	dataBytes = 64 * mib
-	// Bytes is the size of an image, and of the smallest medium.
+	// Bytes is the size of an image for UEFI, and of the smallest medium.
 	Bytes = mib + espBytes + dataBytes + mib
 )
 
@@ -50,6 +50,7 @@ const (
 const (
 	ESPName  = "HOLDFAST-ESP"
 	DataName = "HOLDFAST-DATA"
+	SlotName = "HOLDFAST-" // and a slot's letter in capitals, where a slot is a partition
 	espLabel = "HOLDFASTESP"
 	// Provisioning is the file, on the system partition, that configures the machine when it first starts.
 	Provisioning = "holdfast.toml"
@@ -77,7 +78,8 @@ type Options struct {
 	Sign func(*Release) ([]byte, error)
 }
 
-// Release is what goes into a slot, and the loader that starts it.
+// Release is what goes into a slot, and the loader that starts it. For Raspberry Pi the kernel is a parcel (firmware/slots) with all that its
+// loader wants, and LoaderPath is empty.
 type Release struct {
 	Profile, Arch, Version string
 	Cmdline                string // of the kernel, without the slot
@@ -123,7 +125,11 @@ func Make(ctx context.Context, o Options) (*Release, error) {
 	if err != nil {
 		return nil, err
 	}
-	k, err := getKernel(ctx, &o, p)
+	from := getKernel
+	if p.Loader == "" {
+		from = getRaspberryKernel
+	}
+	k, err := from(ctx, &o, p)
 	if err != nil {
 		return nil, err
 	}
@@ -138,8 +144,10 @@ func Make(ctx context.Context, o Options) (*Release, error) {
 	if o.Built.IsZero() {
 		r.Built = k.built.UTC()
 	}
-	if r.Loader, err = getLoader(ctx, &o, p); err != nil {
-		return nil, err
+	if p.Loader != "" {
+		if r.Loader, err = getLoader(ctx, &o, p); err != nil {
+			return nil, err
+		}
 	}
 	files := append(k.modules.files(k.release, chosen), archived{"init", 0o755, program}, archived{"etc/holdfast/release", 0o644, r.describe()})
 	for _, dir := range []string{"dev", "proc", "sys", "run", "tmp", "boot", "var/lib/holdfast"} {
@@ -165,6 +173,9 @@ func (r *Release) Write(out io.WriterAt, manifest, provisioning []byte) error {
 		return err
 	}
 	entry := slots.Entry{Slot: slots.A, Sequence: 1, Version: r.Version}
+	if r.LoaderPath == "" {
+		return r.writeRaspberry(out, manifest, provisioning, fat.File{Name: "loader/entries/" + entry.FileName(), Body: conf})
+	}
 	files := []fat.File{
 		{Name: path.Join(string(slots.A), slots.Kernel), Body: r.Kernel},
 		{Name: path.Join(string(slots.A), slots.Initrd), Body: r.Initrd},
@@ -177,7 +188,7 @@ func (r *Release) Write(out io.WriterAt, manifest, provisioning []byte) error {
 	if provisioning != nil {
 		files = append(files, fat.File{Name: Provisioning, Body: provisioning})
 	}
-	return disk(out, r.Built, files)
+	return disk(out, Bytes, r.Built, []fatPartition{{name: ESPName, label: espLabel, kind: gpt.ESP(), bytes: espBytes, files: files}})
 }
 
 // Manifest describes the release for a bundle (coord/release), with the formats of data that its program reads and writes.
@@ -198,12 +209,24 @@ func (r *Release) unsigned() []byte {
 	return fmt.Appendf(nil, "version = %q\nboard = %q\nvmlinuz = \"%x\"\ninitrd = \"%x\"\n", r.Version, r.Profile, sha256.Sum256(r.Kernel), sha256.Sum256(r.Initrd))
 }
 
-// disk writes partitions and what is in them. Names that must differ between disks, and be the same for the same files, are made of the files.
-func disk(out io.WriterAt, built time.Time, files []fat.File) error {
+// fatPartition is one with FAT and what is in it.
+type fatPartition struct {
+	name, label  string
+	kind         gpt.GUID
+	bytes        int64
+	clusterBytes int // 0: as package fat has it
+	files        []fat.File
+}
+
+// disk writes the partitions with FAT, in their order, and that for data behind them, on a disk of size bytes. Names that must differ between
+// disks, and be the same for the same files, are made of the files.
+func disk(out io.WriterAt, size int64, built time.Time, parts []fatPartition) error {
 	h := sha256.New()
-	for _, f := range files {
-		s := sha256.Sum256(f.Body)
-		fmt.Fprintf(h, "%s\x00%x\n", f.Name, s)
+	for _, p := range parts {
+		for _, f := range p.files {
+			s := sha256.Sum256(f.Body)
+			fmt.Fprintf(h, "%s\x00%x\n", f.Name, s)
+		}
 	}
 	id := func(what string) (g gpt.GUID) {
 		s := sha256.Sum256(append(h.Sum(nil), what...))
@@ -211,15 +234,27 @@ func disk(out io.WriterAt, built time.Time, files []fat.File) error {
 		g[6], g[8] = g[6]&0x0F|0x80, g[8]&0x3F|0x80 // RFC 9562, version 8
 		return g
 	}
-	esp := gpt.Partition{Type: gpt.ESP(), ID: id("esp"), First: mib / gpt.SectorBytes, Last: (mib+espBytes)/gpt.SectorBytes - 1, Name: ESPName}
-	data := gpt.Partition{Type: gpt.Linux(), ID: id("data"), First: esp.Last + 1, Last: esp.Last + dataBytes/gpt.SectorBytes, Name: DataName}
-	if err := gpt.Write(out, Bytes, &gpt.Table{ID: id("disk"), Partitions: []gpt.Partition{esp, data}}); err != nil {
+	t, first := &gpt.Table{ID: id("disk")}, uint64(mib/gpt.SectorBytes)
+	add := func(kind gpt.GUID, what, name string, bytes int64) {
+		last := first + uint64(bytes)/gpt.SectorBytes - 1
+		t.Partitions = append(t.Partitions, gpt.Partition{Type: kind, ID: id(what), First: first, Last: last, Name: name})
+		first = last + 1
+	}
+	for _, p := range parts {
+		add(p.kind, p.name, p.name, p.bytes)
+	}
+	add(gpt.Linux(), "data", DataName, dataBytes)
+	if err := gpt.Write(out, size, t); err != nil {
 		return err
 	}
-	volume, seed := id("volume"), id("seed")
-	if err := fat.Make(io.NewOffsetWriter(out, esp.Offset()), fat.Options{Bytes: esp.Bytes(), Offset: esp.Offset(), Label: espLabel, ID: binary.LittleEndian.Uint32(volume[:]), Time: built}, files); err != nil {
-		return err
+	for i, p := range parts {
+		at, volume := t.Partitions[i], id("volume of "+p.name)
+		o := fat.Options{Bytes: at.Bytes(), ClusterBytes: p.clusterBytes, Offset: at.Offset(), Label: p.label, ID: binary.LittleEndian.Uint32(volume[:]), Time: built}
+		if err := fat.Make(io.NewOffsetWriter(out, at.Offset()), o, p.files); err != nil {
+			return fmt.Errorf("%s: %w", p.name, err)
+		}
 	}
+	data, seed := t.Partitions[len(parts)], id("seed")
 	return ext4.Make(io.NewOffsetWriter(out, data.Offset()), ext4.Options{Bytes: data.Bytes(), Label: DataName, ID: id("file system"), Seed: seed, Seconds: built.Unix()})
 }
 
@@ -345,12 +380,15 @@ func Create(ctx context.Context, name string, packed bool, o Options) (Report, e
 	if o.Provisioning != nil {
 		mode = 0o600 // a token may be in it
 	}
-	if err := errors.Join(f.Truncate(Bytes), f.Chmod(mode)); err != nil {
+	if err := f.Chmod(mode); err != nil {
 		return Report{}, fmt.Errorf("image: %w", err)
 	}
 	rel, err := Make(ctx, o)
 	if err != nil {
 		return Report{}, err
+	}
+	if err := f.Truncate(rel.DiskBytes()); err != nil {
+		return Report{}, fmt.Errorf("image: %w", err)
 	}
 	var manifest []byte
 	if o.Sign != nil {
@@ -361,8 +399,8 @@ func Create(ctx context.Context, name string, packed bool, o Options) (Report, e
 	if err := rel.Write(f, manifest, o.Provisioning); err != nil {
 		return Report{}, err
 	}
-	r := Report{Profile: rel.Profile, Version: rel.Version, KernelRelease: rel.KernelRelease, Built: rel.Built, Modules: rel.Modules, KernelBytes: len(rel.Kernel), InitrdBytes: len(rel.Initrd), Bytes: Bytes}
-	if r.SHA256, r.ZstdBytes, err = pack(f, name+".zst", packed, mode); err != nil {
+	r := Report{Profile: rel.Profile, Version: rel.Version, KernelRelease: rel.KernelRelease, Built: rel.Built, Modules: rel.Modules, KernelBytes: len(rel.Kernel), InitrdBytes: len(rel.Initrd), Bytes: rel.DiskBytes()}
+	if r.SHA256, r.ZstdBytes, err = pack(f, rel.DiskBytes(), name+".zst", packed, mode); err != nil {
 		return Report{}, err
 	}
 	if err = f.Sync(); err == nil {
@@ -376,9 +414,9 @@ func Create(ctx context.Context, name string, packed bool, o Options) (Report, e
 }
 
 // pack hashes an image, and writes it compressed if it is asked to.
-func pack(f *os.File, name string, packed bool, mode os.FileMode) (sum string, bytes int64, err error) {
+func pack(f *os.File, size int64, name string, packed bool, mode os.FileMode) (sum string, bytes int64, err error) {
 	h := sha256.New()
-	from := io.TeeReader(io.NewSectionReader(f, 0, Bytes), h)
+	from := io.TeeReader(io.NewSectionReader(f, 0, size), h)
 	if !packed {
 		_, err := io.Copy(io.Discard, from)
 		return hex.EncodeToString(h.Sum(nil)), 0, err

@@ -6,13 +6,16 @@ import (
 	"strings"
 )
 
+// RaspberryPi is the profile that has no UEFI.
+const RaspberryPi = "raspberry-pi"
+
 // Profile is a kind of machine that an image is for.
 type Profile struct {
 	Name    string
 	About   string
 	Arch    string // GOARCH, and Debian's name
 	Cmdline string // of the kernel
-	Loader  string // where UEFI looks for a loader; empty: the board starts the kernel by itself
+	Loader  string // where UEFI looks for a loader; empty: the board starts a slot's partition by itself, as Raspberry Pi does
 	modules []string
 }
 
@@ -55,6 +58,8 @@ func Profiles() []Profile {
 		{Name: "generic-amd64", About: "any amd64 machine with UEFI", Arch: "amd64", Loader: "EFI/BOOT/BOOTX64.EFI", Cmdline: "console=tty0 console=ttyS0,115200", modules: amd},
 		{Name: "generic-arm64", About: "any arm64 machine with UEFI", Arch: "arm64", Loader: "EFI/BOOT/BOOTAA64.EFI", modules: arm},
 		{Name: "qemu-virt", About: "QEMU's machine virt with UEFI, arm64", Arch: "arm64", Loader: "EFI/BOOT/BOOTAA64.EFI", Cmdline: "console=ttyAMA0", modules: slices.Concat(common, []string{"gpio-pl061", "leds-gpio", "nvme", "ahci"})},
+		// Its kernel has nearly all built in: cards, disks, ext4, FAT, its watchdog.
+		{Name: RaspberryPi, About: "Raspberry Pi 4, 400, 5, 500, CM4 and CM5, arm64", Arch: "arm64", Cmdline: "console=tty1 console=serial0,115200", modules: []string{"crypto/", "drivers/net/mdio/", "drivers/rtc/"}},
 	}
 }
 

@@ -78,7 +78,7 @@ func (m *machine) mountSlots(of string) {
 			continue // a board without
 		}
 		at := filepath.Join(espDir, string(s))
-		if err := os.MkdirAll(at, 0o755); err == nil {
+		if err = os.MkdirAll(at, 0o755); err == nil {
 			err = mountFAT(list[i], at)
 		}
 		if err != nil {
