@@ -32,6 +32,7 @@ import (
 	"github.com/holdfast-edge/holdfast/firmware/image/debian"
 	"github.com/holdfast-edge/holdfast/firmware/image/ext4"
 	"github.com/holdfast-edge/holdfast/firmware/image/fat"
+	"github.com/holdfast-edge/holdfast/firmware/image/gomod"
 	"github.com/holdfast-edge/holdfast/firmware/image/gpt"
 	"github.com/holdfast-edge/holdfast/firmware/slots"
 )
@@ -74,6 +75,8 @@ type Options struct {
 	Built    time.Time
 	Pins     debian.Pins
 	Packages debian.Store
+	// Linux and Boot are the Go modules with the kernel and with the firmware of a Raspberry Pi; empty: those that are pinned.
+	Linux, Boot gomod.Module
 	// Sign makes the manifest of the release in slot a; nil: one without a signature.
 	Sign func(*Release) ([]byte, error)
 }

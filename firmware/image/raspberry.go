@@ -53,6 +53,7 @@ func (r *Release) DiskBytes() int64 {
 // Pi 5 has that in its EEPROM.
 func getRaspberryKernel(ctx context.Context, o *Options, _ Profile) (kernel, error) {
 	linux, start := gomod.Pinned()
+	linux, start = cmp.Or(o.Linux, linux), cmp.Or(o.Boot, start)
 	files, err := gomod.Files(ctx, &o.Packages, linux, func(name string) bool {
 		return name == "vmlinuz" || strings.HasPrefix(name, "lib/modules/") || path.Dir(name) == "overlays" || forPi45(name)
 	})

@@ -7,15 +7,15 @@ import (
 	"unicode/utf16"
 )
 
-// shortName is the name of eight and three capitals that every file has: the name itself where it is one, else its beginning with
-// a number, as NAME~1.EXT.
+// shortName is the name of eight and three capitals that every file has: the name itself where it is one, also in small letters (loaders that know
+// short names only find it, as those of Raspberry Pi), else its beginning with a number, as NAME~1.EXT.
 func shortName(name string, taken map[[11]byte]bool) (s [11]byte, err error) {
 	base, ext := name, ""
 	if i := strings.LastIndexByte(name, '.'); i > 0 {
 		base, ext = name[:i], name[i+1:]
 	}
-	if plain(base, 8) && (ext == "" && !strings.Contains(name, ".") || plain(ext, 3)) {
-		copy(s[:], fmt.Sprintf("%-8s%-3s", base, ext))
+	if plain(strings.ToUpper(base), 8) && (ext == "" && !strings.Contains(name, ".") || plain(strings.ToUpper(ext), 3)) {
+		copy(s[:], fmt.Sprintf("%-8s%-3s", strings.ToUpper(base), strings.ToUpper(ext)))
 		if taken[s] {
 			return s, fmt.Errorf("%w: %q is there twice", ErrName, name)
 		}
