@@ -13,11 +13,14 @@ type archived struct {
 	name string // without a leading slash
 	mode uint32 // permissions
 	body []byte
+	// major is that of a device for characters, 0 for none.
+	major, minor int
 }
 
 const (
 	cpioFolder = 0o040000
 	cpioFile   = 0o100000
+	cpioDevice = 0o020000
 )
 
 // cpio writes files, and the folders above them, as an archive of the form "newc" (Linux, driver-api/early-userspace/buffer-format):
@@ -26,7 +29,7 @@ const (
 func cpio(files []archived, seconds int64) []byte {
 	var b bytes.Buffer
 	inode := 0
-	put := func(name string, mode uint32, body []byte) {
+	put := func(name string, mode uint32, body []byte, major, minor int) {
 		inode++
 		links := 1
 		if mode&cpioFolder != 0 {
@@ -34,7 +37,7 @@ func cpio(files []archived, seconds int64) []byte {
 		}
 		b.WriteString("070701")
 		//                          inode        mode       uid gid links        mtime         size  dev dev rdev rdev       name  check
-		for _, v := range []int{inode, int(mode), 0, 0, links, int(seconds), len(body), 0, 0, 0, 0, len(name) + 1, 0} {
+		for _, v := range []int{inode, int(mode), 0, 0, links, int(seconds), len(body), 0, 0, major, minor, len(name) + 1, 0} {
 			fmt.Fprintf(&b, "%08X", v)
 		}
 		b.WriteString(name + "\x00")
@@ -48,7 +51,7 @@ func cpio(files []archived, seconds int64) []byte {
 	folder := func(name string) {
 		if !made[name] {
 			made[name] = true
-			put(name, cpioFolder|0o755, nil)
+			put(name, cpioFolder|0o755, nil, 0, 0)
 		}
 	}
 	for _, f := range files {
@@ -59,12 +62,15 @@ func cpio(files []archived, seconds int64) []byte {
 		for _, dir := range slices.Backward(above) {
 			folder(dir)
 		}
-		if f.body == nil {
+		switch {
+		case f.major != 0:
+			put(f.name, cpioDevice|f.mode, nil, f.major, f.minor)
+		case f.body == nil:
 			folder(f.name)
-			continue
+		default:
+			put(f.name, cpioFile|f.mode, f.body, 0, 0)
 		}
-		put(f.name, cpioFile|f.mode, f.body)
 	}
-	put("TRAILER!!!", 0, nil)
+	put("TRAILER!!!", 0, nil, 0, 0)
 	return b.Bytes()
 }

@@ -152,10 +152,13 @@ func Make(ctx context.Context, o Options) (*Release, error) {
 			return nil, err
 		}
 	}
-	files := append(k.modules.files(k.release, chosen), archived{"init", 0o755, program}, archived{"etc/holdfast/release", 0o644, r.describe()})
+	files := append(k.modules.files(k.release, chosen), archived{name: "init", mode: 0o755, body: program}, archived{name: "etc/holdfast/release", mode: 0o644, body: r.describe()})
 	for _, dir := range []string{"dev", "proc", "sys", "run", "tmp", "boot", "var/lib/holdfast"} {
 		files = append(files, archived{name: dir})
 	}
+	// A kernel whose console is not there starts process 1 without any open file, and Go's runtime ends where /dev/null is not there either
+	// (Linux console_on_rootfs; Go runtime checkfds).
+	files = append(files, archived{name: "dev/console", mode: 0o600, major: 5, minor: 1}, archived{name: "dev/null", mode: 0o666, major: 1, minor: 3})
 	r.Initrd, err = compress(cpio(files, r.Built.Unix()))
 	return r, err
 }
@@ -416,6 +419,10 @@ func Create(ctx context.Context, name string, packed bool, o Options) (Report, e
 	return r, nil
 }
 
+// packWindowBytes is more than what a Raspberry Pi's kernel and its parcel have between them, which are the same bytes; programs unpack windows of up to
+// 128 MiB unless they are told otherwise (zstd(1), --memory).
+const packWindowBytes = 64 * mib
+
 // pack hashes an image, and writes it compressed if it is asked to.
 func pack(f *os.File, size int64, name string, packed bool, mode os.FileMode) (sum string, bytes int64, err error) {
 	h := sha256.New()
@@ -430,7 +437,7 @@ func pack(f *os.File, size int64, name string, packed bool, mode os.FileMode) (s
 	}
 	defer os.Remove(t.Name())
 	defer t.Close()
-	z, err := zstd.NewWriter(t, zstd.WithEncoderLevel(zstd.SpeedBestCompression), zstd.WithEncoderConcurrency(1))
+	z, err := zstd.NewWriter(t, zstd.WithEncoderLevel(zstd.SpeedBestCompression), zstd.WithEncoderConcurrency(1), zstd.WithWindowSize(packWindowBytes))
 	if err != nil {
 		return "", 0, fmt.Errorf("image: %w", err)
 	}

@@ -277,6 +277,7 @@ func TestTheRAMDiskHasTheModulesInTheOrderTheyNeed(t *testing.T) {
 	for _, text := range []string{
 		"\nkernel/drivers/ext4.ko: ", "kernel/lib/crc16.ko", "alias fs-ext4 ext4\n", "version = \"1.2.3\"\nboard = \"generic-amd64\"\nbuilt = 2026-",
 		"lib/modules/9.9/kernel/drivers/crc32c_generic.ko\x00", "init\x00",
+		"000000010000000300000009" + "00000000dev/null\x00", // device 1:3, a name of 9 bytes
 	} {
 		if !bytes.Contains(cpio, []byte(text)) {
 			t.Errorf("no %q in the archive", text)

@@ -202,7 +202,7 @@ func (m *modules) files(release string, chosen map[string]*module) []archived {
 	var dep, alias strings.Builder
 	for _, name := range slices.Sorted(maps.Keys(chosen)) {
 		x := chosen[name]
-		all = append(all, archived{dir + x.file, 0o644, x.body})
+		all = append(all, archived{name: dir + x.file, mode: 0o644, body: x.body})
 		dep.WriteString(x.file + ":")
 		for _, n := range slices.Backward(closure(chosen, name)) { // the farthest need last
 			dep.WriteString(" " + chosen[n].file)
@@ -213,9 +213,9 @@ func (m *modules) files(release string, chosen map[string]*module) []archived {
 		}
 	}
 	return append(all,
-		archived{dir + "modules.dep", 0o644, []byte(dep.String())},
-		archived{dir + "modules.alias", 0o644, []byte(alias.String())},
-		archived{dir + "modules.builtin", 0o644, []byte(m.builtin)})
+		archived{name: dir + "modules.dep", mode: 0o644, body: []byte(dep.String())},
+		archived{name: dir + "modules.alias", mode: 0o644, body: []byte(alias.String())},
+		archived{name: dir + "modules.builtin", mode: 0o644, body: []byte(m.builtin)})
 }
 
 // closure is all that a module needs, each behind what it needs itself.
