@@ -7,6 +7,7 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"maps"
 	"path"
 	"strings"
 
@@ -94,9 +95,7 @@ func getRaspberryKernel(ctx context.Context, o *Options, _ Profile) (kernel, err
 	if len(boot) != 3 {
 		return kernel{}, fmt.Errorf("%w: %v has no start4.elf, fixup4.dat or its licence", gomod.ErrModule, start)
 	}
-	for name, body := range boot {
-		parcel[name] = body
-	}
+	maps.Copy(parcel, boot)
 	parcel[slots.ConfigFile] = []byte(raspberryConfig)
 	var b bytes.Buffer
 	if err := slots.WriteParcel(&b, parcel); err != nil {
