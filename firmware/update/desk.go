@@ -160,6 +160,9 @@ func (r *Runner) Site(ctx context.Context, id coord.Digest, url string, rules ro
 		rules = rollout.RulesDefault
 	}
 	st := r.c.State()
+	if len(st.Docs(rollout.DocKey)) == 0 { // all boxes must judge by the same keys, and each has a configuration of its own
+		return fmt.Errorf("update: %w: the site has decided on no key that signs, and update.keys are good for one box only; `holdfast update trust NAME KEY` first", ErrCannot)
+	}
 	last, err := rollout.Read(st)
 	if err != nil {
 		last = nil // one that cannot be read is followed by the first

@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"io"
+	"strings"
 	"sync"
 	"testing"
 	"testing/synctest"
@@ -12,6 +13,7 @@ import (
 
 	"github.com/holdfast-edge/holdfast/coord/release"
 	"github.com/holdfast-edge/holdfast/coord/rollout"
+	"github.com/holdfast-edge/holdfast/firmware/operators"
 	"github.com/holdfast-edge/holdfast/firmware/slots"
 	"github.com/holdfast-edge/holdfast/store/faultfs"
 )
@@ -150,6 +152,24 @@ func TestABundleWhoseKeyIsDistrustedSinceItCameIsNotStarted(t *testing.T) {
 	r.c.Keys = []release.Key{public}
 	if err := r.Apply(t.Context(), h.ID(), rollout.Rules{}, "op", false); err != nil {
 		t.Error(err)
+	}
+}
+
+// An image has its key in the configuration: that is enough for one box, and a site is told what it lacks.
+func TestASiteWithoutAKeyOfItsOwnSaysThatItNeedsOne(t *testing.T) {
+	key, public := newKey(t)
+	h, b := bundled(t, key, nil)
+	r := runnerOn(t, flashed(t), public)
+	if _, err := r.Take(t.Context(), bytes.NewReader(b), false); err != nil {
+		t.Fatal(err)
+	}
+	if err := r.Site(t.Context(), h.ID(), "", rollout.Rules{}, operators.By{}); !errors.Is(err, ErrCannot) || !strings.Contains(err.Error(), "holdfast update trust") {
+		t.Errorf("%v", err)
+	}
+	st := docs{rollout.DocKey + "first": {Key: rollout.DocKey + "first", Value: []byte(public.String())}}
+	r.c.State = func() Docs { return st }
+	if err := r.Site(t.Context(), h.ID(), "", rollout.Rules{}, operators.By{}); err != nil {
+		t.Errorf("with a key: %v", err)
 	}
 }
 

@@ -47,6 +47,17 @@ func (r *runner) rolling(ctx context.Context) (string, error) {
 		p.close()
 		p.cmd = nil
 	}
+	// The keys of the boxes' own configurations are good for one box, not for what a site decides.
+	signs, err := r.built.publicKey()
+	if err != nil {
+		return "", err
+	}
+	if _, err := run(ctx, program, "update", "trust", "--addr", boxes[0].at, "first", signs); err != nil {
+		return "", err
+	}
+	if err := approved(ctx, boxes, func() error { return trusted(ctx, boxes) }); err != nil {
+		return "", err
+	}
 	rel := *r.built.New
 	rel.Version = "1.3.0"
 	file, err := r.file("rolling", &rel, r.built.key)
@@ -168,6 +179,20 @@ func removed(ctx context.Context, boxes []*atBox, name string) error {
 		}
 		if o.Up != len(o.Members) {
 			return fmt.Errorf("%d of %d boxes are up", o.Up, len(o.Members))
+		}
+	}
+	return nil
+}
+
+// trusted says whether all machines know that the site has decided on a key.
+func trusted(ctx context.Context, boxes []*atBox) error {
+	for _, b := range boxes {
+		u, err := b.Update(ctx)
+		if err != nil {
+			return err
+		}
+		if u.Own {
+			return fmt.Errorf("%s knows of no key that the site has decided on", b.address)
 		}
 	}
 	return nil
