@@ -500,16 +500,24 @@ func (m *machine) awaitAddress(ctx context.Context) {
 	}
 	end := time.NewTimer(addressMax)
 	defer end.Stop()
-	for m.currentAddress() == "" {
+	for !m.settled() {
 		select {
 		case <-ctx.Done():
 			return
 		case <-end.C:
-			m.log.Warn("no address yet; the box starts without one")
+			if m.currentAddress() == "" {
+				m.log.Warn("no address yet; the box starts without one")
+			}
 			return
 		case <-m.address:
 		}
 	}
+}
+
+func (m *machine) settled() bool {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.st.Network.Settled()
 }
 
 func (m *machine) currentAddress() string {

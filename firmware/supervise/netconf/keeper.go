@@ -65,7 +65,7 @@ func (k *keeper) now() linkNow {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	a := k.link.Attrs()
-	n := linkNow{Link: Link{Name: a.Name, MAC: a.HardwareAddr.String(), Up: k.up}}
+	n := linkNow{Link: Link{Name: a.Name, MAC: a.HardwareAddr.String(), Up: k.up, Asking: k.x.DHCP && k.up && k.lease == nil && k.err == nil}}
 	if k.err != nil {
 		n.Error = k.err.Error()
 	}

@@ -41,7 +41,9 @@ type Link struct {
 	From string `json:"from,omitempty"`
 	// Until is when the DHCP lease ends.
 	Until time.Time `json:"until,omitzero"`
-	Error string    `json:"error,omitempty"`
+	// Asking says that DHCP servers are asked, and have not been silent for a whole round yet.
+	Asking bool   `json:"asking,omitempty"`
+	Error  string `json:"error,omitempty"`
 }
 
 // State is the network as it is now. Who gets one shares it with nobody.
@@ -72,6 +74,12 @@ func (s *State) Address() string {
 		}
 	}
 	return ""
+}
+
+// Settled says whether Address is the one to be known by: an IPv6 one comes before DHCP has answered, and is not if DHCP may still do so.
+func (s *State) Settled() bool {
+	a := s.Address()
+	return a != "" && (!strings.Contains(a, ":") || !slices.ContainsFunc(s.Links, func(l Link) bool { return l.Asking }))
 }
 
 // Manager keeps the machine connected.

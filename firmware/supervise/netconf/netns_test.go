@@ -183,7 +183,8 @@ func TestTheServerMayComeLaterThanTheBox(t *testing.T) {
 	}
 	far := pair(t, "10.9.0.1/24")
 	states := connect(t, settings.Network{Interfaces: []settings.Interface{{Name: "hf0", DHCP: true}}})
-	until(t, states, "nobody answers", func(l Link, _ State) bool { return strings.Contains(l.Error, "dhcp") })
+	until(t, states, "a question", func(l Link, _ State) bool { return l.Asking })
+	until(t, states, "nobody answers", func(l Link, _ State) bool { return strings.Contains(l.Error, "dhcp") && !l.Asking })
 	far.dnsmasq("--dhcp-range=10.9.0.50,10.9.0.59,255.255.255.0,2m")
 	until(t, states, "a lease", func(l Link, _ State) bool { return len(l.Addresses) > 0 && l.Error == "" })
 }
