@@ -16,6 +16,7 @@ import (
 	"github.com/holdfast-edge/holdfast/coord/release"
 	"github.com/holdfast-edge/holdfast/firmware/image"
 	"github.com/holdfast-edge/holdfast/firmware/image/debian"
+	"github.com/holdfast-edge/holdfast/firmware/image/pinned"
 	"github.com/holdfast-edge/holdfast/firmware/update"
 )
 
@@ -90,9 +91,9 @@ func (o *packageFlags) declare(f *flag.FlagSet) {
 }
 
 func (o *packageFlags) open(s *streams) (debian.Pins, debian.Store, error) {
-	st := debian.Store{Dir: o.cache, Mirror: o.mirror, Proxy: os.Getenv("GOPROXY"), Offline: o.offline, Said: func(line string) {
+	st := debian.Store{Mirror: o.mirror, Store: pinned.Store{Dir: o.cache, Offline: o.offline, Said: func(line string) {
 		_, _ = fmt.Fprintln(s.err, line) // the command goes on without it
-	}}
+	}}}
 	if st.Dir == "" {
 		dir, err := os.UserCacheDir()
 		if err != nil {
@@ -136,6 +137,7 @@ func imageBuildFlags(b Build) func(*flag.FlagSet) func(context.Context, *streams
 			if o.Pins, o.Packages, err = from.open(s); err != nil {
 				return err
 			}
+			o.Proxy = os.Getenv("GOPROXY")
 			if o.Built, err = sourceDate(); err != nil {
 				return err
 			}

@@ -77,6 +77,8 @@ type Options struct {
 	Packages debian.Store
 	// Linux and Boot are the Go modules with the kernel and with the firmware of a Raspberry Pi; empty: those that are pinned.
 	Linux, Boot gomod.Module
+	// Proxy is where they come from: GOPROXY as the go command has it; empty: its default.
+	Proxy string
 	// Sign makes the manifest of the release in slot a; nil: one without a signature.
 	Sign func(*Release) ([]byte, error)
 }

@@ -22,6 +22,7 @@ import (
 
 	"github.com/holdfast-edge/holdfast/firmware/image/debian"
 	"github.com/holdfast-edge/holdfast/firmware/image/gpt"
+	"github.com/holdfast-edge/holdfast/firmware/image/pinned"
 )
 
 // elfWith is an ELF file for machine (62 amd64, 183 arm64) with one section, .modinfo.
@@ -164,7 +165,7 @@ func options(t *testing.T) (Options, map[string]int) {
 		t.Fatal(err)
 	}
 	pins, s, asked := archive(t, p)
-	return Options{Profile: p.Name, Program: program, Version: "1.2.3", Pins: pins, Packages: debian.Store{Dir: filepath.Join(t.TempDir(), "cache"), Mirror: s.URL}}, asked
+	return Options{Profile: p.Name, Program: program, Version: "1.2.3", Pins: pins, Packages: debian.Store{Store: pinned.Store{Dir: filepath.Join(t.TempDir(), "cache")}, Mirror: s.URL}}, asked
 }
 
 func TestTheSameInputsGiveTheSameBytes(t *testing.T) {
@@ -204,9 +205,9 @@ func TestTheSameInputsGiveTheSameBytes(t *testing.T) {
 	}
 }
 
-func TestAnImageHasItsPartitionsAndSlotA(t *testing.T) {
-	o, _ := options(t)
-	o.Provisioning = []byte("[system]\nhostname = \"box\"\n")
+// created makes an image of so many bytes, and opens it until the test ends.
+func created(t *testing.T, o Options, bytes int64) (*os.File, *gpt.Table) {
+	t.Helper()
 	name := filepath.Join(t.TempDir(), "x.img")
 	if _, err := Create(context.Background(), name, false, o); err != nil {
 		t.Fatal(err)
@@ -215,11 +216,18 @@ func TestAnImageHasItsPartitionsAndSlotA(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer f.Close()
-	table, err := gpt.Read(f, Bytes)
+	t.Cleanup(func() { _ = f.Close() })
+	table, err := gpt.Read(f, bytes)
 	if err != nil {
 		t.Fatal(err)
 	}
+	return f, table
+}
+
+func TestAnImageHasItsPartitionsAndSlotA(t *testing.T) {
+	o, _ := options(t)
+	o.Provisioning = []byte("[system]\nhostname = \"box\"\n")
+	f, table := created(t, o, Bytes)
 	for _, n := range []string{ESPName, DataName} {
 		if _, ok := table.Find(n); !ok {
 			t.Errorf("no partition %s", n)
@@ -308,9 +316,9 @@ func TestWhatCannotBootIsRefused(t *testing.T) {
 		"another package": {func(o *Options) {
 			o.Pins.Package[0].SHA256 = strings.Repeat("00", 32)
 			o.Pins.Package[1].SHA256 = strings.Repeat("11", 32)
-		}, debian.ErrHash},
-		"a package that is gone":         {func(o *Options) { o.Pins.Package[0].Path, o.Pins.Package[1].Path = "pool/x.deb", "pool/y.deb" }, debian.ErrGone},
-		"an empty cache without network": {func(o *Options) { o.Packages.Offline = true }, debian.ErrOffline},
+		}, pinned.ErrHash},
+		"a package that is gone":         {func(o *Options) { o.Pins.Package[0].Path, o.Pins.Package[1].Path = "pool/x.deb", "pool/y.deb" }, pinned.ErrGone},
+		"an empty cache without network": {func(o *Options) { o.Packages.Offline = true }, pinned.ErrOffline},
 		"no pins":                        {func(o *Options) { o.Pins.Package = nil }, debian.ErrPins},
 	} {
 		o, _ := options(t)

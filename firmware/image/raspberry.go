@@ -55,7 +55,7 @@ func (r *Release) DiskBytes() int64 {
 func getRaspberryKernel(ctx context.Context, o *Options, _ Profile) (kernel, error) {
 	linux, start := gomod.Pinned()
 	linux, start = cmp.Or(o.Linux, linux), cmp.Or(o.Boot, start)
-	files, err := gomod.Files(ctx, &o.Packages, linux, func(name string) bool {
+	files, err := gomod.Files(ctx, &o.Packages.Store, o.Proxy, linux, func(name string) bool {
 		return name == "vmlinuz" || strings.HasPrefix(name, "lib/modules/") || path.Dir(name) == "overlays" || forPi45(name)
 	})
 	if err != nil {
@@ -86,7 +86,7 @@ func getRaspberryKernel(ctx context.Context, o *Options, _ Profile) (kernel, err
 	if parcel[raspberryKernel] == nil || k.release == "" || len(packed) == 0 {
 		return kernel{}, fmt.Errorf("%w: %v has no kernel or no modules", gomod.ErrModule, linux)
 	}
-	boot, err := gomod.Files(ctx, &o.Packages, start, func(name string) bool {
+	boot, err := gomod.Files(ctx, &o.Packages.Store, o.Proxy, start, func(name string) bool {
 		return name == "start4.elf" || name == "fixup4.dat" || name == "LICENSE.broadcom"
 	})
 	if err != nil {

@@ -11,7 +11,6 @@ import (
 	"io"
 	"net/http"
 	"net/http/httptest"
-	"os"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -21,6 +20,7 @@ import (
 	"github.com/holdfast-edge/holdfast/firmware/image/debian"
 	"github.com/holdfast-edge/holdfast/firmware/image/gomod"
 	"github.com/holdfast-edge/holdfast/firmware/image/gpt"
+	"github.com/holdfast-edge/holdfast/firmware/image/pinned"
 	"github.com/holdfast-edge/holdfast/firmware/slots"
 )
 
@@ -88,7 +88,7 @@ func piOptions(t *testing.T) (Options, map[string]int) {
 		_, _ = w.Write(b)
 	}))
 	t.Cleanup(s.Close)
-	o.Packages = debian.Store{Dir: filepath.Join(t.TempDir(), "cache"), Proxy: s.URL + ",direct"}
+	o.Packages, o.Proxy = debian.Store{Store: pinned.Store{Dir: filepath.Join(t.TempDir(), "cache")}}, s.URL+",direct"
 	return o, asked
 }
 
@@ -99,7 +99,7 @@ func TestAnImageForRaspberryPiIsReproducibleAndNeedsNoNetworkTwice(t *testing.T)
 	if err != nil {
 		t.Fatal(err)
 	}
-	o.Packages.Offline, o.Packages.Proxy = true, "off"
+	o.Packages.Offline, o.Proxy = true, "off"
 	second, err := Create(context.Background(), filepath.Join(dir, "2.img"), false, o)
 	if err != nil || first.SHA256 != second.SHA256 || first.Bytes != raspberryBytes {
 		t.Fatalf("%v: %+v and %+v", err, first, second)
@@ -111,7 +111,7 @@ func TestAnImageForRaspberryPiIsReproducibleAndNeedsNoNetworkTwice(t *testing.T)
 		t.Errorf("%+v", first)
 	}
 	o.Linux.SHA256 = strings.Repeat("00", 32)
-	if _, err := Make(context.Background(), o); !errors.Is(err, debian.ErrOffline) {
+	if _, err := Make(context.Background(), o); !errors.Is(err, pinned.ErrOffline) {
 		t.Errorf("another module: %v", err)
 	}
 }
@@ -119,19 +119,7 @@ func TestAnImageForRaspberryPiIsReproducibleAndNeedsNoNetworkTwice(t *testing.T)
 func TestAnImageForRaspberryPiHasWhatItsLoaderReads(t *testing.T) {
 	o, _ := piOptions(t)
 	o.Provisioning = []byte("[system]\nhostname = \"box\"\n")
-	name := filepath.Join(t.TempDir(), "x.img")
-	if _, err := Create(context.Background(), name, false, o); err != nil {
-		t.Fatal(err)
-	}
-	f, err := os.Open(name)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer f.Close()
-	table, err := gpt.Read(f, raspberryBytes)
-	if err != nil {
-		t.Fatal(err)
-	}
+	f, table := created(t, o, raspberryBytes)
 	var names []string
 	for _, p := range table.Partitions {
 		names = append(names, p.Name)

@@ -10,6 +10,7 @@ import (
 	"strings"
 
 	"github.com/holdfast-edge/holdfast/firmware/image/debian"
+	"github.com/holdfast-edge/holdfast/firmware/image/pinned"
 )
 
 // packages gives what an image takes from Debian, in the user's cache from then on. It comes from where apt on this machine takes its packages
@@ -20,7 +21,7 @@ func packages(ctx context.Context, arch string) (debian.Pins, debian.Store, erro
 	if err != nil {
 		return debian.Pins{}, debian.Store{}, err
 	}
-	s := debian.Store{Dir: filepath.Join(cache, "holdfast", "packages"), Mirror: os.Getenv("HOLDFAST_MIRROR"), Said: func(s string) { fmt.Println(s) }}
+	s := debian.Store{Mirror: os.Getenv("HOLDFAST_MIRROR"), Store: pinned.Store{Dir: filepath.Join(cache, "holdfast", "packages"), Said: func(s string) { fmt.Println(s) }}}
 	pins, err := debian.Builtin()
 	if err != nil {
 		return pins, s, err
@@ -38,7 +39,7 @@ func packages(ctx context.Context, arch string) (debian.Pins, debian.Store, erro
 			return pins, s, err
 		}
 	}
-	if err = have(ctx, &s, pins, arch); errors.Is(err, debian.ErrGone) {
+	if err = have(ctx, &s, pins, arch); errors.Is(err, pinned.ErrGone) {
 		fmt.Println(err)
 		if pins, err = debian.Pin(ctx, &s, debian.KeyringDefault, []string{arch}); err == nil {
 			err = have(ctx, &s, pins, arch)

@@ -11,6 +11,8 @@ import (
 	"os/exec"
 	"strings"
 	"testing"
+
+	"github.com/holdfast-edge/holdfast/firmware/image/pinned"
 )
 
 func TestVersionsAreOrderedAsDebianOrdersThem(t *testing.T) {
@@ -82,7 +84,7 @@ func TestAnArchiveMayHaveAPlaceOfItsOwn(t *testing.T) {
 	}))
 	defer mirror.Close()
 	sum := sha256.Sum256([]byte("body"))
-	s := Store{Dir: t.TempDir(), Mirror: mirror.URL + "/all/", Archives: map[string]string{"debian-security": mirror.URL + "/own/"}}
+	s := Store{Store: pinned.Store{Dir: t.TempDir()}, Mirror: mirror.URL + "/all/", Archives: map[string]string{"debian-security": mirror.URL + "/own/"}}
 	for archive, want := range map[string]string{"debian": "/all/debian/pool/a%2Bb.deb", "debian-security": "/own/pool/a%2Bb.deb"} {
 		p := Package{Name: archive, Archive: archive, Path: "pool/a+b.deb", Size: 4, SHA256: hex.EncodeToString(sum[:])}
 		s.Dir = t.TempDir() // the bytes are the same, and would be in the cache

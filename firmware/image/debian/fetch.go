@@ -3,180 +3,41 @@ package debian
 import (
 	"cmp"
 	"context"
-	"crypto/sha256"
-	"encoding/hex"
 	"errors"
 	"fmt"
-	"hash"
-	"io"
-	"io/fs"
-	"net/http"
 	"os"
 	"path/filepath"
 	"strings"
-	"time"
+
+	"github.com/holdfast-edge/holdfast/firmware/image/pinned"
 )
 
 // MirrorDefault is where packages come from.
 const MirrorDefault = "http://deb.debian.org" // the bytes are checked, as apt does it
 
-// headerWait is how long a mirror may take to say anything.
-const headerWait = 30 * time.Second
-
 // Store is the packages on this machine, and where others come from.
 type Store struct {
-	Dir    string // the cache; it is made when it is needed
+	pinned.Store
 	Mirror string // without archive and path; empty: MirrorDefault
 	// Archives are where archives are that have places of their own ("debian-security": "http://host/security"); Mirror has the others.
 	Archives map[string]string
-	Proxy    string // of Go modules, for package gomod: GOPROXY as the go command has it; empty: its default
-	Offline  bool
-	// Said is told what is being downloaded; nil: nobody.
-	Said func(string)
 }
-
-// Item is a file that is pinned, and where it comes from.
-type Item struct {
-	Label  string // for people
-	File   string // its name in the cache, behind the beginning of its hash
-	URL    string
-	Size   int64 // bytes
-	SHA256 string
-}
-
-func (i Item) String() string { return i.Label }
 
 // Get opens a package, from the cache or the mirror, when its size and hash are the pinned ones. The caller closes it.
-// Errors: ErrGone, ErrHash, ErrOffline, and the disk's and the network's.
+// Errors: Fetch's.
 func (s *Store) Get(ctx context.Context, p Package) (*os.File, error) {
-	i := Item{Label: p.String(), File: filepath.Base(p.Path), URL: s.address(p.Archive + "/" + p.Path), Size: p.Size, SHA256: p.SHA256}
+	i := pinned.Item{Label: p.String(), File: filepath.Base(p.Path), URL: s.address(p.Archive + "/" + p.Path), Size: p.Size, SHA256: p.SHA256}
 	f, err := s.Fetch(ctx, i)
-	if errors.Is(err, ErrGone) {
-		err = fmt.Errorf("%w. Debian drops old versions: `holdfast image pin -o pins.toml` takes today's, and `holdfast image build --pins pins.toml` builds with them; an old one may be at snapshot.debian.org: put it into the cache as %s", err, s.cached(i))
+	if errors.Is(err, pinned.ErrGone) {
+		err = fmt.Errorf("%w. Debian drops old versions: `holdfast image pin -o pins.toml` takes today's, and `holdfast image build --pins pins.toml` builds with them; an old one may be at snapshot.debian.org: put it into the cache as %s", err, s.Cached(i))
 	}
 	return f, err
-}
-
-func (s *Store) cached(i Item) string { return filepath.Join(s.Dir, i.SHA256[:16]+"-"+i.File) }
-
-// Fetch opens a pinned file, from the cache or from where it comes from. The caller closes it. Errors: as Get's.
-func (s *Store) Fetch(ctx context.Context, p Item) (*os.File, error) {
-	name := s.cached(p)
-	f, err := os.Open(name)
-	if err == nil {
-		if err = check(f, p); err == nil {
-			return f, nil
-		}
-		err = errors.Join(err, f.Close())
-		if !errors.Is(err, ErrHash) {
-			return nil, err
-		}
-		// What is in the cache was cut short or changed: take it anew.
-		if err := os.Remove(name); err != nil {
-			return nil, fmt.Errorf("debian: %w", err)
-		}
-		err = fs.ErrNotExist
-	}
-	if !errors.Is(err, fs.ErrNotExist) {
-		return nil, fmt.Errorf("debian: %w", err)
-	}
-	if s.Offline {
-		return nil, fmt.Errorf("%w: %v; run once without --offline, or point --cache to a folder that has it", ErrOffline, p)
-	}
-	if err := s.download(ctx, p, name); err != nil {
-		return nil, err
-	}
-	f, err = os.Open(name)
-	if err != nil {
-		return nil, fmt.Errorf("debian: %w", err)
-	}
-	return f, nil
-}
-
-// check reads a file whole and leaves it at its beginning.
-func check(f io.ReadSeeker, p Item) error {
-	h := sha256.New()
-	n, err := io.Copy(h, io.LimitReader(f, p.Size+1))
-	if err == nil {
-		_, err = f.Seek(0, io.SeekStart)
-	}
-	if err != nil {
-		return fmt.Errorf("debian: read %s: %w", p.Label, err)
-	}
-	return p.compare(n, h)
-}
-
-func (p Item) compare(n int64, h hash.Hash) error {
-	if got := hex.EncodeToString(h.Sum(nil)); n != p.Size || got != p.SHA256 {
-		return fmt.Errorf("%w: %v has %d bytes with SHA-256 %s; pinned are %d with %s", ErrHash, p, n, got, p.Size, p.SHA256)
-	}
-	return nil
-}
-
-// download writes a package into the cache: whole and checked, or not at all.
-func (s *Store) download(ctx context.Context, p Item, name string) error {
-	if err := os.MkdirAll(s.Dir, 0o755); err != nil {
-		return fmt.Errorf("debian: %w", err)
-	}
-	if s.Said != nil {
-		s.Said(fmt.Sprintf("download %v, %d MB", p, (p.Size+500_000)/1_000_000))
-	}
-	body, err := s.open(ctx, p.URL)
-	if errors.Is(err, ErrGone) {
-		return fmt.Errorf("%w: %v", err, p)
-	}
-	if err != nil {
-		return err
-	}
-	defer body.Close()
-	t, err := os.CreateTemp(s.Dir, "get-*")
-	if err != nil {
-		return fmt.Errorf("debian: %w", err)
-	}
-	defer os.Remove(t.Name()) // when it has not got its name
-	h := sha256.New()
-	n, err := io.Copy(io.MultiWriter(t, h), io.LimitReader(body, p.Size+1))
-	if err == nil {
-		err = t.Sync()
-	}
-	if err := errors.Join(err, t.Close()); err != nil {
-		return fmt.Errorf("debian: download %s: %w", p.Label, err)
-	}
-	if err := p.compare(n, h); err != nil {
-		return err
-	}
-	if err := os.Rename(t.Name(), name); err != nil {
-		return fmt.Errorf("debian: %w", err)
-	}
-	return nil
 }
 
 // address is where the mirror has a file.
 func (s *Store) address(path string) string {
 	// A + in a path means itself, but not to every proxy.
 	return s.place(strings.ReplaceAll(path, "+", "%2B"))
-}
-
-// open asks for a file. The caller closes it.
-func (s *Store) open(ctx context.Context, url string) (io.ReadCloser, error) {
-	req, err := http.NewRequestWithContext(ctx, http.MethodGet, url, nil)
-	if err != nil {
-		return nil, fmt.Errorf("debian: %w", err)
-	}
-	transport := &http.Transport{Proxy: http.ProxyFromEnvironment, ResponseHeaderTimeout: headerWait}
-	resp, err := (&http.Client{Transport: transport}).Do(req)
-	if err != nil {
-		return nil, fmt.Errorf("debian: %w; another mirror: --mirror, or HOLDFAST_MIRROR, and GOPROXY for Go modules", err)
-	}
-	switch {
-	case resp.StatusCode == http.StatusOK:
-		return body{resp.Body, transport}, nil
-	case resp.StatusCode == http.StatusNotFound || resp.StatusCode == http.StatusGone:
-		err = ErrGone
-	default:
-		err = fmt.Errorf("debian: %s: %s", url, resp.Status)
-	}
-	return nil, errors.Join(err, body{resp.Body, transport}.Close())
 }
 
 // place is the address of a path, whose first part is an archive.
@@ -186,16 +47,4 @@ func (s *Store) place(path string) string {
 		return strings.TrimSuffix(base, "/") + "/" + rest
 	}
 	return strings.TrimSuffix(cmp.Or(s.Mirror, MirrorDefault), "/") + "/" + path
-}
-
-// body closes the connection with what came over it.
-type body struct {
-	io.ReadCloser
-	t *http.Transport
-}
-
-func (b body) Close() error {
-	err := b.ReadCloser.Close()
-	b.t.CloseIdleConnections()
-	return err
 }

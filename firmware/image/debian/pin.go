@@ -17,6 +17,7 @@ import (
 	"strconv"
 	"strings"
 
+	"github.com/holdfast-edge/holdfast/firmware/image/pinned"
 	"github.com/therootcompany/xz"
 )
 
@@ -42,10 +43,10 @@ func wanted(arch string) map[string]*regexp.Regexp {
 }
 
 // Pin makes pins of the newest versions in the archive, for each architecture. The archive's index is signed: gpgv checks it with
-// the keys of keyring. Errors: ErrHash, ErrGone, ErrPins when a package is not there, and the network's.
+// the keys of keyring. Errors: pinned.ErrHash, pinned.ErrGone, ErrPins when a package is not there, and the network's.
 func Pin(ctx context.Context, s *Store, keyring string, arches []string) (Pins, error) {
 	if s.Offline {
-		return Pins{}, fmt.Errorf("%w: the archive's index", ErrOffline)
+		return Pins{}, fmt.Errorf("%w: the archive's index", pinned.ErrOffline)
 	}
 	best := map[string]Package{}
 	for _, from := range suites() {
@@ -110,7 +111,7 @@ func (s *Store) release(ctx context.Context, keyring, archive, suite string) (ma
 		return nil, fmt.Errorf("debian: gpgv is not installed; it checks the archive's signature (package gpgv): %w", err)
 	}
 	if err != nil {
-		return nil, fmt.Errorf("%w: the signature of %s: %w: %.300s", ErrHash, suite, err, out)
+		return nil, fmt.Errorf("%w: the signature of %s: %w: %.300s", pinned.ErrHash, suite, err, out)
 	}
 	b, err := os.ReadFile(text)
 	if err != nil {
@@ -131,7 +132,7 @@ func (s *Store) release(ctx context.Context, keyring, archive, suite string) (ma
 
 // file downloads a file, and compares it with its hash unless that is empty.
 func (s *Store) file(ctx context.Context, path, sum string, most int64) ([]byte, error) {
-	body, err := s.open(ctx, s.address(path))
+	body, err := s.Open(ctx, s.address(path))
 	if err != nil {
 		return nil, err
 	}
@@ -140,7 +141,7 @@ func (s *Store) file(ctx context.Context, path, sum string, most int64) ([]byte,
 		return nil, fmt.Errorf("debian: download %s: %w", path, err)
 	}
 	if got := sha256.Sum256(b); sum != "" && hex.EncodeToString(got[:]) != sum {
-		return nil, fmt.Errorf("%w: %s; the mirror may be in the middle of a change: try again", ErrHash, path)
+		return nil, fmt.Errorf("%w: %s; the mirror may be in the middle of a change: try again", pinned.ErrHash, path)
 	}
 	return b, nil
 }

@@ -20,12 +20,6 @@ import (
 
 // Errors.
 var (
-	// ErrGone says that the archive has a pinned package no more.
-	ErrGone = errors.New("debian: the archive has this package no more")
-	// ErrHash says that a package is not the one that was pinned.
-	ErrHash = errors.New("debian: not the bytes that were pinned")
-	// ErrOffline says that a package is not in the cache, and that nothing may be downloaded.
-	ErrOffline = errors.New("debian: not in the cache")
 	// ErrPins says that a file of pins makes no sense.
 	ErrPins = errors.New("debian: bad pins")
 	// ErrPackage says that a package is not as Debian makes them.

@@ -1,6 +1,6 @@
 // Package gomod gets files out of Go modules that are pinned, as they come from a proxy of Go modules (go.dev/ref/mod#goproxy-protocol). Some
 // modules carry no program: gokrazy's have a kernel and boot firmware. They are no dependencies of ours: an image is made of them, and no
-// program of ours has them in it. The archive is kept in the cache of package debian, and its bytes are checked each time it is used.
+// program of ours has them in it. The archive is kept in the cache (package pinned), and its bytes are checked each time it is used.
 package gomod
 
 import (
@@ -13,7 +13,7 @@ import (
 	"strings"
 	"time"
 
-	"github.com/holdfast-edge/holdfast/firmware/image/debian"
+	"github.com/holdfast-edge/holdfast/firmware/image/pinned"
 )
 
 // ProxyDefault is the go command's.
@@ -71,7 +71,7 @@ func (m Module) Time() (time.Time, error) {
 	return t, nil
 }
 
-// proxy is the first address in a list as GOPROXY has it. Errors: debian.ErrOffline when there is none.
+// proxy is the first address in a list as GOPROXY has it. Errors: pinned.ErrOffline when there is none.
 func proxy(list string) (string, error) {
 	if list == "" {
 		return ProxyDefault, nil
@@ -81,15 +81,17 @@ func proxy(list string) (string, error) {
 			return strings.TrimSuffix(p, "/"), nil
 		}
 	}
-	return "", fmt.Errorf("%w: GOPROXY=%s has no address of a proxy", debian.ErrOffline, list)
+	return "", fmt.Errorf("%w: GOPROXY=%s has no address of a proxy", pinned.ErrOffline, list)
 }
 
-// Files takes out of a module the files that want asks for, by their path in it. Errors: ErrModule, and those of debian's Store.
-func Files(ctx context.Context, s *debian.Store, m Module, want func(name string) bool) (map[string][]byte, error) {
-	at, err := proxy(s.Proxy)
+// Files takes out of a module the files that want asks for, by their path in it. Errors: ErrModule, and those of pinned.Store.Fetch.
+//
+// list is GOPROXY as the go command has it; empty: its default.
+func Files(ctx context.Context, s *pinned.Store, list string, m Module, want func(name string) bool) (map[string][]byte, error) {
+	at, err := proxy(list)
 	from := *s
 	from.Offline = s.Offline || err != nil // what is in the cache needs no proxy
-	f, err := from.Fetch(ctx, debian.Item{
+	f, err := from.Fetch(ctx, pinned.Item{
 		Label: m.String(), File: path.Base(m.Path) + "-" + m.Version + ".zip", URL: at + "/" + m.Path + "/@v/" + m.Version + ".zip", Size: m.Size, SHA256: m.SHA256,
 	})
 	if err != nil {
