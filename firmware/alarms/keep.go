@@ -8,6 +8,8 @@ import (
 	"os"
 	"path/filepath"
 	"time"
+
+	"github.com/holdfast-edge/holdfast/firmware/wholefile"
 )
 
 const (
@@ -78,31 +80,8 @@ func parseKept(data []byte) (*kept, error) {
 
 // save replaces the file by data: whole or not at all, also when the power goes.
 func save(dir string, data []byte) error {
-	path := filepath.Join(dir, keepFile)
-	f, err := os.OpenFile(path+".new", os.O_CREATE|os.O_WRONLY|os.O_TRUNC, 0o600)
-	if err != nil {
-		return fmt.Errorf("alarms: %w", err)
-	}
-	_, err = f.Write(data)
-	if err == nil {
-		err = f.Sync()
-	}
-	if err = errors.Join(err, f.Close()); err == nil {
-		err = os.Rename(path+".new", path)
-	}
-	if err == nil {
-		err = syncDir(dir)
-	}
-	if err != nil {
+	if err := wholefile.Replace(filepath.Join(dir, keepFile), data, 0o600); err != nil {
 		return fmt.Errorf("alarms: %w", err)
 	}
 	return nil
-}
-
-func syncDir(dir string) error {
-	d, err := os.Open(dir)
-	if err != nil {
-		return err
-	}
-	return errors.Join(d.Sync(), d.Close())
 }

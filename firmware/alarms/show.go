@@ -36,6 +36,11 @@ type AlertView struct {
 	Over time.Time `json:"over,omitzero"`
 }
 
+// Calls says that somebody has to do something: it fires, is not ending, nobody has silenced it, and it is no mere word.
+func (a *AlertView) Calls() bool {
+	return a.State == Firing && !a.Ending() && a.Silenced == "" && a.Severity != Info
+}
+
 // ReceiverView is a receiver without what may be secret.
 type ReceiverView struct {
 	Name     string    `json:"name"`

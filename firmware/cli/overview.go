@@ -89,7 +89,7 @@ func look(ctx context.Context, b *remote.Box, before *overview) (*overview, erro
 // alarmed says where an alarm tells what to do, if nothing else is to be done.
 func (o *overview) alarmed() {
 	for i := range o.Alarms {
-		if a := &o.Alarms[i]; len(o.Steps) == 0 && a.Silenced == "" && !a.Ending() && a.Severity != alarms.Info {
+		if a := &o.Alarms[i]; len(o.Steps) == 0 && a.Calls() {
 			o.Steps = append(o.Steps, fmt.Sprintf("an alarm fires: `holdfast alarm show %s` says what to do", plain(a.Name)))
 		}
 	}

@@ -157,8 +157,7 @@ func (t *topCache) get(s Site, v *site.View) (site.Top, error) {
 // alarmed says where an alarm tells what to do, if nothing else is to be done.
 func (c *Console) alarmed(d *overview) {
 	for i := range d.Firing {
-		a := &d.Firing[i]
-		if a.Ending() || a.Severity == alarms.Info {
+		if !d.Firing[i].Calls() {
 			continue
 		}
 		if d.Mood == "ok" {

@@ -13,6 +13,8 @@ import (
 	"path/filepath"
 	"strings"
 	"unicode"
+
+	"github.com/holdfast-edge/holdfast/firmware/wholefile"
 )
 
 const (
@@ -56,15 +58,7 @@ func create(path string) (string, error) {
 		groups = append(groups, letters[i:i+group])
 	}
 	code := strings.Join(groups, "-")
-	f, err := os.OpenFile(path+".new", os.O_CREATE|os.O_TRUNC|os.O_WRONLY, 0o600)
-	if err != nil {
-		return "", fmt.Errorf("setup code: %w", err)
-	}
-	_, err = io.WriteString(f, code+"\n")
-	if err = errors.Join(err, f.Sync(), f.Close()); err == nil {
-		err = os.Rename(path+".new", path)
-	}
-	if err != nil {
+	if err := wholefile.Replace(path, []byte(code+"\n"), 0o600); err != nil {
 		return "", fmt.Errorf("setup code: %w", err)
 	}
 	return code, nil

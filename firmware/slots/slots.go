@@ -232,8 +232,10 @@ func (e *ESP) Clear(s Slot) error {
 	if len(list) > 0 && !slices.ContainsFunc(list, func(x Entry) bool { return x.Slot != s && !x.Counted }) {
 		return fmt.Errorf("%w, so slot %s stays as it is", ErrLast, s)
 	}
-	if err := e.setDefault(s.Other(), len(list) > 0); err != nil {
-		return err
+	if len(list) > 0 {
+		if err := e.setDefault(s.Other()); err != nil {
+			return err
+		}
 	}
 	for _, x := range list {
 		if x.Slot == s {
@@ -341,7 +343,7 @@ func (e *ESP) Bless(s Slot) error {
 		return cmp.Or(err, fmt.Errorf("%w: %q holds no release", ErrSlot, s))
 	}
 	// The loader first: cut in between, the slot is on trial once more.
-	if err := e.setDefault(s, true); err != nil {
+	if err := e.setDefault(s); err != nil {
 		return err
 	}
 	return e.recount(s, func(x *Entry) { x.Counted, x.Left, x.Done = false, 0, 0 })
@@ -356,7 +358,7 @@ func (e *ESP) Spoil(s Slot, reason string) error {
 	if !found || other.Counted {
 		return fmt.Errorf("%w, so slot %s stays as it is", ErrLast, s)
 	}
-	if err := e.setDefault(s.Other(), true); err != nil {
+	if err := e.setDefault(s.Other()); err != nil {
 		return err
 	}
 	reason = strings.ToValidUTF8(reason[:min(len(reason), confBytesMax)], "")

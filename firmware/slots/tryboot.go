@@ -87,9 +87,9 @@ func (e *ESP) defaultSlot() (Slot, []byte, error) {
 	return "", b, nil
 }
 
-// setDefault has the loader go to a slot from now on. Only where it reads autoboot.txt, and when it is wanted.
-func (e *ESP) setDefault(s Slot, wanted bool) error {
-	if !e.tryboot || !wanted {
+// setDefault has the loader go to a slot from now on, where it reads autoboot.txt.
+func (e *ESP) setDefault(s Slot) error {
+	if !e.tryboot {
 		return nil
 	}
 	is, b, err := e.defaultSlot()

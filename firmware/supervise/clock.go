@@ -14,6 +14,7 @@ import (
 
 	"github.com/beevik/ntp"
 	"github.com/holdfast-edge/holdfast/firmware/supervise/status"
+	"github.com/holdfast-edge/holdfast/firmware/wholefile"
 	"golang.org/x/sys/unix"
 )
 
@@ -108,7 +109,7 @@ func (c *clock) write(dir string) {
 	at := filepath.Join(dir, systemDir)
 	err := os.MkdirAll(at, 0o700)
 	if err == nil {
-		err = writeFile(filepath.Join(at, clockFile), strconv.AppendInt(nil, c.now().Unix(), 10), 0o600)
+		err = wholefile.Replace(filepath.Join(at, clockFile), strconv.AppendInt(nil, c.now().Unix(), 10), 0o600)
 	}
 	if err != nil {
 		c.log.Warn("the time is not written down", "err", err)

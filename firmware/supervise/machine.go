@@ -23,6 +23,7 @@ import (
 	"github.com/holdfast-edge/holdfast/firmware/supervise/netconf"
 	"github.com/holdfast-edge/holdfast/firmware/supervise/settings"
 	"github.com/holdfast-edge/holdfast/firmware/supervise/status"
+	"github.com/holdfast-edge/holdfast/firmware/wholefile"
 	"golang.org/x/sys/unix"
 )
 
@@ -490,7 +491,7 @@ func (m *machine) writeEffective(address string) (string, error) {
 		return "", err
 	}
 	m.change(func(s *status.Status) { s.Scheme, s.Port = scheme, port })
-	return file, writeFile(file, text, 0o600)
+	return file, wholefile.Replace(file, text, 0o600)
 }
 
 // awaitAddress waits for an address when the box is to be let into a site, which has to be told where it is.

@@ -1,42 +1,18 @@
 package supervise
 
 import (
-	"bytes"
 	"net"
 	"net/netip"
-	"os"
 	"os/exec"
-	"syscall"
 	"testing"
 	"time"
 
+	"github.com/holdfast-edge/holdfast/firmware/supervise/nettest"
 	"golang.org/x/net/dns/dnsmessage"
 )
 
-const insideEnv = "SUPERVISE_INSIDE"
-
-// inside runs the test again in a network namespace of its own, and says whether this is that.
-func inside(t *testing.T) bool {
-	t.Helper()
-	if os.Getenv(insideEnv) != "" {
-		return true
-	}
-	if os.Geteuid() != 0 {
-		t.Skip("needs root for a network namespace")
-	}
-	cmd := exec.CommandContext(t.Context(), "/proc/self/exe", "-test.run=^"+t.Name()+"$", "-test.v")
-	cmd.Env = append(os.Environ(), insideEnv+"=1")
-	cmd.SysProcAttr = &syscall.SysProcAttr{Cloneflags: syscall.CLONE_NEWNET, Pdeathsig: syscall.SIGKILL}
-	if out, err := cmd.CombinedOutput(); err != nil {
-		t.Fatalf("%v\n%s", err, out)
-	} else if bytes.Contains(out, []byte("--- SKIP")) {
-		t.Skipf("%s", out)
-	}
-	return false
-}
-
 func TestTheMachineAnswersToItsNameOnTheNetwork(t *testing.T) {
-	if !inside(t) {
+	if !nettest.Inside(t) {
 		return
 	}
 	for _, args := range [][]string{

@@ -14,6 +14,7 @@ import (
 	"github.com/holdfast-edge/holdfast/coord/trust"
 	"github.com/holdfast-edge/holdfast/firmware/supervise/settings"
 	"github.com/holdfast-edge/holdfast/firmware/supervise/status"
+	"github.com/holdfast-edge/holdfast/firmware/wholefile"
 )
 
 const (
@@ -106,7 +107,7 @@ func provision(esp, dir string) (*provisioned, error) {
 	case f.Provision.Found:
 		p.said = "applied; the box makes a site"
 	}
-	if err := writeFile(filepath.Join(esp, appliedFile), clean, 0o600); err != nil {
+	if err := wholefile.Replace(filepath.Join(esp, appliedFile), clean, 0o600); err != nil {
 		return p, fmt.Errorf("%s: %w", appliedFile, err)
 	}
 	return p, erase(at)
@@ -121,7 +122,7 @@ func keep(dir string, f *settings.File, clean []byte) error {
 	if !inSite(dir) && f.Provision.Said {
 		intent := f.Provision
 		if intent.Token != "" {
-			if err := writeFile(tokenFile(dir), []byte(intent.Token+"\n"), 0o600); err != nil {
+			if err := wholefile.Replace(tokenFile(dir), []byte(intent.Token+"\n"), 0o600); err != nil {
 				return err
 			}
 		} else if err := erase(tokenFile(dir)); err != nil && !errors.Is(err, fs.ErrNotExist) {
@@ -132,11 +133,11 @@ func keep(dir string, f *settings.File, clean []byte) error {
 		if err != nil {
 			return err
 		}
-		if err := writeFile(filepath.Join(dir, systemDir, intentFile), b, 0o600); err != nil {
+		if err := wholefile.Replace(filepath.Join(dir, systemDir, intentFile), b, 0o600); err != nil {
 			return err
 		}
 	}
-	return writeFile(filepath.Join(dir, systemDir, settingsFile), clean, 0o600)
+	return wholefile.Replace(filepath.Join(dir, systemDir, settingsFile), clean, 0o600)
 }
 
 // readKept is what an appliance was told before: in its data directory, or where that is not there on its boot medium. It is never nil.
@@ -228,24 +229,4 @@ func (m *machine) found(ctx context.Context, file string, dog *dog) {
 	if how := c.how(); !inSite(dataDir) {
 		m.log.Error("no site is made", "how", how)
 	}
-}
-
-// writeFile writes a file as a whole or not at all.
-func writeFile(path string, body []byte, mode fs.FileMode) error {
-	f, err := os.OpenFile(path+".new", os.O_CREATE|os.O_TRUNC|os.O_WRONLY, mode)
-	if err != nil {
-		return err
-	}
-	_, err = f.Write(body)
-	if err = errors.Join(err, f.Sync(), f.Close()); err != nil {
-		return err
-	}
-	if err := os.Rename(path+".new", path); err != nil {
-		return err
-	}
-	d, err := os.Open(filepath.Dir(path))
-	if err != nil {
-		return err
-	}
-	return errors.Join(d.Sync(), d.Close())
 }

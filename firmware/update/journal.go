@@ -11,6 +11,7 @@ import (
 	"github.com/holdfast-edge/holdfast/coord"
 	"github.com/holdfast-edge/holdfast/coord/rollout"
 	"github.com/holdfast-edge/holdfast/firmware/slots"
+	"github.com/holdfast-edge/holdfast/firmware/wholefile"
 )
 
 // Phase is how far a box is with a release.
@@ -76,21 +77,8 @@ func (j *Job) save(dir string) error {
 	if err != nil {
 		return fmt.Errorf("update: journal: %w", err)
 	}
-	to := filepath.Join(dir, jobFile)
-	f, err := os.OpenFile(to+".new", os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o600)
-	if err != nil {
+	if err := wholefile.Replace(filepath.Join(dir, jobFile), b, 0o600); err != nil {
 		return fmt.Errorf("update: journal: %w", err)
 	}
-	_, err = f.Write(b)
-	if err = errors.Join(err, f.Sync(), f.Close()); err == nil {
-		err = os.Rename(to+".new", to)
-	}
-	if err != nil {
-		return fmt.Errorf("update: journal: %w", err)
-	}
-	d, err := os.Open(dir)
-	if err != nil {
-		return fmt.Errorf("update: journal: %w", err)
-	}
-	return errors.Join(d.Sync(), d.Close())
+	return nil
 }

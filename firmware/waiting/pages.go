@@ -1,6 +1,7 @@
 package waiting
 
 import (
+	"cmp"
 	"encoding/json"
 	"errors"
 	"html/template"
@@ -118,15 +119,8 @@ func (d *Desk) refuse(w http.ResponseWriter, r *http.Request, err error) {
 		code = http.StatusConflict
 	}
 	p := &page{Box: d.cfg.Box, Error: err.Error(), Servers: r.PostFormValue("servers")}
-	p.Box.Name, p.Box.Peer = first(r.PostFormValue("name"), p.Box.Name), first(r.PostFormValue("peer"), p.Box.Peer)
+	p.Box.Name, p.Box.Peer = cmp.Or(r.PostFormValue("name"), p.Box.Name), cmp.Or(r.PostFormValue("peer"), p.Box.Peer)
 	d.show(w, code, p)
-}
-
-func first(a, b string) string {
-	if a != "" {
-		return a
-	}
-	return b
 }
 
 func (d *Desk) show(w http.ResponseWriter, code int, p *page) {
@@ -138,14 +132,9 @@ func (d *Desk) show(w http.ResponseWriter, code int, p *page) {
 	if p.Done || p.Doing != "" && p.Error == "" {
 		p.Refresh = refreshSeconds
 	}
-	t, err := template.New("waiting").Parse(pageText)
-	if err != nil {
-		plain(w, http.StatusInternalServerError, d.cfg.Todo)
-		return
-	}
 	w.Header().Set("Content-Type", "text/html; charset=utf-8")
 	w.WriteHeader(code)
-	_ = t.Execute(w, p) // the reader has gone: nothing to tell it
+	_ = pageTemplate.Execute(w, p) // the reader has gone: nothing to tell it
 	if told {
 		d.mu.Lock()
 		defer d.mu.Unlock()
@@ -156,6 +145,8 @@ func (d *Desk) show(w http.ResponseWriter, code int, p *page) {
 		}
 	}
 }
+
+var pageTemplate = template.Must(template.New("waiting").Parse(pageText))
 
 // pageText reads without script.
 const pageText = `<!doctype html><html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width,initial-scale=1">

@@ -19,6 +19,8 @@ import (
 	"slices"
 	"strings"
 	"time"
+
+	"github.com/holdfast-edge/holdfast/firmware/wholefile"
 )
 
 const (
@@ -62,7 +64,7 @@ func Save(data string, r *Report) error {
 	r.File = r.At.UTC().Format(nameByTime) + suffix
 	head := fmt.Sprintf("how: %s\nafter: %s\nat: %s\nversion: %s\n", oneLine(r.How), r.After, r.At.UTC().Format(time.RFC3339Nano), oneLine(r.Version))
 	body := slices.Concat([]byte(head[:min(len(head), headBytesMax)]), []byte("\n"), r.Text[:min(len(r.Text), TextBytesMax)])
-	if err := writeWhole(dir, r.File, body); err != nil {
+	if err := wholefile.Replace(filepath.Join(dir, r.File), body, fileMode); err != nil {
 		return fmt.Errorf("crash: save: %w", err)
 	}
 	names, err := names(dir)
@@ -79,27 +81,6 @@ func Save(data string, r *Report) error {
 		}
 	}
 	return nil
-}
-
-// writeWhole writes a file as a whole or not at all.
-func writeWhole(dir, name string, body []byte) error {
-	at := filepath.Join(dir, name)
-	f, err := os.OpenFile(at+".new", os.O_CREATE|os.O_TRUNC|os.O_WRONLY, fileMode)
-	if err != nil {
-		return err
-	}
-	_, err = f.Write(body)
-	if err = errors.Join(err, f.Sync(), f.Close()); err != nil {
-		return err
-	}
-	if err := os.Rename(at+".new", at); err != nil {
-		return err
-	}
-	d, err := os.Open(dir)
-	if err != nil {
-		return err
-	}
-	return errors.Join(d.Sync(), d.Close())
 }
 
 func oneLine(s string) string {

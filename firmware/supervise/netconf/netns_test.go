@@ -1,7 +1,6 @@
 package netconf
 
 import (
-	"bytes"
 	"context"
 	"log/slog"
 	"os"
@@ -15,31 +14,10 @@ import (
 	"testing"
 	"time"
 
+	"github.com/holdfast-edge/holdfast/firmware/supervise/nettest"
 	"github.com/holdfast-edge/holdfast/firmware/supervise/settings"
 	"github.com/vishvananda/netlink"
 )
-
-const insideEnv = "NETCONF_INSIDE"
-
-// inside runs the calling test again in a network namespace of its own and skips here; true: this is inside.
-func inside(t *testing.T) bool {
-	t.Helper()
-	if os.Getenv(insideEnv) != "" {
-		return true
-	}
-	if os.Geteuid() != 0 {
-		t.Skip("needs root for a network namespace")
-	}
-	cmd := exec.CommandContext(t.Context(), "/proc/self/exe", "-test.run=^"+t.Name()+"$", "-test.v")
-	cmd.Env = append(os.Environ(), insideEnv+"=1")
-	cmd.SysProcAttr = &syscall.SysProcAttr{Cloneflags: syscall.CLONE_NEWNET, Pdeathsig: syscall.SIGKILL}
-	if out, err := cmd.CombinedOutput(); err != nil {
-		t.Fatalf("%v\n%s", err, out)
-	} else if bytes.Contains(out, []byte("--- SKIP")) {
-		t.Skipf("%s", out)
-	}
-	return false
-}
 
 // far is the other end of the cable, in a namespace of its own.
 type far struct {
@@ -158,7 +136,7 @@ func routes(t *testing.T, name string) (list []string) {
 }
 
 func TestACardWithoutSettingsHasWhatDHCPGivesAndKeepsIt(t *testing.T) {
-	if !inside(t) {
+	if !nettest.Inside(t) {
 		return
 	}
 	pair(t, "10.9.0.1/24").dnsmasq("--dhcp-range=10.9.0.50,10.9.0.59,255.255.255.0,2m", "--dhcp-option=option:T1,3", "--dhcp-option=option:T2,60",
@@ -178,7 +156,7 @@ func TestACardWithoutSettingsHasWhatDHCPGivesAndKeepsIt(t *testing.T) {
 }
 
 func TestTheServerMayComeLaterThanTheBox(t *testing.T) {
-	if !inside(t) {
+	if !nettest.Inside(t) {
 		return
 	}
 	far := pair(t, "10.9.0.1/24")
@@ -191,7 +169,7 @@ func TestTheServerMayComeLaterThanTheBox(t *testing.T) {
 
 // A card on USB that was reset comes back under its name before anybody has looked.
 func TestACardThatIsThereAgainIsConnectedAgain(t *testing.T) {
-	if !inside(t) {
+	if !nettest.Inside(t) {
 		return
 	}
 	pair(t, "10.9.0.1/24")
@@ -237,7 +215,7 @@ func TestACardThatIsThereAgainIsConnectedAgain(t *testing.T) {
 }
 
 func TestACableThatIsPulledAndPluggedInAsksAgain(t *testing.T) {
-	if !inside(t) {
+	if !nettest.Inside(t) {
 		return
 	}
 	far := pair(t, "10.9.0.1/24")
@@ -259,7 +237,7 @@ func TestACableThatIsPulledAndPluggedInAsksAgain(t *testing.T) {
 }
 
 func TestFixedAddressesAndRoutesAreThereWithoutAServer(t *testing.T) {
-	if !inside(t) {
+	if !nettest.Inside(t) {
 		return
 	}
 	pair(t, "10.9.0.1/24")
@@ -282,7 +260,7 @@ func TestFixedAddressesAndRoutesAreThereWithoutAServer(t *testing.T) {
 }
 
 func TestAVLANIsMadeOnItsCard(t *testing.T) {
-	if !inside(t) {
+	if !nettest.Inside(t) {
 		return
 	}
 	pair(t, "10.9.0.1/24")
