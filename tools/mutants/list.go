@@ -28,6 +28,7 @@ const (
 	checkpoint = "coord/bft/checkpoint.go"
 	live       = "coord/bft/live.go"
 	box        = "coord/site/box.go"
+	own        = "coord/site/own.go"
 	handover   = "coord/handover.go"
 	epoch      = "coord/site/epoch.go"
 	ends       = "coord/site/handover.go"
@@ -244,7 +245,7 @@ var mutants = []Mutant{
 		Old: "	case seq == 0 || b != nil && b.seen.has(seq):\n		return batchDone", New: "	case seq == 0:\n		return batchDone\n	case b != nil && b.seen.has(seq):\n		return batchNew",
 	},
 	{
-		Name: "answers-too-early", What: "a client is told before its batch is final", File: box,
+		Name: "answers-too-early", What: "a client is told before its batch is final", File: own,
 		Old: "	b.own[bt.Seq] = &ownBatch{digest: d, requests: rs, closedAt: b.now, takenAt: b.takenAt}\n", New: "	for _, r := range rs {\n		b.answer(r, coord.Reply{Height: b.st.Height() + 1})\n	}\n	b.own[bt.Seq] = &ownBatch{digest: d, closedAt: b.now, takenAt: b.takenAt}\n",
 	},
 	{
