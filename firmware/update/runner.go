@@ -134,7 +134,7 @@ func (r *Runner) settle(ctx context.Context, now time.Time) error {
 	if !found {
 		return fmt.Errorf("update: slot %s runs, and the loader has no entry for it", me)
 	}
-	if h := bundleOf(r.esp, me); h != nil && h.Version == r.c.Version {
+	if h := bundleOf(r.esp, me); h != nil {
 		r.runs = h.ID()
 	}
 	job, err := loadJob(r.c.Dir)

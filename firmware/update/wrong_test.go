@@ -71,6 +71,19 @@ func TestABadReleaseIsLeftAlsoWhenThePartitionCannotBeWritten(t *testing.T) {
 	}
 }
 
+// The name of a bundle is for people. A box that did not know its own bundle by another name changed over to it again and again.
+func TestABoxKnowsTheBundleThatItRunsByItsHash(t *testing.T) {
+	r, _, _ := onTrial(t)
+	want := bundleOf(r.esp, slots.B).ID()
+	r.c.Version = "9.9.9" // what its program says
+	if err := r.settle(t.Context(), time.Now()); err != nil {
+		t.Fatal(err)
+	}
+	if f := r.facts(docs{}, &rollout.Plan{Bundle: want}); f.Runs != want || !f.Trial {
+		t.Errorf("%+v, want %v on trial", f, want)
+	}
+}
+
 // drops is a source that sends a byte at a time, and never stops.
 type drops struct {
 	ctx   context.Context
