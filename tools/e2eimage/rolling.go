@@ -6,12 +6,14 @@ import (
 	"errors"
 	"fmt"
 	"path/filepath"
+	"slices"
 	"sync"
 	"time"
 
 	"github.com/holdfast-edge/holdfast/coord"
 	"github.com/holdfast-edge/holdfast/coord/client"
 	"github.com/holdfast-edge/holdfast/coord/rollout"
+	"github.com/holdfast-edge/holdfast/firmware/console/api"
 	"github.com/holdfast-edge/holdfast/firmware/remote"
 )
 
@@ -101,8 +103,12 @@ func (r *runner) rolling(ctx context.Context) (string, error) {
 		return "", fmt.Errorf("the update is %s: %s; %+v; %v", plan.State, plan.Why, plan.Boxes, load)
 	}
 	for i, b := range boxes {
-		if u, err := b.Update(ctx); err != nil || u.Version != rel.Version || u.Trial != "" {
-			return "", fmt.Errorf("machine %d: %+v: %w", i, u, err)
+		u, err := b.Update(ctx)
+		if err != nil {
+			return "", err
+		}
+		if j := slices.IndexFunc(u.Slots, func(x api.UpdateSlot) bool { return x.Runs }); j < 0 || u.Slots[j].Version != rel.Version || u.Trial != "" {
+			return "", fmt.Errorf("machine %d: %+v", i, u)
 		}
 	}
 	if load.refused > 0 {
