@@ -38,6 +38,7 @@ if [ "${1:-}" = e2e-image ]; then
 	command -v qemu-system-x86_64 >/dev/null || want+=(qemu-system-x86)
 	command -v qemu-system-aarch64 >/dev/null || want+=(qemu-system-arm)
 	[ -e /usr/share/OVMF/OVMF_CODE_4M.fd ] || want+=(ovmf)
+	command -v etcdctl >/dev/null || want+=(etcd-client)
 	[ -e /usr/share/qemu-efi-aarch64/QEMU_EFI.fd ] || want+=(qemu-efi-aarch64)
 fi
 quiet=

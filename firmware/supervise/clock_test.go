@@ -1,7 +1,6 @@
 package supervise
 
 import (
-	"encoding/binary"
 	"log/slog"
 	"net"
 	"os"
@@ -11,6 +10,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/holdfast-edge/holdfast/firmware/supervise/ntptest"
 	"github.com/holdfast-edge/holdfast/firmware/supervise/status"
 )
 
@@ -73,7 +73,7 @@ func TestTheClockIsNeverBehindTheBuildNorTheLastTimeThatWasWrittenDown(t *testin
 	}
 }
 
-// ntpServer answers as RFC 5905 has it, with a time of its own, until the test ends; stratum 0 is a kiss of death.
+// ntpServer is a time server with a time of its own, until the test ends.
 func ntpServer(t *testing.T, now func() time.Time, stratum byte, dispersion time.Duration) string {
 	t.Helper()
 	var lc net.ListenConfig
@@ -82,40 +82,7 @@ func ntpServer(t *testing.T, now func() time.Time, stratum byte, dispersion time
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = l.Close() })
-	// Seconds since 1900 and 2^-32 of one (figure 3); in 2036 the era begins anew.
-	stamp := func(b []byte, at time.Time) {
-		const era = 2208988800
-		binary.BigEndian.PutUint32(b, uint32(at.Unix()+era))
-		binary.BigEndian.PutUint32(b[4:], uint32(uint64(at.Nanosecond())<<32/1e9))
-	}
-	go func() {
-		var q [1024]byte
-		for {
-			n, from, err := l.ReadFrom(q[:])
-			if err != nil {
-				return
-			}
-			if n < 48 || q[0]&7 != 3 { // mode 3, client
-				continue
-			}
-			var a [48]byte
-			a[0] = 4<<3 | 4 // version 4, mode 4, server; no leap second
-			a[1], a[2], a[3] = stratum, 6, 0xec
-			binary.BigEndian.PutUint32(a[8:], uint32(dispersion.Seconds()*65536))
-			copy(a[12:], "GPS\x00")
-			if stratum == 0 {
-				copy(a[12:], "DENY")
-			}
-			at := now()
-			stamp(a[16:], at.Add(-time.Minute))
-			copy(a[24:32], q[40:48]) // when the client sent, as it wrote it
-			stamp(a[32:], at)
-			stamp(a[40:], at)
-			if _, err := l.WriteTo(a[:], from); err != nil {
-				return
-			}
-		}
-	}()
+	go ntptest.Server{Now: now, Stratum: stratum, Dispersion: dispersion}.Serve(l)
 	return l.LocalAddr().String()
 }
 

@@ -2,6 +2,7 @@ package supervise
 
 import (
 	"archive/tar"
+	"cmp"
 	"context"
 	"crypto/ecdsa"
 	"crypto/elliptic"
@@ -68,7 +69,8 @@ func (m *machine) emergency(ctx context.Context, why error, dog *dog) act {
 	defer m.change(func(s *status.Status) { s.Mode, s.Reason = status.Starting, "" })
 	d := m.openDoor(why.Error(), true)
 	defer d.close()
-	m.console.print(fmt.Sprintf("\n*** EMERGENCY: %v\n*** Look at %s (setup code %s), or press Enter for the menu.\n\n", why, m.consoleNow(), m.code()))
+	said := m.consoleNow()
+	m.console.print(fmt.Sprintf("\n*** EMERGENCY: %v\n*** Console: %s (setup code %s). Enter opens the menu here.\n\n", why, said, m.code()))
 	feed := time.NewTicker(dog.every())
 	defer feed.Stop()
 	for {
@@ -76,7 +78,10 @@ func (m *machine) emergency(ctx context.Context, why error, dog *dog) act {
 		case <-ctx.Done():
 			return actReboot
 		case <-m.address:
-			m.console.print("*** EMERGENCY console: " + m.consoleNow() + "\n")
+			if now := m.consoleNow(); now != said {
+				said = now
+				m.console.print("*** EMERGENCY console: " + now + "\n")
+			}
 		case <-feed.C:
 			dog.kick(m.log)
 		case a := <-m.acts:
@@ -92,7 +97,7 @@ func (m *machine) emergency(ctx context.Context, why error, dog *dog) act {
 
 func (m *machine) consoleNow() string {
 	s := m.status()
-	return consoleURL(&s)
+	return cmp.Or(consoleURL(&s), "no address yet")
 }
 
 // mountReadOnly mounts the data as it lies there, without playing back its journal.

@@ -16,7 +16,6 @@ import (
 
 	"github.com/holdfast-edge/holdfast/coord/release"
 	"github.com/holdfast-edge/holdfast/firmware/image"
-	"github.com/holdfast-edge/holdfast/firmware/image/debian"
 	"github.com/holdfast-edge/holdfast/firmware/update"
 )
 
@@ -56,12 +55,18 @@ func prepare(ctx context.Context, dir string, m machineKind) error {
 	if err := goBuild(ctx, filepath.Join(dir, "shim"), m.arch, "", "./tools/e2eimage/shim"); err != nil {
 		return err
 	}
-	pins, store, err := packages(ctx, m.arch)
+	o := image.Options{Profile: m.profile}
+	var err error
+	if m.eeprom {
+		o.Packages, o.Proxy, err = raspberryParts(ctx, dir)
+	} else {
+		o.Pins, o.Packages, err = packages(ctx, m.arch)
+	}
 	if err != nil {
 		return err
 	}
 	var b built
-	if b.Old, b.New, err = releases(ctx, dir, m, pins, store); err != nil {
+	if b.Old, b.New, err = releases(ctx, dir, m, o); err != nil {
 		return err
 	}
 	for _, der := range []*[]byte{&b.Keys[0], &b.Keys[1]} {
@@ -81,7 +86,7 @@ func prepare(ctx context.Context, dir string, m machineKind) error {
 }
 
 // releases builds both programs, which share all but their version, and both releases at once: each takes one core to compress.
-func releases(ctx context.Context, dir string, m machineKind, pins debian.Pins, store debian.Store) (older, newer *image.Release, err error) {
+func releases(ctx context.Context, dir string, m machineKind, o image.Options) (older, newer *image.Release, err error) {
 	var made [2]*image.Release
 	var failed [2]error
 	var all sync.WaitGroup
@@ -91,7 +96,9 @@ func releases(ctx context.Context, dir string, m machineKind, pins debian.Pins, 
 			break
 		}
 		all.Go(func() {
-			made[i], failed[i] = image.Make(ctx, image.Options{Profile: m.profile, Program: program, Version: version, Pins: pins, Packages: store})
+			o := o
+			o.Program, o.Version = program, version
+			made[i], failed[i] = image.Make(ctx, o)
 		})
 	}
 	all.Wait()
@@ -190,7 +197,7 @@ func (b *built) disk(name, provisioning string, bytes int64) error {
 // flashed has `holdfast flash` write the image to a new file in place of a card.
 func (b *built) flashed(ctx context.Context, dir, name, provisioning string) error {
 	from := name + ".card"
-	if err := b.disk(from, provisioning, image.Bytes); err != nil {
+	if err := b.disk(from, provisioning, b.Old.DiskBytes()); err != nil {
 		return err
 	}
 	defer os.Remove(from)

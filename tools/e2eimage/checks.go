@@ -79,6 +79,11 @@ func (r *runner) all(ctx context.Context) (err error) {
 	if err := network(ctx, machines, processes); err != nil {
 		return err
 	}
+	times, err := timeServer(ctx)
+	if err != nil {
+		return err
+	}
+	defer times.Close()
 	if err := r.found(ctx, processes, machines); err != nil {
 		return err
 	}
@@ -180,14 +185,14 @@ token = %q
 servers = ["%s:7500"]
 [system]
 hostname = %q
-watchdog = "2m"
-ntp = ["none"]
+watchdog = %q
+ntp = [%q]
 [[network.interface]]
-name = "eth0"
+name = %q
 addresses = ["%s%d/24"]
 [update]
 keys = [%q]
-`, token, r.site.first.address, name, prefix, 21+i, signs)
+`, token, r.site.first.address, name, r.kind.watchdog, prefix+"1", r.kind.card, prefix, 21+i, signs)
 	if file := filepath.Join(r.f.work, name+".img"); i == 0 {
 		err = r.built.flashed(ctx, r.f.work, file, text)
 	} else {
@@ -358,6 +363,7 @@ func (r *runner) machineChecks(ctx context.Context) {
 			return err
 		})
 	})
+	r.check(ctx, "etcdctl from outside", r.etcdctl)
 	if r.wanted("rolling") && r.f.images >= machinesMin {
 		defer r.check(ctx, "rolling update", r.rolling) // the last: the process that is asked leaves the site
 	}
@@ -387,6 +393,59 @@ func (r *runner) machineChecks(ctx context.Context) {
 	if !r.f.short && r.wanted("watchdog") {
 		r.check(ctx, "watchdog", r.watchdog)
 	}
+}
+
+// etcdctl is Debian's, on a site whose programs must say who they are: as an operator it writes at machine 0, with the certificates that
+// the machine gives, and reads at another box.
+func (r *runner) etcdctl(ctx context.Context) (string, error) {
+	id, err := r.site.id(ctx, r.vms[0].name)
+	if err != nil {
+		return "", err
+	}
+	program, addr := filepath.Join(r.f.work, "holdfast"), "https://"+id+"@"+r.vms[0].address+":8080"
+	var pem string
+	err = until(ctx, joinMax, func() (err error) {
+		pem, err = run(ctx, program, "members", "--pem", "--addr", addr)
+		if err == nil && !strings.Contains(pem, "# "+r.vms[0].name+" ") {
+			err = errors.New("not the machine's certificate")
+		}
+		return err
+	})
+	if err != nil {
+		return "", err
+	}
+	ca := filepath.Join(r.f.work, "site.pem")
+	if err := os.WriteFile(ca, []byte(pem+"\n"), 0o644); err != nil {
+		return "", err
+	}
+	if _, err := run(ctx, program, "setting", "put", "client", `{"access":"token"}`, "--addr", addr); err != nil {
+		return "", err
+	}
+	as := func(address, user string, args ...string) (string, error) {
+		return run(ctx, append([]string{"etcdctl", "--endpoints", "https://" + address + ":2379", "--cacert", ca, "--user", user, "--dial-timeout", "20s", "--command-timeout", "60s"}, args...)...)
+	}
+	const key, value = "/e2eimage/etcdctl", "from etcdctl"
+	err = until(ctx, joinMax, func() error {
+		out, err := as(r.vms[0].address, "ann:not-"+password, "put", key, "by a guess")
+		switch {
+		case err == nil:
+			return fmt.Errorf("a wrong password writes: %s", out)
+		case !strings.Contains(err.Error(), "invalid user ID or password"):
+			return fmt.Errorf("refused otherwise: %w", err)
+		}
+		return nil
+	})
+	if err != nil {
+		return "", err
+	}
+	if _, err := as(r.vms[0].address, "ann:"+password, "put", key, value); err != nil {
+		return "", err
+	}
+	out, err := as(r.site.first.address, "ann:"+password, "get", "--print-value-only", key)
+	if err == nil && out != value {
+		err = fmt.Errorf("another box has %q", out)
+	}
+	return "written at the machine with an operator's password, read at another box; refused with a wrong one", err
 }
 
 // update gives machine 0 a release that is good.

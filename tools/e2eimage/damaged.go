@@ -22,7 +22,7 @@ const (
 	pageMax    = 64 << 10
 )
 
-var setupCode = regexp.MustCompile(`\*\*\* Look at \S+ \(setup code ([A-Z2-7-]+)\)`)
+var setupCode = regexp.MustCompile(`\*\*\* Console: .* \(setup code ([A-Z2-7-]+)\)`)
 
 // damaged spoils the superblock of machine 0's data while its power is off. The machine must say so on the emergency console, stay there
 // when it is told to try again, and be a box of the site again once the data is as it was.

@@ -35,6 +35,7 @@ func main() {
 type flags struct {
 	short  bool
 	arch   string
+	pi     bool
 	kvm    bool
 	work   string
 	inside bool
@@ -49,6 +50,7 @@ func e2eimage(ctx context.Context) error {
 	var f flags
 	flag.BoolVar(&f.short, "short", false, "one machine beside three processes, for CI")
 	flag.StringVar(&f.arch, "arch", "amd64", "the machines' processor: amd64 or arm64")
+	flag.BoolVar(&f.pi, "raspberry", false, "a Raspberry Pi 3 with this program in place of its EEPROM")
 	flag.BoolVar(&f.kvm, "kvm", false, "use /dev/kvm")
 	flag.StringVar(&f.work, "work", "bin/e2eimage", "what is built, disks, and the machines' consoles")
 	flag.BoolVar(&f.inside, "inside", false, "in a network of its own already")
@@ -64,7 +66,7 @@ func e2eimage(ctx context.Context) error {
 			f.images = 1
 		}
 	}
-	kind, err := kindOf(f.arch, f.kvm)
+	kind, err := kindOf(f)
 	if err != nil {
 		return err
 	}

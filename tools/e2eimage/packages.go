@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"net/url"
 	"os"
-	"path/filepath"
 	"strings"
 
 	"github.com/holdfast-edge/holdfast/firmware/image/debian"
@@ -17,11 +16,10 @@ import (
 // (HOLDFAST_MIRROR is another place), and is what the pins say; when that is gone from there, it is the newest of the same series, and
 // that is said.
 func packages(ctx context.Context, arch string) (debian.Pins, debian.Store, error) {
-	cache, err := os.UserCacheDir()
+	s, err := cache()
 	if err != nil {
-		return debian.Pins{}, debian.Store{}, err
+		return debian.Pins{}, s, err
 	}
-	s := debian.Store{Mirror: os.Getenv("HOLDFAST_MIRROR"), Store: pinned.Store{Dir: filepath.Join(cache, "holdfast", "packages"), Said: func(s string) { fmt.Println(s) }}}
 	pins, err := debian.Builtin()
 	if err != nil {
 		return pins, s, err

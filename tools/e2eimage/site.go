@@ -18,6 +18,7 @@ import (
 	"time"
 
 	"github.com/holdfast-edge/holdfast/firmware/remote"
+	"github.com/holdfast-edge/holdfast/firmware/supervise/ntptest"
 )
 
 const (
@@ -44,6 +45,17 @@ func network(ctx context.Context, taps, processes int) error {
 		}
 	}
 	return nil
+}
+
+// timeServer answers machines that have no clock of their own, or a wrong one, with this machine's time.
+func timeServer(ctx context.Context) (io.Closer, error) {
+	var lc net.ListenConfig
+	l, err := lc.ListenPacket(ctx, "udp", net.JoinHostPort(prefix+"1", "123"))
+	if err != nil {
+		return nil, err
+	}
+	go ntptest.Server{Now: time.Now, Stratum: 2, Dispersion: 10 * time.Millisecond}.Serve(l)
+	return l, nil
 }
 
 // process is a box that is a program on this side.

@@ -11,6 +11,8 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
+	"sync"
+	"sync/atomic"
 	"syscall"
 	"time"
 
@@ -22,22 +24,43 @@ type machineKind struct {
 	arch, profile string
 	program       string
 	args          []string
+	devices       func(v *vm) []string
+	card          string // its network card, in the configuration
+	watchdog      string // as the configuration has it
+	eeprom        bool   // QEMU has not what starts this machine: this program is that
 }
 
-func kindOf(arch string, kvm bool) (machineKind, error) {
-	switch arch {
+func kindOf(f flags) (machineKind, error) {
+	if f.pi {
+		return raspberry(), nil
+	}
+	uefi := machineKind{card: "eth0", watchdog: "2m", devices: pci}
+	switch f.arch {
 	case "amd64":
 		args := []string{"-drive", "if=pflash,format=raw,readonly=on,file=/usr/share/OVMF/OVMF_CODE_4M.fd"}
-		if kvm {
+		if f.kvm {
 			args = append(args, "-accel", "kvm", "-cpu", "host")
 		} else {
 			args = append(args, "-accel", "tcg,thread=multi", "-cpu", "max")
 		}
-		return machineKind{"amd64", "generic-amd64", "qemu-system-x86_64", args}, nil
+		uefi.arch, uefi.profile, uefi.program, uefi.args = "amd64", "generic-amd64", "qemu-system-x86_64", args
+		return uefi, nil
 	case "arm64":
-		return machineKind{"arm64", "qemu-virt", "qemu-system-aarch64", []string{"-M", "virt,gic-version=3", "-cpu", "cortex-a72", "-accel", "tcg,thread=multi", "-bios", "/usr/share/qemu-efi-aarch64/QEMU_EFI.fd"}}, nil
+		uefi.arch, uefi.profile, uefi.program = "arm64", "qemu-virt", "qemu-system-aarch64"
+		uefi.args = []string{"-M", "virt,gic-version=3", "-cpu", "cortex-a72", "-accel", "tcg,thread=multi", "-bios", "/usr/share/qemu-efi-aarch64/QEMU_EFI.fd"}
+		return uefi, nil
 	}
-	return machineKind{}, fmt.Errorf("no machine of QEMU for %s: amd64 or arm64", arch)
+	return machineKind{}, fmt.Errorf("no machine of QEMU for %s: amd64 or arm64", f.arch)
+}
+
+// pci are the devices of a machine that has PCI.
+func pci(v *vm) []string {
+	return []string{
+		"-smp", "2", "-m", "768", "-serial", "chardev:s0",
+		"-drive", "if=none,id=d0,format=raw,cache=writeback,file=nbd:unix:" + v.socket(), "-device", "virtio-blk-pci,drive=d0,bootindex=0",
+		"-netdev", "tap,id=n0,ifname=" + v.tap + ",script=no,downscript=no", "-device", "virtio-net-pci,netdev=n0,romfile=,mac=" + v.mac,
+		"-device", "i6300esb", "-action", "watchdog=reset", "-device", "virtio-rng-pci",
+	}
 }
 
 // vm is a machine with its disk.
@@ -50,9 +73,13 @@ type vm struct {
 	dir      string
 	disk     *disk
 	listener net.Listener
-	cmd      *exec.Cmd
-	done     chan error
 	starts   int
+
+	mu    sync.Mutex
+	cmd   *exec.Cmd     // nil: its power is off
+	done  chan struct{} // closed when nothing of it runs any more
+	boots atomic.Int64  // kernels that this program, as the EEPROM, has started
+	said  int           // how long the console's log was when it started the last one
 }
 
 func newVM(kind machineKind, dir string, n int) (*vm, error) {
@@ -76,37 +103,79 @@ func (v *vm) serial() string   { return filepath.Join(v.dir, v.name+".serial.log
 func (v *vm) start() error {
 	v.disk.powerOn()
 	v.starts++
-	log, err := os.OpenFile(filepath.Join(v.dir, v.name+".qemu.log"), os.O_CREATE|os.O_WRONLY|os.O_APPEND, 0o644)
+	cmd, err := v.qemu(false)
 	if err != nil {
 		return err
 	}
+	done := make(chan struct{})
+	v.mu.Lock()
+	v.cmd, v.done = cmd, done
+	v.mu.Unlock()
+	go v.running(cmd, done)
+	return nil
+}
+
+// running waits for QEMU's end. A machine without an EEPROM of its own is started again then, unless its power is off.
+func (v *vm) running(cmd *exec.Cmd, done chan struct{}) {
+	defer close(done)
+	for {
+		_ = cmd.Wait() // killed, or a machine that starts again
+		if !v.kind.eeprom {
+			return
+		}
+		v.mu.Lock()
+		if v.cmd == nil {
+			v.mu.Unlock()
+			return
+		}
+		next, err := v.qemu(v.triesOnce())
+		if err != nil {
+			fmt.Printf("%s does not start again: %v\n", v.name, err)
+			v.mu.Unlock()
+			return
+		}
+		cmd, v.cmd = next, next
+		v.mu.Unlock()
+	}
+}
+
+// qemu starts QEMU. once is for a machine whose EEPROM this program plays.
+func (v *vm) qemu(once bool) (*exec.Cmd, error) {
+	log, err := os.OpenFile(filepath.Join(v.dir, v.name+".qemu.log"), os.O_CREATE|os.O_WRONLY|os.O_APPEND, 0o644)
+	if err != nil {
+		return nil, err
+	}
 	defer log.Close()
 	args := append(v.kind.args[:len(v.kind.args):len(v.kind.args)],
-		"-name", v.name, "-smp", "2", "-m", "768", "-nodefaults", "-display", "none", "-monitor", "none",
-		"-chardev", "file,id=s0,append=on,path="+v.serial(), "-serial", "chardev:s0",
-		"-drive", "if=none,id=d0,format=raw,cache=writeback,file=nbd:unix:"+v.socket(), "-device", "virtio-blk-pci,drive=d0,bootindex=0",
-		"-netdev", "tap,id=n0,ifname="+v.tap+",script=no,downscript=no", "-device", "virtio-net-pci,netdev=n0,romfile=,mac="+v.mac,
-		"-device", "i6300esb", "-action", "watchdog=reset", "-device", "virtio-rng-pci")
-	v.cmd = exec.Command(v.kind.program, args...)
-	v.cmd.Stdout, v.cmd.Stderr = log, log
-	v.cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
-	if err := v.cmd.Start(); err != nil {
-		return err
+		"-name", v.name, "-nodefaults", "-display", "none", "-monitor", "none", "-chardev", "file,id=s0,append=on,path="+v.serial())
+	args = append(args, v.kind.devices(v)...)
+	if v.kind.eeprom {
+		more, err := v.boot(once)
+		if err != nil {
+			return nil, err
+		}
+		args = append(args, more...)
+		v.boots.Add(1)
+		v.said = len(v.console())
 	}
-	v.done = make(chan error, 1)
-	go func(cmd *exec.Cmd, done chan error) { done <- cmd.Wait() }(v.cmd, v.done)
-	return nil
+	cmd := exec.Command(v.kind.program, args...)
+	cmd.Stdout, cmd.Stderr = log, log
+	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
+	return cmd, cmd.Start()
 }
 
 // cut ends the power: QEMU is killed, and the disk keeps what it likes of what was not flushed.
 func (v *vm) cut(r *rand.Rand) error {
+	v.mu.Lock()
 	if v.cmd == nil {
+		v.mu.Unlock()
 		return nil
 	}
 	err := v.disk.powerOff(r)
 	_ = v.cmd.Process.Kill() // it may have ended by itself
-	<-v.done
 	v.cmd = nil
+	v.mu.Unlock()
+	<-v.done
 	return err
 }
 
@@ -127,7 +196,12 @@ func (v *vm) console() string {
 }
 
 // kernels is how often a kernel has started.
-func (v *vm) kernels() int { return strings.Count(v.console(), "EFI stub: Loaded initrd") }
+func (v *vm) kernels() int {
+	if v.kind.eeprom {
+		return int(v.boots.Load())
+	}
+	return strings.Count(v.console(), "EFI stub: Loaded initrd")
+}
 
 // answers waits until the machine's console answers over the network.
 func (v *vm) answers(ctx context.Context, most time.Duration) (time.Duration, error) {
