@@ -15,10 +15,15 @@ func Replace(path string, data []byte, mode fs.FileMode) error {
 		return err
 	}
 	_, err = f.Write(data)
-	if err = errors.Join(err, f.Sync(), f.Close()); err != nil {
-		return err
+	err = errors.Join(err, f.Sync())
+	if err == nil {
+		if err = os.Rename(path+".new", path); err == nil {
+			// FAT gives the new name to an empty file, and notes where its bytes are when the file is written next (vfat_rename in
+			// Linux' fs/fat/namei_vfat.c): a power cut until then leaves nothing.
+			err = f.Sync()
+		}
 	}
-	if err := os.Rename(path+".new", path); err != nil {
+	if err = errors.Join(err, f.Close()); err != nil {
 		return err
 	}
 	d, err := os.Open(filepath.Dir(path)) // a rename is durable when its folder is (fsync(2))
