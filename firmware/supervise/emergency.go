@@ -49,7 +49,7 @@ const (
 func (m *machine) emergencyBoot(ctx context.Context, why error) act {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
-	m.file, _ = readKept(dataDir, m.esp) // nothing: what fits everywhere
+	m.file = readEmergency(dataDir, m.esp)
 	host := m.setHostname()
 	var all sync.WaitGroup
 	defer all.Wait()

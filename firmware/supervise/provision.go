@@ -163,6 +163,20 @@ func readKept(dir, esp string) (*settings.File, error) {
 	return settings.Default(), errors.Join(errs...)
 }
 
+// readEmergency is what holds while the data cannot be used: what an operator has put on the boot medium since, which stays there, and
+// otherwise what was known before. With neither it is what fits everywhere.
+func readEmergency(dir, esp string) *settings.File {
+	if esp != "" {
+		if b, err := readBounded(filepath.Join(esp, provisionFile)); err == nil && len(b) > 0 && b[0] != 0 {
+			if f, err := settings.Parse(b); err == nil {
+				return f
+			}
+		}
+	}
+	f, _ := readKept(dir, esp)
+	return f
+}
+
 // readProvision is how the box in dir is to come into a site; its token is there when there is one to use.
 func readProvision(dir string) (settings.Provision, error) {
 	var p settings.Provision

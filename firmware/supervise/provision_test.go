@@ -57,6 +57,33 @@ func TestWhatTheBootMediumSaysHoldsFromThenOn(t *testing.T) {
 	}
 }
 
+func TestAnEmergencyHasTheNetworkThatSomebodyPutsOnTheBootMedium(t *testing.T) {
+	esp, dir := t.TempDir(), t.TempDir()
+	address := func() string {
+		if n := readEmergency(dir, esp).Appliance.Network.Interfaces; len(n) == 1 && len(n[0].Addresses) == 1 {
+			return n[0].Addresses[0]
+		}
+		return "DHCP"
+	}
+	if got := address(); got != "DHCP" {
+		t.Errorf("nothing is known: %s", got)
+	}
+	put(t, filepath.Join(esp, appliedFile), staticFile)
+	if got := address(); got != "192.0.2.10/24" {
+		t.Errorf("what was applied before: %s", got)
+	}
+	put(t, filepath.Join(esp, provisionFile), strings.ReplaceAll(staticFile, "192.0.2.10", "192.0.2.11"))
+	if got := address(); got != "192.0.2.11/24" {
+		t.Errorf("what is there now: %s", got)
+	}
+	for _, text := range []string{"", "=", "\x00name = \"a\"\n"} {
+		put(t, filepath.Join(esp, provisionFile), text)
+		if got := address(); got != "192.0.2.10/24" {
+			t.Errorf("%q: %s", text, got)
+		}
+	}
+}
+
 func TestATokenIsNowhereOnTheBootMediumAfterUse(t *testing.T) {
 	token := sampleToken(t)
 	esp, dir := t.TempDir(), t.TempDir()

@@ -19,7 +19,6 @@ import (
 const (
 	bootMax   = 4 * time.Minute
 	joinMax   = 3 * time.Minute
-	uploadMax = 5 * time.Minute
 	trialMax  = 8 * time.Minute
 	healthFor = "10s" // for how long a site must be well with a release
 	boxTime   = "5m"
@@ -244,7 +243,7 @@ func (r *runner) apply(ctx context.Context, i int, file string) error {
 	if err != nil {
 		return err
 	}
-	ctx, stop := context.WithTimeout(ctx, uploadMax)
+	ctx, stop := context.WithTimeout(ctx, r.kind.upload)
 	defer stop()
 	_, err = run(ctx, filepath.Join(r.f.work, "holdfast"), "update", "apply", "--addr", "https://"+id+"@"+r.vms[i].address+":8080", "--health", healthFor, "--box-time", boxTime, "--latency", "30s", file)
 	if err != nil && strings.Contains(err.Error(), "100 %") && strings.Contains(err.Error(), "no box answers") {

@@ -8,6 +8,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"time"
 
 	"github.com/holdfast-edge/holdfast/firmware/image"
 	"github.com/holdfast-edge/holdfast/firmware/image/debian"
@@ -28,8 +29,8 @@ const (
 func raspberry() machineKind {
 	return machineKind{
 		arch: "arm64", profile: image.RaspberryPi, program: "qemu-system-aarch64",
-		// QEMU resets this machine as soon as its watchdog is armed. The card's name depends on who makes it.
-		card: "*", watchdog: "0s", eeprom: true,
+		// QEMU resets this machine as soon as its watchdog is armed. The card's name depends on who makes it. Its USB brings 75 KB in a second.
+		card: "*", watchdog: "0s", upload: 20 * time.Minute, eeprom: true,
 		args: []string{"-M", "raspi3b", "-no-reboot"},
 		devices: func(v *vm) []string {
 			return []string{

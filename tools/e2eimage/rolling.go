@@ -73,7 +73,7 @@ func (r *runner) rolling(ctx context.Context) (string, error) {
 	began := time.Now()
 	var plan *rollout.Plan
 	// On a busy machine an answer may come too late; what the box has of the bundle by then is not asked for again.
-	err = until(ctx, uploadMax, func() error {
+	err = until(ctx, r.kind.upload, func() error {
 		_, err := run(ctx, program, "update", "site", "--addr", boxes[0].at, "--health", healthFor, "--box-time", boxTimeLong, "--latency", "30s", file)
 		if err != nil {
 			if plan, _ = planOf(ctx, boxes); plan != nil {

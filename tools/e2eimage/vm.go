@@ -25,16 +25,17 @@ type machineKind struct {
 	program       string
 	args          []string
 	devices       func(v *vm) []string
-	card          string // its network card, in the configuration
-	watchdog      string // as the configuration has it
-	eeprom        bool   // QEMU has not what starts this machine: this program is that
+	card          string        // its network card, in the configuration
+	watchdog      string        // as the configuration has it
+	upload        time.Duration // how long a bundle may take to it
+	eeprom        bool          // QEMU has not what starts this machine: this program is that
 }
 
 func kindOf(f flags) (machineKind, error) {
 	if f.pi {
 		return raspberry(), nil
 	}
-	uefi := machineKind{card: "eth0", watchdog: "2m", devices: pci}
+	uefi := machineKind{card: "eth0", watchdog: "2m", upload: 5 * time.Minute, devices: pci}
 	switch f.arch {
 	case "amd64":
 		args := []string{"-drive", "if=pflash,format=raw,readonly=on,file=/usr/share/OVMF/OVMF_CODE_4M.fd"}
