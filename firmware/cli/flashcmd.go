@@ -15,8 +15,8 @@ func flashCommand() command {
 		name: "flash", args: "IMAGE DEVICE", about: "write a disk image to a card or a disk, and verify it",
 		more: `
 The image may be compressed (.img.zst). A disk that this machine has mounted, or that something is built upon, is refused, and so
-is a partition. Everything on the device is lost: without --yes it asks first. A file in place of a device is
-written as one.
+is a partition. A compressed image is read to its end before anything is written. Everything on the device is lost: without --yes
+it asks first. A file in place of a device is written as one.
 
 Examples:
   holdfast flash holdfast.img.zst /dev/sdb
@@ -29,11 +29,11 @@ Examples:
 				if len(args) != 2 {
 					return fmt.Errorf("%w: name the image and the device", errUsage)
 				}
-				m, err := flash.Look(args[1], "")
+				m, err := flash.Check(flash.Options{Image: args[0], Device: args[1]})
 				if err != nil {
 					return err
 				}
-				if m.Device && len(m.Uses) == 0 && !*yes {
+				if m.Bytes > 0 && !*yes {
 					if err := sure(s, args[1], m); err != nil {
 						return err
 					}
@@ -68,7 +68,10 @@ Examples:
 // sure asks whether a device may be overwritten.
 func sure(s *streams, device string, m flash.Medium) error {
 	name := m.Name
-	if name == "" {
+	switch {
+	case !m.Device:
+		name = "a file"
+	case name == "":
 		name = "a disk without a name"
 	}
 	if _, err := fmt.Fprintf(s.err, "Everything on %s (%s, %s) will be lost. Write the device's name to go on: ", device, name, megabytes(m.Bytes)); err != nil {

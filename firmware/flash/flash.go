@@ -62,7 +62,43 @@ type Result struct {
 	SHA256 string `json:"sha256"` // of the image
 }
 
-// Write writes an image and verifies it. Errors: ErrInUse, ErrMedium, ErrImage, ErrVerify, ctx's, and the disks'.
+// Check says what the device is, and what is known before anything is written: an image that is none, a device that is in use, too small
+// or the image itself. It writes nothing. Errors: ErrInUse, ErrMedium, ErrImage, and the disks'.
+func Check(o Options) (Medium, error) {
+	in, total, err := openImage(o.Image)
+	if err != nil {
+		return Medium{}, err
+	}
+	defer in.Close()
+	return check(o, in, total)
+}
+
+func check(o Options, in image, total int64) (Medium, error) {
+	m, err := Look(o.Device, o.Tree)
+	if err != nil {
+		return Medium{}, err
+	}
+	if o.Shown != nil && !m.same(*o.Shown) {
+		return Medium{}, fmt.Errorf("%w: %s is not the disk that it was a moment ago: look at it again", ErrMedium, o.Device)
+	}
+	if len(m.Uses) > 0 {
+		return Medium{}, fmt.Errorf("%w: %s %s", ErrInUse, o.Device, m.Uses[0])
+	}
+	if m.Device && m.Bytes < total {
+		return Medium{}, fmt.Errorf("%w: %s has %d bytes, the image %d", ErrMedium, o.Device, m.Bytes, total)
+	}
+	from, err := in.f.Stat()
+	if err != nil {
+		return Medium{}, fmt.Errorf("flash: %w", err)
+	}
+	if to, err := os.Stat(o.Device); err == nil && os.SameFile(from, to) {
+		return Medium{}, fmt.Errorf("%w: %s is the image itself", ErrMedium, o.Device)
+	}
+	return m, nil
+}
+
+// Write writes an image and verifies it. A packed one is unpacked twice: what is damaged is known before the medium has lost what is on
+// it. Errors: ErrInUse, ErrMedium, ErrImage, ErrVerify, ctx's, and the disks'.
 func Write(ctx context.Context, o Options) (Result, error) {
 	if o.Progress == nil {
 		o.Progress = func(string, int64, int64) {}
@@ -72,18 +108,14 @@ func Write(ctx context.Context, o Options) (Result, error) {
 		return Result{}, err
 	}
 	defer in.Close()
-	m, err := Look(o.Device, o.Tree)
+	m, err := check(o, in, total)
 	if err != nil {
 		return Result{}, err
 	}
-	if o.Shown != nil && !m.same(*o.Shown) {
-		return Result{}, fmt.Errorf("%w: %s is not the disk that it was a moment ago: look at it again", ErrMedium, o.Device)
-	}
-	if len(m.Uses) > 0 {
-		return Result{}, fmt.Errorf("%w: %s %s", ErrInUse, o.Device, m.Uses[0])
-	}
-	if m.Device && m.Bytes < total {
-		return Result{}, fmt.Errorf("%w: %s has %d bytes, the image %d", ErrMedium, o.Device, m.Bytes, total)
+	if in.z != nil {
+		if err := unpack(ctx, o.Image, o.Progress); err != nil {
+			return Result{}, fmt.Errorf("%w; nothing was written", err)
+		}
 	}
 	flags := os.O_RDWR | os.O_CREATE
 	if m.Device {
@@ -99,8 +131,43 @@ func Write(ctx context.Context, o Options) (Result, error) {
 	if err := m.is(out); err != nil {
 		return Result{}, errors.Join(err, out.Close())
 	}
-	r, err := copyAndVerify(ctx, in, out, m, total, o.Progress)
+	begun := false
+	r, err := copyAndVerify(ctx, in, out, m, total, func(part string, done, total int64) {
+		begun = true
+		o.Progress(part, done, total)
+	})
+	if err != nil && begun {
+		err = fmt.Errorf("%w; %s has lost what was on it and has no whole image: write one before it is used", err, o.Device)
+	}
 	return r, errors.Join(err, out.Close())
+}
+
+// unpack reads a packed image to its end. Errors: ErrImage, and ctx's.
+func unpack(ctx context.Context, name string, progress func(string, int64, int64)) error {
+	in, total, err := openImage(name)
+	if err != nil {
+		return err
+	}
+	defer in.Close()
+	buf, done := make([]byte, chunkBytes), int64(0)
+	for {
+		if err := ctx.Err(); err != nil {
+			return err
+		}
+		n, err := fill(in, buf)
+		done += int64(n)
+		progress("check", done, total)
+		switch {
+		case errors.Is(err, io.EOF) && done < total:
+			return fmt.Errorf("%w: it ends after %d of %d bytes", ErrImage, done, total)
+		case errors.Is(err, io.EOF):
+			return nil
+		case err != nil:
+			return fmt.Errorf("%w: it breaks off at byte %d: %w", ErrImage, done, err)
+		case done > imageBytesMax:
+			return fmt.Errorf("%w: more than %d bytes", ErrImage, int64(imageBytesMax))
+		}
+	}
 }
 
 // fill reads until buf is full. Only the end of what there is, io.EOF, ends it early without being a fault: a compressed image that

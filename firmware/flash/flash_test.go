@@ -110,8 +110,15 @@ func TestAnImageThatWasCutOffIsNotTakenForAWholeOne(t *testing.T) {
 			if err := os.WriteFile(cut, b[:n], 0o600); err != nil {
 				t.Fatal(err)
 			}
-			if r, err := Write(context.Background(), Options{Image: cut, Device: filepath.Join(t.TempDir(), "to")}); !errors.Is(err, ErrImage) {
+			to := filepath.Join(t.TempDir(), "to")
+			if err := os.WriteFile(to, []byte("keep"), 0o600); err != nil {
+				t.Fatal(err)
+			}
+			if r, err := Write(context.Background(), Options{Image: cut, Device: to}); !errors.Is(err, ErrImage) {
 				t.Errorf("the first %d of %d bytes of %s: %+v, %v", n, len(b), filepath.Base(name), r, err)
+			}
+			if got, err := os.ReadFile(to); err != nil || string(got) != "keep" {
+				t.Errorf("the first %d of %d bytes of %s: the medium lost what was on it: %v", n, len(b), filepath.Base(name), err)
 			}
 		}
 	}
@@ -150,6 +157,29 @@ func TestAMediumThatIsTooSmallForAPackedImageIsKnownBefore(t *testing.T) {
 	}
 	if err := in.Close(); err != nil {
 		t.Error(err)
+	}
+}
+
+func TestAnImageIsNotWrittenOntoItself(t *testing.T) {
+	raw, packed, _ := disk(t)
+	for _, name := range []string{raw, packed} {
+		link := name + ".link"
+		if err := os.Link(name, link); err != nil {
+			t.Fatal(err)
+		}
+		before, err := os.ReadFile(name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := Check(Options{Image: name, Device: link}); !errors.Is(err, ErrMedium) {
+			t.Errorf("%v", err)
+		}
+		if _, err := Write(context.Background(), Options{Image: name, Device: link}); !errors.Is(err, ErrMedium) {
+			t.Errorf("%v", err)
+		}
+		if after, err := os.ReadFile(name); err != nil || !bytes.Equal(before, after) {
+			t.Errorf("it is another one now: %v", err)
+		}
 	}
 }
 
@@ -233,7 +263,7 @@ func TestAStoppedWriteSaysSo(t *testing.T) {
 			stop()
 		}
 	}})
-	if !errors.Is(err, context.Canceled) {
+	if !errors.Is(err, context.Canceled) || !strings.Contains(err.Error(), "has no whole image") {
 		t.Errorf("%v", err)
 	}
 }
