@@ -261,12 +261,14 @@ func (x *Interface) check() error {
 		return bad("more than %d addresses", addressesMax)
 	}
 	v6 := false
+	var networks []netip.Prefix
 	for _, a := range x.Addresses {
 		p, err := netip.ParsePrefix(a)
 		if err != nil {
 			return bad("%q is no address with its prefix, such as 192.0.2.10/24", a)
 		}
 		v6 = v6 || p.Addr().Is6()
+		networks = append(networks, p)
 	}
 	if v6 && x.IPv6 == "off" {
 		return bad("it has an IPv6 address, and ipv6 = \"off\"")
@@ -278,8 +280,14 @@ func (x *Interface) check() error {
 		if g.value == "" {
 			continue
 		}
-		if a, err := netip.ParseAddr(g.value); err != nil || a.Is4() != g.four {
+		a, err := netip.ParseAddr(g.value)
+		if err != nil || a.Is4() != g.four {
 			return bad("%s = %q is no such address", g.key, g.value)
+		}
+		// The kernel takes no gateway that it does not know how to reach. What DHCP and routers will say is not known here.
+		known := g.four && x.DHCP || !g.four && (a.IsLinkLocalUnicast() || x.IPv6 == "" || x.IPv6 == "auto")
+		if !known && !slices.ContainsFunc(networks, func(n netip.Prefix) bool { return n.Contains(a) && n.Addr() != a }) {
+			return bad("%s = %q is in the network of none of its addresses", g.key, g.value)
 		}
 	}
 	return nil

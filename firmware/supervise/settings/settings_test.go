@@ -46,6 +46,16 @@ name = "*"
 dhcp = true
 `
 
+func TestAGatewayMayBeWhereDHCPAndRoutersWillSay(t *testing.T) {
+	for _, lines := range []string{
+		"dhcp = true\ngateway = \"192.0.2.1\"\n", "gateway6 = \"2001:db8::1\"\n", "ipv6 = \"static\"\naddresses = [\"2001:db8::10/64\"]\ngateway6 = \"fe80::1\"\n",
+	} {
+		if _, err := Parse([]byte("[[network.interface]]\nname = \"eth0\"\n" + lines)); err != nil {
+			t.Errorf("%s: %v", lines, err)
+		}
+	}
+}
+
 func TestAFileIsTakenApart(t *testing.T) {
 	f, err := Parse([]byte(whole))
 	if err != nil {
@@ -104,6 +114,9 @@ func TestAMistakeIsSaidAndNoSecretWithIt(t *testing.T) {
 		"an address without prefix":    {card("addresses = [\"192.0.2.1\"]\n"), ErrValue},
 		"an address and no IPv6":       {card("addresses = [\"2001:db8::1/64\"]\nipv6 = \"off\"\n"), ErrValue},
 		"a gateway of the other kind":  {card("gateway = \"2001:db8::1\"\n"), ErrValue},
+		"a gateway elsewhere":          {card("addresses = [\"192.0.2.10/24\"]\ngateway = \"192.0.3.1\"\n"), ErrValue},
+		"a gateway that is the box":    {card("addresses = [\"192.0.2.10/24\"]\ngateway = \"192.0.2.10\"\n"), ErrValue},
+		"a gateway and no address":     {card("gateway = \"192.0.2.1\"\n"), ErrValue},
 		"a VLAN on nothing":            {card("vlan = 3\n"), ErrValue},
 		"a VLAN out of range":          {card("vlan = 4095\non = \"eth1\"\n"), ErrValue},
 		"a small packet":               {card("mtu = 1000\n"), ErrValue},
