@@ -187,6 +187,28 @@ func Sign(m *Manifest, key *ecdsa.PrivateKey) (*Head, error) {
 // ReadHead reads a head from the beginning of a bundle and no byte more, and checks its signature with the trusted keys.
 // Errors: ErrBundle, ErrSignature, and the reader's.
 func ReadHead(r io.Reader, trusted []Key) (*Head, error) {
+	h, err := readSigned(r)
+	if err != nil {
+		return nil, err
+	}
+	// Nothing of the manifest is looked at before its signature is good.
+	if err := h.verify(trusted); err != nil {
+		return nil, err
+	}
+	return h, h.decode()
+}
+
+// ReadUntrusted is ReadHead without asking who signed it: to show a bundle to people.
+func ReadUntrusted(r io.Reader) (*Head, error) {
+	h, err := readSigned(r)
+	if err != nil {
+		return nil, err
+	}
+	return h, h.decode()
+}
+
+// readSigned reads a head and looks at nothing in it.
+func readSigned(r io.Reader) (*Head, error) {
 	b := make([]byte, len(magic)+4)
 	if _, err := io.ReadFull(r, b); err != nil {
 		return nil, fmt.Errorf("%w: %w", ErrBundle, err)
@@ -208,19 +230,20 @@ func ReadHead(r io.Reader, trusted []Key) (*Head, error) {
 	if _, err := io.ReadFull(r, h.signature); err != nil {
 		return nil, fmt.Errorf("%w: %w", ErrBundle, err)
 	}
-	// Nothing of the manifest is looked at before its signature is good.
-	if err := h.verify(trusted); err != nil {
-		return nil, err
-	}
+	return h, nil
+}
+
+// decode reads the manifest.
+func (h *Head) decode() error {
 	d := json.NewDecoder(bytes.NewReader(h.raw))
 	d.DisallowUnknownFields()
 	if err := d.Decode(&h.Manifest); err != nil {
-		return nil, fmt.Errorf("%w: %w", ErrBundle, err)
+		return fmt.Errorf("%w: %w", ErrBundle, err)
 	}
 	if again, err := json.Marshal(&h.Manifest); err != nil || !bytes.Equal(again, h.raw) {
-		return nil, fmt.Errorf("%w: its manifest is not as a manifest is written", ErrBundle)
+		return fmt.Errorf("%w: its manifest is not as a manifest is written", ErrBundle)
 	}
-	return h, h.check()
+	return h.check()
 }
 
 // ParseHead is ReadHead of bytes that are a head and nothing else.

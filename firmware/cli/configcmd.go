@@ -2,8 +2,11 @@ package cli
 
 import (
 	"context"
+	"errors"
 	"flag"
 	"fmt"
+	"io"
+	"os"
 	"runtime"
 	"slices"
 	"strings"
@@ -11,6 +14,7 @@ import (
 
 	"github.com/holdfast-edge/holdfast/firmware/box"
 	"github.com/holdfast-edge/holdfast/firmware/config"
+	"github.com/holdfast-edge/holdfast/firmware/supervise/settings"
 	"github.com/holdfast-edge/holdfast/hal/work"
 )
 
@@ -25,7 +29,13 @@ func configCommand() command {
 			},
 			{
 				name: "check", args: "FILE", about: "check a configuration and say what it means",
-				more:  "\nExample:\n  holdfast config check /etc/holdfast/holdfast.toml\n",
+				more: `
+The file may be a holdfast.toml for the boot medium of an appliance, too: one with [system], [network] or [provision] (docs/boot.md).
+
+Examples:
+  holdfast config check /etc/holdfast/holdfast.toml
+  holdfast config check /media/HOLDFASTESP/holdfast.toml
+`,
 				flags: configCheck,
 			},
 		},
@@ -55,6 +65,12 @@ func configCheck(f *flag.FlagSet) func(context.Context, *streams, []string) erro
 	return func(_ context.Context, s *streams, args []string) error {
 		if len(args) != 1 {
 			return fmt.Errorf("%w: name one file", errUsage)
+		}
+		if a, err := appliance(args[0]); a != nil || err != nil {
+			if err != nil {
+				return fmt.Errorf("%s: %w", args[0], err)
+			}
+			return showAppliance(s, args[0], a, *asJSON)
 		}
 		c, err := config.Load(args[0])
 		if err != nil {
@@ -86,6 +102,54 @@ func configCheck(f *flag.FlagSet) func(context.Context, *streams, []string) erro
 		}
 		return t.Flush()
 	}
+}
+
+// appliance is a file that is for the boot medium of an appliance; nil when it is another or cannot be read.
+func appliance(name string) (*settings.File, error) {
+	f, err := os.Open(name)
+	if err != nil {
+		return nil, nil // who reads it next says so
+	}
+	b, err := io.ReadAll(io.LimitReader(f, settings.FileBytesMax+1))
+	if err := errors.Join(err, f.Close()); err != nil || !settings.Is(b) {
+		return nil, err
+	}
+	return settings.Parse(b)
+}
+
+// showAppliance says what a machine would do with a file. The token in it is not shown.
+func showAppliance(s *streams, name string, f *settings.File, asJSON bool) error {
+	if asJSON {
+		return printJSON(s.out, f.Appliance)
+	}
+	a, p := &f.Appliance, &f.Provision
+	t := table(s.out)
+	fmt.Fprintf(t, "%s is good, for the boot medium of an appliance.\n\n", name)
+	fmt.Fprintf(t, "name\t%s\n", orElse(a.System.Hostname, "holdfast- and the end of its first card's address"))
+	for _, x := range a.Network.Interfaces {
+		how := strings.Join(x.Addresses, ", ")
+		if x.DHCP {
+			how = strings.TrimPrefix(how+", DHCP", ", ")
+		}
+		if g := strings.Join(strings.Fields(x.Gateway+" "+x.Gateway6), ", "); g != "" {
+			how += ", by way of " + g
+		}
+		fmt.Fprintf(t, "%s\t%s\n", x.Name, orElse(how, "no IPv4 address"))
+	}
+	if len(a.Network.Interfaces) == 0 {
+		fmt.Fprintf(t, "network\tDHCP on each Ethernet card\n")
+	}
+	fmt.Fprintf(t, "time\t%s\n", orElse(strings.Join(a.System.NTP, ", "), "from the servers that DHCP names, else pool.ntp.org"))
+	fmt.Fprintf(t, "watchdog\t%s\n", map[bool]string{true: "never", false: "after " + time.Duration(a.System.Watchdog).String()}[a.System.Watchdog == 0])
+	switch {
+	case p.Token != "":
+		fmt.Fprintf(t, "site\tit joins with the token, at %s\n", strings.Join(p.Servers, ", "))
+	case p.Found:
+		fmt.Fprintf(t, "site\tit makes a new one\n")
+	default:
+		fmt.Fprintf(t, "site\tas it was; a new box waits and shows a page on its console\n")
+	}
+	return t.Flush()
 }
 
 // explainAlarms says who is told, without addresses.

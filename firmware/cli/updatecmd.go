@@ -26,11 +26,12 @@ Examples:
   holdfast update key --out update.key                     (once; keep the file where no box is)
   holdfast update trust first MFkwEwYHKoZI...              (on a box: the site decides)
   holdfast update bundle --key update.key --board qemu-virt --arch arm64 --kernel vmlinuz --initrd initrd.img --out 1.2.hfb
+  holdfast update inspect 1.2.hfb
   holdfast update site 1.2.hfb
   holdfast update status
 `,
 		sub: []command{
-			updateKeyCommand(), updateTrustCommand(), updateDistrustCommand(), updateBundleCommand(b), updateApplyCommand(), updateSiteCommand(), updateStatusCommand(),
+			updateKeyCommand(), updateTrustCommand(), updateDistrustCommand(), updateBundleCommand(b), updateInspectCommand(), updateApplyCommand(), updateSiteCommand(), updateStatusCommand(),
 			updateOrderCommand("pause", "let no further box change over"),
 			updateOrderCommand("resume", "go on with the site's update, also with the box that failed"),
 			updateOrderCommand("undo", "have the boxes that changed over go back, one by one"),

@@ -13,6 +13,8 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"slices"
+	"strings"
 
 	"github.com/holdfast-edge/holdfast/coord/release"
 	"github.com/holdfast-edge/holdfast/firmware/remote"
@@ -187,6 +189,9 @@ func writeBundle(out, keyFile, kernel, initrd string, m *release.Manifest) (*rel
 			return nil, err
 		}
 	}
+	if err := bootable(m.Arch, files[0], files[1]); err != nil {
+		return nil, err
+	}
 	h, err := release.Sign(m, key)
 	if err != nil {
 		return nil, err
@@ -197,6 +202,31 @@ func writeBundle(out, keyFile, kernel, initrd string, m *release.Manifest) (*rel
 	}
 	err = update.Write(to, h, files[0], files[1])
 	return h, errors.Join(err, to.Sync(), to.Close())
+}
+
+// errNoRelease says that a bundle of these would start nowhere.
+var errNoRelease = errors.New("no release")
+
+// bootable says whether a kernel and an initrd begin as such files do: a mix-up is found here and not on a box that does not start.
+func bootable(arch string, kernel, initrd *os.File) error {
+	if arch != "arm64" && arch != "amd64" {
+		return fmt.Errorf("%w: --arch %q; it is arm64 or amd64", errNoRelease, arch)
+	}
+	begins := func(f *os.File, at int64, with ...string) bool {
+		var b [8]byte
+		n, _ := f.ReadAt(b[:], at) // a short file begins with nothing of this
+		return slices.ContainsFunc(with, func(w string) bool { return strings.HasPrefix(string(b[:n]), w) })
+	}
+	const gz, tarAt = "\x1f\x8b", 257
+	// A program of UEFI, compressed, or what a Raspberry Pi's loader wants in one archive.
+	if !begins(kernel, 0, "MZ", gz) && !begins(kernel, tarAt, "ustar") {
+		return fmt.Errorf("%w: %s is no kernel", errNoRelease, kernel.Name())
+	}
+	// Documentation/driver-api/early-userspace/buffer-format.rst in Linux; and zstd, xz, bzip2, lz4, lzma.
+	if !begins(initrd, 0, "07070", gz, "\x28\xb5\x2f\xfd", "\xfd7zXZ", "BZh", "\x02\x21\x4c\x18", "\x5d\x00\x00") {
+		return fmt.Errorf("%w: %s is no initial RAM disk", errNoRelease, initrd.Name())
+	}
+	return nil
 }
 
 func updateTrustCommand() command {

@@ -11,6 +11,7 @@ import (
 
 	"github.com/BurntSushi/toml"
 	"github.com/holdfast-edge/holdfast/boards"
+	"github.com/holdfast-edge/holdfast/coord/release"
 	"github.com/holdfast-edge/holdfast/hal"
 )
 
@@ -96,6 +97,11 @@ func (c *Config) check() error {
 	}
 	if s := c.Update.Slot; s != "" && s != "a" && s != "b" {
 		return fmt.Errorf("%w: update.slot = %q; it is a, b or empty", ErrValue, s)
+	}
+	for _, k := range c.Update.Keys {
+		if _, err := release.ParseKey(k); err != nil {
+			return fmt.Errorf("%w: update.keys has %.80q: %w; `holdfast update key --show FILE` prints one", ErrValue, k, err)
+		}
 	}
 	return c.checkRanges()
 }

@@ -162,7 +162,7 @@ func (c *Console) updateActs() []*Act {
 		return nil
 	}
 	bad := func(err error) error {
-		if err == nil || errors.Is(err, ErrLater) {
+		if err == nil || errors.Is(err, ErrLater) || errors.Is(err, ErrBad) {
 			return err
 		}
 		return fmt.Errorf("%w: %w", ErrBad, err)

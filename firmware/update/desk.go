@@ -195,10 +195,13 @@ func (r *Runner) Order(ctx context.Context, what rollout.What, by operators.By) 
 	return r.c.Decide(ctx, d, by)
 }
 
-// Key has the site trust a key that signs firmware, or, with an empty one, trust it no more. Errors: release.ErrKey; Decide's.
+// Key has the site trust a key that signs firmware, or, with an empty one, trust it no more. Errors: release.ErrKey, ErrNoKey; Decide's.
 func (r *Runner) Key(ctx context.Context, name, key string, by operators.By) error {
 	st := r.c.State()
-	old, _ := st.Doc(rollout.DocKey + name)
+	old, found := st.Doc(rollout.DocKey + name)
+	if !found && key == "" {
+		return fmt.Errorf("%w %q", ErrNoKey, name)
+	}
 	w := coord.DocWrite{Key: rollout.DocKey + name, Was: old.Version}
 	if key != "" {
 		k, err := release.ParseKey(key)

@@ -17,6 +17,8 @@ import (
 var (
 	// ErrContent says that what came is not what the manifest says.
 	ErrContent = errors.New("not what its manifest says")
+	// ErrNoKey says that the site trusts no key with a name.
+	ErrNoKey = errors.New("the site trusts no key")
 	// ErrBusy says that an update is under way on this box.
 	ErrBusy = errors.New("an update is under way on this box")
 	// ErrCannot says that this box cannot do it now; the text says why.

@@ -153,6 +153,20 @@ func Parse(data []byte) (*File, error) {
 	return f, f.Provision.check()
 }
 
+// Is says whether a file is one for a boot medium: it has a table that the configuration of a box has not.
+func Is(data []byte) bool {
+	all := map[string]any{}
+	if _, err := toml.Decode(string(data), &all); err != nil {
+		return false
+	}
+	for k := range all {
+		if ours(k) {
+			return true
+		}
+	}
+	return false
+}
+
 // ours says whether a table is about the appliance and not about the box.
 func ours(table string) bool { return table == "system" || table == "network" || table == "provision" }
 
