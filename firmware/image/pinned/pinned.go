@@ -65,6 +65,9 @@ func (s *Store) Fetch(ctx context.Context, p Item) (*os.File, error) {
 		if !errors.Is(err, ErrHash) {
 			return nil, err
 		}
+		if s.Offline {
+			return nil, fmt.Errorf("%w; the cache is damaged: run once without --offline", err)
+		}
 		// What is in the cache was cut short or changed: take it anew.
 		if err := os.Remove(name); err != nil {
 			return nil, fmt.Errorf("pinned: %w", err)
