@@ -15,8 +15,10 @@ func TestAFileForABootMediumIsCheckedAsOne(t *testing.T) {
 		says []string
 	}{
 		{"name = \"a\"\n", exitDone, []string{"is good.", "peers"}},
-		{"[system]\nhostname = \"box-1\"\nwatchdog = \"0s\"\n[[network.interface]]\nname = \"eth0\"\naddresses = [\"192.0.2.10/24\"]\ngateway = \"192.0.2.1\"\n[provision]\nfound = true\n", exitDone,
-			[]string{"boot medium", "box-1", "192.0.2.10/24, by way of 192.0.2.1", "never", "makes a new one"}},
+		{
+			"[system]\nhostname = \"box-1\"\nwatchdog = \"0s\"\n[[network.interface]]\nname = \"eth0\"\naddresses = [\"192.0.2.10/24\"]\ngateway = \"192.0.2.1\"\n[provision]\nfound = true\n", exitDone,
+			[]string{"boot medium", "box-1", "192.0.2.10/24, by way of 192.0.2.1", "never", "makes a new one"},
+		},
 		{"[provision]\nservers = [\"192.0.2.1:7500\"]\n", exitDone, []string{"DHCP on each", "waits and shows a page"}},
 		{"[system]\nhostnam = \"box-1\"\n", exitFailed, []string{"there is no key system.hostnam"}},
 		{"[system]\n[update]\nkeys = [\"abc\"]\n", exitFailed, []string{"update.keys has \"abc\"", "holdfast update key"}},
