@@ -229,6 +229,7 @@ func (c *Console) routes() (http.Handler, error) {
 		handle("GET /api/v1/update", "/api/v1/update", c.let(viewing, "update.read", c.apiUpdate))
 		handle("GET "+bundlePath, bundlePath, c.apiBundle)
 		handle("POST "+uploadPath, uploadPath, c.apiUpload)
+		handle("POST "+uploadForm, uploadForm, c.formUpload)
 	}
 	for _, p := range c.pages {
 		handle("GET "+p.path, p.path, c.let(viewing, p.action, c.showPage(p)))

@@ -36,7 +36,11 @@ const (
 	bundlesMax = 2
 	// chunkTimeMax is how long a chunk of a bundle may take on its way.
 	chunkTimeMax = 60 * time.Second
+	// csrfBytesMax bounds a session's secret.
+	csrfBytesMax = 256
+	uploadAction = "update.install"
 	uploadPath   = "/api/v1/update/upload"
+	uploadForm   = "/update/upload"
 	bundlePath   = "/api/v1/update/bundles/{id}"
 )
 
@@ -86,19 +90,103 @@ func (p *paced) Read(b []byte) (int, error) {
 	return p.ReadSeeker.Read(b)
 }
 
-// apiUpload takes a bundle into the slot that does not run, as the body of the request.
-func (c *Console) apiUpload(w http.ResponseWriter, r *http.Request) {
-	const action = "update.install"
-	x, err := c.caller(r, action, "")
-	if err == nil && x.Session != nil && !x.Session.CheckCSRF(r.Header.Get("X-CSRF-Token")) {
-		err = errCSRF
-	}
-	on := "box:" + c.cfg.Site.View().ID.String()
+// uploadBytesMax bounds a bundle.
+const uploadBytesMax = int64(release.HeadBytesMax) + 2*release.FileBytesMax
+
+// uploader is who gives the box a bundle; it is nil when that was refused, and answered. What proves that a form is of its session is
+// not looked at here.
+func (c *Console) uploader(w http.ResponseWriter, r *http.Request) (x *Caller, on string) {
+	x, err := c.caller(r, uploadAction, "")
+	on = "box:" + c.cfg.Site.View().ID.String()
 	if err == nil {
-		err = c.may(r.Context(), x, action, on)
+		err = c.may(r.Context(), x, uploadAction, on)
 	}
 	if err != nil {
 		c.turnAway(w, r, x, err)
+		return nil, on
+	}
+	return x, on
+}
+
+// fromSession says whether a request proves that it is of x's session, if x has one; it is answered when it does not.
+func (c *Console) fromSession(w http.ResponseWriter, r *http.Request, x *Caller, on, secret string) bool {
+	if x.Session == nil || x.Session.CheckCSRF(secret) {
+		return true
+	}
+	c.record(r.Context(), x, uploadAction, on, audit.Denied, "", errCSRF.Error())
+	c.sorry(w, r, http.StatusForbidden, errCSRF)
+	return false
+}
+
+// take has the box take a bundle from x, and records that.
+func (c *Console) take(r *http.Request, x *Caller, on string, from io.Reader, older bool) (*release.Head, error) {
+	h, err := c.cfg.Updates.Take(r.Context(), from, older)
+	if err != nil {
+		c.record(r.Context(), x, uploadAction, on, audit.Failed, "", err.Error())
+		return nil, err
+	}
+	c.record(r.Context(), x, uploadAction, on, audit.Allowed, "", "took "+h.Version+", bundle "+h.ID().Short())
+	return h, nil
+}
+
+// formUpload takes a bundle from a form: the session's secret, and then the file.
+func (c *Console) formUpload(w http.ResponseWriter, r *http.Request) {
+	x, on := c.uploader(w, r)
+	if x == nil {
+		return
+	}
+	ctl := http.NewResponseController(w)
+	body := &pacedBody{io.LimitReader(r.Body, uploadBytesMax+formBytesMax), ctl}
+	r.Body = struct {
+		io.Reader
+		io.Closer
+	}{body, r.Body}
+	parts, err := r.MultipartReader()
+	if err != nil {
+		c.sorry(w, r, http.StatusBadRequest, fmt.Errorf("%w: send a form with a file: %w", ErrBad, err))
+		return
+	}
+	secret := ""
+	part, err := parts.NextPart()
+	if err == nil && part.FormName() == "csrf" {
+		var b []byte
+		if b, err = io.ReadAll(io.LimitReader(part, csrfBytesMax)); err == nil {
+			secret = string(b)
+			part, err = parts.NextPart()
+		}
+	}
+	if !c.fromSession(w, r, x, on, secret) {
+		return
+	}
+	if err == nil && (part.FormName() != "bundle" || part.FileName() == "") {
+		err = errors.New("choose a file")
+	}
+	code := http.StatusBadRequest
+	if err == nil {
+		if _, err = c.take(r, x, on, part, false); err != nil {
+			code = updateCode(err)
+			// A browser looks at an answer when it has sent all.
+			_, _ = io.Copy(io.Discard, body)
+		}
+	}
+	_ = ctl.SetWriteDeadline(time.Now().Add(writeTimeMax)) // else the answer is cut off
+	if err != nil {
+		err = fmt.Errorf("%w: %w", ErrBad, err)
+		if !c.comeBack(w, r, "/update", &returned{path: uploadForm, typed: Params{}, code: code, err: err}) {
+			c.sorry(w, r, code, err)
+		}
+		return
+	}
+	http.Redirect(w, r, "/update", http.StatusSeeOther)
+}
+
+// apiUpload takes a bundle into the slot that does not run, as the body of the request.
+func (c *Console) apiUpload(w http.ResponseWriter, r *http.Request) {
+	x, on := c.uploader(w, r)
+	if x == nil {
+		return
+	}
+	if !c.fromSession(w, r, x, on, r.Header.Get("X-CSRF-Token")) {
 		return
 	}
 	if r.Header.Get("Content-Type") != "application/octet-stream" {
@@ -107,14 +195,12 @@ func (c *Console) apiUpload(w http.ResponseWriter, r *http.Request) {
 	}
 	ctl := http.NewResponseController(w)
 	older := r.URL.Query().Get("older") == "true"
-	h, err := c.cfg.Updates.Take(r.Context(), &pacedBody{io.LimitReader(r.Body, int64(release.HeadBytesMax)+2*release.FileBytesMax), ctl}, older)
+	h, err := c.take(r, x, on, &pacedBody{io.LimitReader(r.Body, uploadBytesMax), ctl}, older)
 	_ = ctl.SetWriteDeadline(time.Now().Add(writeTimeMax)) // else the answer is cut off, and who asked sees that
 	if err != nil {
-		c.record(r.Context(), x, action, on, audit.Failed, "", err.Error())
 		c.sorry(w, r, updateCode(err), err)
 		return
 	}
-	c.record(r.Context(), x, action, on, audit.Allowed, "", "took "+h.Version+", bundle "+h.ID().Short())
 	writeJSON(w, taken(h))
 }
 

@@ -15,8 +15,12 @@ export function watchForms(): void {
 }
 
 async function send(form: HTMLFormElement, button: HTMLElement | null): Promise<void> {
-  const data = new URLSearchParams();
-  for (const [k, v] of new FormData(form, button)) if (typeof v === "string") data.append(k, v);
+  const fields = new FormData(form, button);
+  let data: FormData | URLSearchParams = fields;
+  if (form.enctype !== "multipart/form-data") {
+    data = new URLSearchParams();
+    for (const [k, v] of fields) if (typeof v === "string") data.append(k, v);
+  }
   const stop = new AbortController();
   form.dataset.busy = "1";
   form.setAttribute("aria-busy", "true");
