@@ -8,10 +8,8 @@ import (
 	"fmt"
 	"net"
 	"os"
-	"slices"
 	"syscall"
 
-	"github.com/holdfast-edge/holdfast/coord/trust"
 	"github.com/holdfast-edge/holdfast/firmware/config"
 	"github.com/holdfast-edge/holdfast/firmware/crowd"
 	"github.com/holdfast-edge/holdfast/firmware/etcdapi"
@@ -77,23 +75,23 @@ func openPorts(ctx context.Context, c *config.Config, who *identity, hw *hardwar
 		p.client = tls.NewListener(p.client, t)
 	}
 	if p.console != nil && c.Console.Secure() {
-		cert, err := certificate("console", c.Console.CertFile, c.Console.KeyFile, who.key, c.Console.Listen, who.member.Console)
+		get, err := certificates("console", c.Console.CertFile, c.Console.KeyFile, who.key, c.Console.Listen, who.member.Console)
 		if err != nil {
 			return nil, errors.Join(err, p.close())
 		}
-		p.console = tls.NewListener(p.console, &tls.Config{Certificates: []tls.Certificate{cert}, MinVersion: tls.VersionTLS13})
+		p.console = tls.NewListener(p.console, &tls.Config{GetCertificate: get, MinVersion: tls.VersionTLS13})
 	}
 	return p, nil
 }
 
 // clientTLS is the TLS of the etcd API.
 func clientTLS(c *config.Client, who *identity) (*tls.Config, error) {
-	cert, err := certificate("client", c.CertFile, c.KeyFile, who.key, c.Listen, who.member.Client)
+	get, err := certificates("client", c.CertFile, c.KeyFile, who.key, c.Listen, who.member.Client)
 	if err != nil {
 		return nil, err
 	}
 	// Whoever holds a token that is bound to a key may prove that with a certificate of the key; who signed it does not matter then.
-	t := &tls.Config{Certificates: []tls.Certificate{cert}, ClientAuth: tls.RequestClientCert}
+	t := &tls.Config{GetCertificate: get, ClientAuth: tls.RequestClientCert}
 	if c.ClientCAFile != "" {
 		pem, err := os.ReadFile(c.ClientCAFile)
 		if err != nil {
@@ -105,49 +103,6 @@ func clientTLS(c *config.Client, who *identity) (*tls.Config, error) {
 		}
 	}
 	return etcdapi.TLSConfig(t), nil
-}
-
-// certificate is the one that is configured, or the box's own for the names it has at these addresses.
-func certificate(section, certFile, keyFile string, key *trust.Identity, addresses ...string) (tls.Certificate, error) {
-	if certFile == "" {
-		cert, err := key.ClientCertificate(names(addresses...))
-		if err != nil {
-			return cert, fmt.Errorf("box: a certificate for the %s port: %w", section, err)
-		}
-		return cert, nil
-	}
-	cert, err := tls.LoadX509KeyPair(certFile, keyFile)
-	if err != nil {
-		return cert, fmt.Errorf("box: %s.cert_file: %w", section, err)
-	}
-	return cert, nil
-}
-
-// names are what programs may call this box: where it listens, as the site knows it, its host name, and loopback; where it
-// listens everywhere, all its addresses.
-func names(addresses ...string) []string {
-	list := []string{"localhost", "127.0.0.1", "::1"}
-	if h, err := os.Hostname(); err == nil && h != "" {
-		list = append(list, h)
-	}
-	for _, a := range addresses {
-		h, _, err := net.SplitHostPort(a)
-		if err != nil {
-			continue
-		}
-		if ip := net.ParseIP(h); h != "" && (ip == nil || !ip.IsUnspecified()) {
-			list = append(list, h)
-			continue
-		}
-		all, _ := net.InterfaceAddrs() // none is a certificate for fewer names
-		for _, x := range all {
-			if n, ok := x.(*net.IPNet); ok && !n.IP.IsLinkLocalUnicast() {
-				list = append(list, n.IP.String())
-			}
-		}
-	}
-	slices.Sort(list)
-	return slices.Compact(list)
 }
 
 func listenError(key, address string, err error) error {

@@ -140,11 +140,11 @@ func openConsoleOnly(ctx context.Context, c *config.Config, key *trust.Identity)
 	}
 	l = crowd.Share(l, max(1, c.Limits.ConsoleConnections/2))
 	if c.Console.Secure() {
-		cert, err := certificate("console", c.Console.CertFile, c.Console.KeyFile, key, c.Console.Listen, listed(c).Console)
+		get, err := certificates("console", c.Console.CertFile, c.Console.KeyFile, key, c.Console.Listen, listed(c).Console)
 		if err != nil {
 			return nil, errors.Join(err, l.Close(), s.close())
 		}
-		l = tls.NewListener(l, &tls.Config{Certificates: []tls.Certificate{cert}, MinVersion: tls.VersionTLS13})
+		l = tls.NewListener(l, &tls.Config{GetCertificate: get, MinVersion: tls.VersionTLS13})
 	}
 	return present(l, s.console), nil
 }
