@@ -2,7 +2,8 @@
 SHELL      := /bin/bash
 .DEFAULT_GOAL := build
 
-VERSION    ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
+# Without a tag it counts commits, so that boxes can tell which of two releases is the older one.
+VERSION    ?= $(shell git describe --tags --dirty 2>/dev/null || { n=$$(git rev-list --count HEAD 2>/dev/null) && echo "0.0.0-$$n-g$$(git describe --always --dirty)"; } || echo dev)
 COMMIT     := $(shell git rev-parse --short=12 HEAD 2>/dev/null || echo unknown)
 LDFLAGS    := -s -w -X main.version=$(VERSION) -X main.commit=$(COMMIT)
 GOFLAGS    := -trimpath

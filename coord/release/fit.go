@@ -33,7 +33,11 @@ func (m *Manifest) Fits(r *Running, older bool) error {
 			return fmt.Errorf("%w: %s can only follow version %s or a newer one, this is %s", ErrUnfit, m.Version, m.MinVersion, r.Version)
 		}
 	}
-	if n, ok := CompareVersions(m.Version, r.Version); ok && n < 0 && !older {
+	switch n, ok := CompareVersions(m.Version, r.Version); {
+	case older || m.Version == r.Version:
+	case !ok:
+		return fmt.Errorf("%w: nobody can tell whether version %s is older than %s, which runs", ErrUnfit, m.Version, r.Version)
+	case n < 0:
 		return fmt.Errorf("%w: version %s is older than %s, which runs", ErrUnfit, m.Version, r.Version)
 	}
 	return CheckFormats(r.Version, r.Formats, m.Version, m.Formats)

@@ -317,6 +317,8 @@ func TestAReleaseFitsOrSaysWhyNot(t *testing.T) {
 		"another board":               {func(m *Manifest) { m.Board = "x" }, true, "for board x"},
 		"an older one":                {func(m *Manifest) { m.Version, m.MinVersion = "1.0.0", "" }, false, "is older"},
 		"an older one that is wanted": {func(m *Manifest) { m.Version, m.MinVersion = "1.0.0", "" }, true, ""},
+		"one of no known age":         {func(m *Manifest) { m.Version, m.MinVersion = "3e12551x", "" }, false, "nobody can tell"},
+		"one that is wanted":          {func(m *Manifest) { m.Version, m.MinVersion = "3e12551x", "" }, true, ""},
 		"one that wants another":      {func(m *Manifest) { m.MinVersion = "1.1.1" }, true, "can only follow"},
 		"one that wants nonsense":     {func(m *Manifest) { m.MinVersion = "soon" }, true, "can only follow"},
 		"one without a format":        {func(m *Manifest) { m.Formats = m.Formats[:1] }, true, "does not say that it reads links"},

@@ -6,11 +6,13 @@ import (
 	"flag"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
 	"strings"
 	"time"
 
 	"github.com/holdfast-edge/holdfast/coord"
+	"github.com/holdfast-edge/holdfast/coord/release"
 	"github.com/holdfast-edge/holdfast/firmware/console/api"
 	"github.com/holdfast-edge/holdfast/firmware/remote"
 )
@@ -70,6 +72,16 @@ func (u *asked) fields(bundle coord.Digest) map[string]string {
 	return p
 }
 
+// check says what is wrong with the rules, before a bundle is sent for them.
+func (u *asked) check() error {
+	for name, text := range map[string]string{"--health": *u.health, "--latency": *u.latency, "--box-time": *u.each} {
+		if d, err := time.ParseDuration(text); text != "" && (err != nil || d <= 0) {
+			return fmt.Errorf("%w: %s %q; write 30s, 500ms or the like", errUsage, name, text)
+		}
+	}
+	return nil
+}
+
 func isURL(s string) bool { return strings.HasPrefix(s, "http://") || strings.HasPrefix(s, "https://") }
 
 // give has the box take a bundle, from a file or an address, and says how far it is. It waits until all of it is there.
@@ -92,6 +104,14 @@ func (u *asked) give(ctx context.Context, s *streams, b *remote.Box, from string
 	defer f.Close()
 	info, err := f.Stat()
 	if err != nil {
+		return nil, err
+	}
+	if h, err := release.ReadUntrusted(f); err == nil { // else the box says what is wrong with it
+		if v, err := b.Update(ctx); err == nil && v.Fetch != nil && v.Fetch.Done && v.Fetch.Bundle == h.ID() {
+			return &remote.Taken{Bundle: h.ID(), Version: h.Version, Bytes: h.BundleBytes()}, nil // it has it
+		}
+	}
+	if _, err := f.Seek(0, io.SeekStart); err != nil {
 		return nil, err
 	}
 	return b.Upload(ctx, &bundleProgress{r: f, total: info.Size(), to: s.err, quiet: *u.asJSON}, info.Size(), *u.older)
@@ -162,8 +182,8 @@ func updateApplyCommand() command {
 		name: "apply", args: "FILE|URL", about: "give a box a bundle and start it with that",
 		more: addrHelp + `
 The box verifies the bundle while it comes, starts the machine with it, and keeps it when the site was well with it for --health; else it goes
-back by itself, and ` + "`holdfast update status`" + ` says why. What is there of a bundle after a power cut is not sent again when the same is given
-again.
+back by itself, and ` + "`holdfast update status`" + ` says why. A bundle that the box has is not sent again, and what is there of one after a power
+cut is not written again.
 
 Examples:
   holdfast update apply 1.2.hfb
@@ -176,6 +196,9 @@ Examples:
 			return func(ctx context.Context, s *streams, args []string) error {
 				if len(args) != 1 {
 					return fmt.Errorf("%w: name one bundle", errUsage)
+				}
+				if err := u.check(); err != nil {
+					return err
 				}
 				return ask(*u.addr, func(b *remote.Box) error {
 					t, err := u.give(ctx, s, b, args[0])
@@ -211,7 +234,7 @@ fails stops it. ` + "`holdfast update pause`, `resume` and `undo`" + ` steer it.
 
 Examples:
   holdfast update site 1.2.hfb
-  holdfast update site 3fa9...     (a bundle that the box has already)
+  holdfast update site 3fa9...     (the id of a bundle that the box has, 64 digits)
 `,
 		flags: func(f *flag.FlagSet) func(context.Context, *streams, []string) error {
 			u := updating(f)
@@ -219,10 +242,16 @@ Examples:
 				if len(args) != 1 {
 					return fmt.Errorf("%w: name one bundle", errUsage)
 				}
+				if err := u.check(); err != nil {
+					return err
+				}
 				return ask(*u.addr, func(b *remote.Box) error {
 					t := new(remote.Taken)
 					if err := t.Bundle.UnmarshalText([]byte(args[0])); err != nil {
-						if t, err = u.give(ctx, s, b, args[0]); err != nil {
+						if t, err = u.give(ctx, s, b, args[0]); errors.Is(err, fs.ErrNotExist) {
+							err = fmt.Errorf("%w; the id of a bundle that the box has is 64 hexadecimal digits", err)
+						}
+						if err != nil {
 							return err
 						}
 					}
@@ -323,6 +352,9 @@ func printUpdate(w io.Writer, u *api.Update) error {
 	}
 	for _, x := range u.Slots {
 		fmt.Fprintf(t, "slot %s: %s %s", x.Slot, x.State, plain(x.Version))
+		if x.Have < x.Bytes {
+			fmt.Fprintf(t, ", %d %% of it: the same bundle, given again, goes on", x.Have*100/x.Bytes)
+		}
 		if x.Reason != "" {
 			fmt.Fprintf(t, ": %s", plain(x.Reason))
 		}

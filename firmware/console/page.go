@@ -162,7 +162,8 @@ func (c *Console) loadPages() error {
 	c.templates, err = template.New("").Funcs(template.FuncMap{
 		"count": countText, "rate": rateText, "clock": clockText, "day": dayText, "icon": iconOf,
 		"slice": func(list ...string) []string { return list }, "reason": reasonText, "colour": func(i int) int { return i%6 + 1 },
-		"bytes": func(b api.Bytes) string { return bytesText(b) }, "urlpath": func(b api.Bytes) string { return url.PathEscape(string(b)) },
+		"percent": func(have, all int64) string { return fmt.Sprintf("%d %%", have*100/max(1, all)) },
+		"bytes":   func(b api.Bytes) string { return bytesText(b) }, "urlpath": func(b api.Bytes) string { return url.PathEscape(string(b)) },
 		"lasted":  func(d time.Duration) string { return d.Round(time.Second).String() },
 		"size":    func(n uint64) string { return chart.Bytes.Text(float64(n)) },
 		"count64": func(n int64) string { return countText(uint64(max(n, 0))) }, "countInt": func(n int) string { return countText(uint64(max(n, 0))) },

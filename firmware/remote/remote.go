@@ -445,12 +445,15 @@ func (b *Box) open(ctx context.Context, path string) (io.ReadCloser, error) {
 	return b.do(ctx, req)
 }
 
+// continueWait is how long a box may take to say whether it wants what is sent.
+const continueWait = 10 * time.Second
+
 // waiting is the same box, with more time to begin its answers. The caller closes it.
 func (b *Box) waiting(most time.Duration) *Box {
 	w := *b
 	if t, ok := b.http.Transport.(*http.Transport); ok {
 		t = t.Clone()
-		t.ResponseHeaderTimeout = most
+		t.ResponseHeaderTimeout, t.ExpectContinueTimeout = most, continueWait
 		w.http = &http.Client{Transport: t}
 	}
 	return &w

@@ -41,6 +41,7 @@ func (b *Box) Upload(ctx context.Context, bundle io.Reader, bytes int64, older b
 	}
 	req.ContentLength = bytes
 	req.Header.Set("Content-Type", "application/octet-stream")
+	req.Header.Set("Expect", "100-continue") // who may not, and a box that takes none, say so before anything is sent
 	patient := b.waiting(uploadAnswerMax)
 	defer patient.Close()
 	body, err := patient.do(ctx, req)

@@ -14,6 +14,7 @@ import (
 	"github.com/holdfast-edge/holdfast/coord"
 	"github.com/holdfast-edge/holdfast/coord/release"
 	"github.com/holdfast-edge/holdfast/coord/rollout"
+	"github.com/holdfast-edge/holdfast/coord/site"
 	"github.com/holdfast-edge/holdfast/firmware/console/api"
 	"github.com/holdfast-edge/holdfast/firmware/operators"
 	"github.com/holdfast-edge/holdfast/firmware/slots"
@@ -61,7 +62,7 @@ func (r *Runner) View() *api.Update {
 }
 
 func (r *Runner) slot(s slots.Slot) api.UpdateSlot {
-	x := api.UpdateSlot{Slot: string(s), Runs: s == r.c.Machine.Slot, State: "empty", Reason: r.esp.Reason(s)}
+	x := api.UpdateSlot{Slot: string(s), Runs: s == r.c.Machine.Slot, State: "empty"}
 	e, found, err := r.esp.Entry(s)
 	switch {
 	case err != nil:
@@ -72,16 +73,33 @@ func (r *Runner) slot(s slots.Slot) api.UpdateSlot {
 	case e.Left > 0 || x.Runs:
 		x.State, x.Left = "tried", e.Left
 	default:
-		x.State = "given up"
+		x.State, x.Reason = "given up", r.esp.Reason(s)
 	}
 	x.Version = e.Version
 	if h := bundleOf(r.esp, s); h != nil {
 		x.Bundle = h.ID().String()
 		if !found {
 			x.Version, x.State = h.Version, "taken"
+			x.Have, x.Bytes = staged(r.esp, s, h)
 		}
 	}
 	return x
+}
+
+// staged is how much of a bundle is in a slot that has no entry, by the length of its files, and how much it has.
+func staged(e *slots.ESP, s slots.Slot, h *release.Head) (have, bytes int64) {
+	for _, p := range parts(h) {
+		bytes += p.file.Bytes
+		f, err := e.File(s, p.name)
+		if err != nil {
+			continue // it has not begun
+		}
+		if n, err := f.Size(); err == nil {
+			have += min(n, p.file.Bytes)
+		}
+		_ = f.Close() // was only asked
+	}
+	return have, bytes
 }
 
 // Apply starts this box with a bundle that is in its other slot; by is who asks. It returns when the machine was asked to start again.
@@ -180,20 +198,30 @@ func (r *Runner) Site(ctx context.Context, id coord.Digest, url string, rules ro
 
 // Order pauses, resumes or undoes the site's update. Errors: rollout's; Decide's.
 func (r *Runner) Order(ctx context.Context, what rollout.What, by operators.By) error {
-	st := r.c.State()
-	p, err := rollout.Read(st)
-	if err != nil {
-		return err
+	// Boxes take steps all the time: an operator's word must not lose against them.
+	var err error
+	for range orderTries {
+		st := r.c.State()
+		var p *rollout.Plan
+		if p, err = rollout.Read(st); err != nil {
+			return err
+		}
+		if p == nil {
+			return fmt.Errorf("%w: the site has had no update", rollout.ErrStep)
+		}
+		var d *coord.Decision
+		if d, err = decision(st, p, rollout.Event{What: what, Second: st.Seconds()}); err != nil {
+			return err
+		}
+		if err = r.c.Decide(ctx, d, by); !errors.Is(err, site.ErrStale) {
+			return err
+		}
 	}
-	if p == nil {
-		return fmt.Errorf("%w: there is none", rollout.ErrStep)
-	}
-	d, err := decision(st, p, rollout.Event{What: what, Second: st.Seconds()})
-	if err != nil {
-		return err
-	}
-	return r.c.Decide(ctx, d, by)
+	return err
 }
+
+// orderTries is how often an operator's word about a plan is said anew because the plan took a step meanwhile.
+const orderTries = 8
 
 // Key has the site trust a key that signs firmware, or, with an empty one, trust it no more. Errors: release.ErrKey, ErrNoKey; Decide's.
 func (r *Runner) Key(ctx context.Context, name, key string, by operators.By) error {
@@ -297,6 +325,9 @@ func (*Runner) Rules(health, latency, box string) (rollout.Rules, error) {
 			return rules, fmt.Errorf("%w: %q is no duration such as 30s or 500ms", rollout.ErrPlan, x.text)
 		}
 		*x.to = uint32(d / x.unit)
+	}
+	if rules.BoxSeconds <= 2*rules.HealthSeconds {
+		return rules, fmt.Errorf("%w: a box gives a release up after half of its box time, so %d s of that are too few to be well for %d s", rollout.ErrPlan, rules.BoxSeconds, rules.HealthSeconds)
 	}
 	return rules, nil
 }

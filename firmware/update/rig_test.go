@@ -257,6 +257,9 @@ func TestAPowerCutAtAnyByteOfAnUpdateLosesNothingButTime(t *testing.T) {
 		if _, err := r.Take(t.Context(), io.LimitReader(bytes.NewReader(b), int64(at)), false); err == nil {
 			t.Fatalf("a bundle that ends at byte %d was taken", at)
 		}
+		if x := r.slot(slots.B); x.State == "taken" && (x.Have >= x.Bytes || x.Bytes != h.Kernel.Bytes+h.Initrd.Bytes) {
+			t.Errorf("broken off at %d: it says %d of %d bytes", at, x.Have, x.Bytes)
+		}
 		have, err := prepare(r.esp, slots.B, h)
 		if want := max(0, at-len(h.Bytes())-release.ChunkBytes); err != nil || have < int64(want) && at < len(b)-int(h.Initrd.Bytes) {
 			t.Errorf("broken off at %d: %d bytes are there, %v", at, have, err)

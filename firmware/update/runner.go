@@ -1,6 +1,7 @@
 package update
 
 import (
+	"cmp"
 	"context"
 	"crypto/rand"
 	"encoding/binary"
@@ -66,8 +67,9 @@ type Runner struct {
 	log *slog.Logger
 	esp *slots.ESP // nil: this machine takes no updates
 
-	runs  coord.Digest  // the bundle that runs; zero: not known
-	using chan struct{} // holds a token while somebody changes the slots
+	runs    coord.Digest  // the bundle that runs; zero: not known
+	version string        // as its manifest has it
+	using   chan struct{} // holds a token while somebody changes the slots
 
 	mu     sync.Mutex
 	cannot string
@@ -135,7 +137,7 @@ func (r *Runner) settle(ctx context.Context, now time.Time) error {
 		return fmt.Errorf("update: slot %s runs, and the loader has no entry for it", me)
 	}
 	if h := bundleOf(r.esp, me); h != nil {
-		r.runs = h.ID()
+		r.runs, r.version = h.ID(), h.Version
 	}
 	job, err := loadJob(r.c.Dir)
 	if err != nil {
@@ -481,7 +483,7 @@ func spare(v *site.View) bool {
 }
 
 func (r *Runner) running() *release.Running {
-	return &release.Running{Version: r.c.Version, Board: r.c.Machine.Board, Arch: r.c.Machine.Arch, Formats: Formats()}
+	return &release.Running{Version: cmp.Or(r.version, r.c.Version), Board: r.c.Machine.Board, Arch: r.c.Machine.Arch, Formats: Formats()}
 }
 
 // keys are those that sign: the site's, or, while it has none, the configuration's.

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"strings"
 	"sync"
@@ -11,8 +12,10 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/holdfast-edge/holdfast/coord"
 	"github.com/holdfast-edge/holdfast/coord/release"
 	"github.com/holdfast-edge/holdfast/coord/rollout"
+	"github.com/holdfast-edge/holdfast/coord/site"
 	"github.com/holdfast-edge/holdfast/firmware/operators"
 	"github.com/holdfast-edge/holdfast/firmware/slots"
 	"github.com/holdfast-edge/holdfast/store/faultfs"
@@ -228,4 +231,35 @@ func TestABoxIsAskedWhileItLooks(t *testing.T) {
 		r.look(t.Context())
 	}
 	all.Wait()
+}
+
+// Boxes take steps of a plan all the time, and each is a decision that overtakes the ones under way.
+func TestAnOperatorsWordIsSaidAgainWhenAStepOvertookIt(t *testing.T) {
+	r := runnerOn(t, flashed(t))
+	if err := r.Order(t.Context(), rollout.Pause, operators.By{}); !errors.Is(err, rollout.ErrStep) || !strings.Contains(err.Error(), "has had no update") {
+		t.Errorf("no plan: %v", err)
+	}
+	p, err := rollout.New(nil, docs{}.Members(), coord.Digest{1}, "1.1.0", "", rollout.RulesDefault, 1)
+	if err != nil {
+		t.Fatal(err)
+	}
+	value, err := p.Encode()
+	if err != nil {
+		t.Fatal(err)
+	}
+	r.c.State = func() Docs { return docs{rollout.DocPlan: {Key: rollout.DocPlan, Version: 7, Value: value}} }
+	left := 3
+	r.c.Decide = func(context.Context, *coord.Decision, operators.By) error {
+		if left--; left > 0 {
+			return fmt.Errorf("decide: %w at height 9", site.ErrStale)
+		}
+		return nil
+	}
+	if err := r.Order(t.Context(), rollout.Pause, operators.By{}); err != nil || left != 0 {
+		t.Errorf("%d times more, %v", left, err)
+	}
+	left = 1000
+	if err := r.Order(t.Context(), rollout.Pause, operators.By{}); !errors.Is(err, site.ErrStale) {
+		t.Errorf("it goes on for ever: %v", err)
+	}
 }

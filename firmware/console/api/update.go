@@ -40,6 +40,9 @@ type UpdateSlot struct {
 	State  string `json:"state"`
 	Left   int    `json:"left,omitempty"`
 	Reason string `json:"reason,omitempty"`
+	// Have of Bytes of a taken bundle are there.
+	Have  int64 `json:"have,omitempty"`
+	Bytes int64 `json:"bytes,omitempty"`
 }
 
 // UpdateJob is what a box did about a release: "armed", "trial", "kept" or "back".
