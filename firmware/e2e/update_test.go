@@ -120,7 +120,8 @@ func (m *appliance) boot(ctx context.Context, slot slots.Slot) error {
 	_ = os.Remove(m.again)
 	_ = os.Remove(init)
 	// Another process copies it: one that this process begins meanwhile would have it open for writing, and then it cannot be run.
-	if out, err := exec.Command("install", "-m", "0700", filepath.Join(m.esp, string(slot), slots.Initrd), init).CombinedOutput(); err != nil {
+	const unpack = `gzip -dcf "$0" > "$1" && chmod 0700 "$1"` // what is not packed it leaves as it is
+	if out, err := exec.Command("sh", "-c", unpack, filepath.Join(m.esp, string(slot), slots.Initrd), init).CombinedOutput(); err != nil {
 		return fmt.Errorf("%w: %s", err, out)
 	}
 	if err := os.WriteFile(filepath.Join(m.dir, "holdfast.toml"), config, 0o600); err != nil {
@@ -260,20 +261,23 @@ func (s *machines) update(i int) (u *api.Update, err error) {
 	return u, err
 }
 
-// bundle makes a bundle whose initrd is a program.
+// bundle makes a bundle whose initrd is a program, packed.
 func (s *machines) bundle(version, initrd string) string {
 	s.t.Helper()
 	dir := s.t.TempDir()
-	kernel, out := filepath.Join(dir, "vmlinuz"), filepath.Join(dir, "bundle")
-	if err := os.WriteFile(kernel, []byte("kernel of "+version), 0o600); err != nil {
+	kernel, packed, out := filepath.Join(dir, "vmlinuz"), filepath.Join(dir, "initrd.img"), filepath.Join(dir, "bundle")
+	if err := os.WriteFile(kernel, []byte("MZ: the kernel of "+version), 0o600); err != nil {
 		s.t.Fatal(err)
+	}
+	if text, err := exec.Command("sh", "-c", `gzip -1c "$0" > "$1"`, initrd, packed).CombinedOutput(); err != nil {
+		s.t.Fatalf("%v: %s", err, text)
 	}
 	arch, err := exec.Command("go", "env", "GOARCH").Output()
 	if err != nil {
 		s.t.Fatal(err)
 	}
 	text, err := exec.Command(s.boxes[0].program, "update", "bundle", "--key", s.key, "--version", version, "--board", "fake",
-		"--arch", strings.TrimSpace(string(arch)), "--kernel", kernel, "--initrd", initrd, "--out", out).CombinedOutput()
+		"--arch", strings.TrimSpace(string(arch)), "--kernel", kernel, "--initrd", packed, "--out", out).CombinedOutput()
 	if err != nil {
 		s.t.Fatalf("%v: %s", err, text)
 	}
