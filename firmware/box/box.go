@@ -28,6 +28,7 @@ import (
 	"github.com/holdfast-edge/holdfast/firmware/history"
 	"github.com/holdfast-edge/holdfast/firmware/joining"
 	"github.com/holdfast-edge/holdfast/firmware/native"
+	"github.com/holdfast-edge/holdfast/firmware/supervise/status"
 	"github.com/holdfast-edge/holdfast/firmware/update"
 )
 
@@ -250,7 +251,7 @@ func runOnce(ctx context.Context, o Options) (err error) {
 			"/access":    {Action: "role.list", Also: "token.list", Get: roles.Overview},
 			"/site":      {Action: "member.list", Get: members.Overview},
 		},
-		Updates: firmware, Machine: machine{o.Config.DataDir}, Metrics: known.metrics, History: known.history.API("/api/v1"), HistoryRoutes: history.Routes(), Query: known.history, Unusual: known.unusual,
+		Notice: mediumNotice(status.File), Updates: firmware, Machine: machine{o.Config.DataDir}, Metrics: known.metrics, History: known.history.API("/api/v1"), HistoryRoutes: history.Routes(), Query: known.history, Unusual: known.unusual,
 		Alarms: watch, Hosts: o.Config.Console.Hosts, NativeSocket: o.Config.Native.Socket, Logger: log,
 		RecentLog: recent.writeTo,
 		ViewOpen:  o.Config.Console.View == "open", MetricsOpen: o.Config.Console.Metrics == "open", Secure: o.Config.Console.Secure(),

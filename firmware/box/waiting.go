@@ -19,6 +19,7 @@ import (
 	"github.com/holdfast-edge/holdfast/firmware/crowd"
 	"github.com/holdfast-edge/holdfast/firmware/joining"
 	"github.com/holdfast-edge/holdfast/firmware/setupcode"
+	"github.com/holdfast-edge/holdfast/firmware/supervise/status"
 	"github.com/holdfast-edge/holdfast/firmware/waiting"
 )
 
@@ -41,7 +42,7 @@ func wait(ctx context.Context, c *config.Config, key *trust.Identity, log *slog.
 		return err
 	}
 	desk := waiting.New(waiting.Config{
-		ID: key.ID(), Key: key.PublicKey(), Box: listed(c), Todo: todo(c), Closed: hasState(c.DataDir), Logger: log, Now: time.Now,
+		ID: key.ID(), Key: key.PublicKey(), Box: listed(c), Todo: todo(c), Notice: mediumNotice(status.File), Closed: hasState(c.DataDir), Logger: log, Now: time.Now,
 		Code: func() (string, error) { return setupcode.Of(c.DataDir) },
 		Do:   func(w waiting.Wish) waiting.Errand { return errandOf(c, key, w) },
 	})

@@ -20,7 +20,7 @@ func TestAFileForABootMediumIsCheckedAsOne(t *testing.T) {
 			[]string{"boot medium", "box-1", "192.0.2.10/24, by way of 192.0.2.1", "never", "makes a new one"},
 		},
 		{"[provision]\nservers = [\"192.0.2.1:7500\"]\n", exitDone, []string{"DHCP on each", "waits and shows a page"}},
-		{"[system]\nhostnam = \"box-1\"\n", exitFailed, []string{"there is no key system.hostnam"}},
+		{"[system]\nhostnam = \"box-1\"\n", exitFailed, []string{"line 2: ", "there is no key system.hostnam"}},
 		{"[system]\n[update]\nkeys = [\"abc\"]\n", exitFailed, []string{"update.keys has \"abc\"", "holdfast update key"}},
 		{"[update]\nkeys = [\"abc\"]\n", exitFailed, []string{"update.keys has \"abc\""}},
 		{"[system\n", exitFailed, []string{"cannot be read"}},

@@ -38,18 +38,23 @@ Examples:
 						return err
 					}
 				}
-				shown := ""
+				shown, tenth, terminal := "", int64(-1), isTerminal(s.err)
 				r, err := flash.Write(ctx, flash.Options{Image: args[0], Device: args[1], Shown: &m, Progress: func(part string, done, total int64) {
 					line := fmt.Sprintf("%s: %d MB", part, done/1e6)
 					if total > 0 {
 						line = fmt.Sprintf("%s: %d%% of %d MB", part, done*100/total, total/1e6)
 					}
-					if line != shown {
-						_, _ = fmt.Fprintf(s.err, "\r%-40s", line) // the work goes on without it
-						shown = line
+					if line != shown && (terminal || done == total || total > 0 && done*10/total != tenth) {
+						if terminal {
+							line = fmt.Sprintf("\r%-40s", line)
+						} else {
+							line += "\n" // a log gets a line for each tenth
+						}
+						_, _ = fmt.Fprint(s.err, line) // the work goes on without it
+						shown, tenth = line, done*10/max(1, total)
 					}
 				}})
-				if shown != "" {
+				if shown != "" && terminal {
 					_, _ = fmt.Fprintln(s.err)
 				}
 				if err != nil {
@@ -79,6 +84,9 @@ func sure(s *streams, device string, m flash.Medium) error {
 	}
 	line, err := bufio.NewReader(s.in).ReadString('\n')
 	if strings.TrimSpace(line) != device {
+		if !strings.HasSuffix(line, "\n") {
+			_, _ = fmt.Fprintln(s.err) // the error has a line of its own
+		}
 		return fmt.Errorf("nothing was written: %q is not %s; --yes does not ask", strings.TrimSpace(line), device)
 	}
 	if err != nil && line == "" {

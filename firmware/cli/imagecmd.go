@@ -124,7 +124,7 @@ func imageBuildFlags(b Build) func(*flag.FlagSet) func(context.Context, *streams
 		f.StringVar(&o.Program, "program", "", "the static Linux program for the machine: a `file`; without it this program, or bin/holdfast-linux-ARCH")
 		f.StringVar(&o.Version, "version", b.Version, "the `version` of that program")
 		f.StringVar(&o.Cmdline, "cmdline", "", "`words` for the kernel's command line")
-		key := f.String("key", "", "the private key that signs the release, a `file` of `holdfast update key`")
+		key := f.String("key", "", "the private key that signs the release, a `file` of `holdfast update key`; the machine takes bundles signed with it unless --config has update.keys")
 		bundle := f.String("bundle", "", "a `file` for the same release as a bundle, for `holdfast update`; with --key")
 		out := f.String("o", "holdfast.img", "the `file` to write; FILE.zst is written beside it")
 		raw := f.Bool("raw", false, "write no FILE.zst")
@@ -141,10 +141,10 @@ func imageBuildFlags(b Build) func(*flag.FlagSet) func(context.Context, *streams
 			if o.Built, err = sourceDate(); err != nil {
 				return err
 			}
-			if o.Provisioning, err = told.file(); err != nil {
+			if o.Sign, told.signs, err = signer(*key, *bundle); err != nil {
 				return err
 			}
-			if o.Sign, err = signer(*key, *bundle); err != nil {
+			if o.Provisioning, err = told.file(); err != nil {
 				return err
 			}
 			if o.Program == "" {
@@ -169,17 +169,21 @@ func imageBuildFlags(b Build) func(*flag.FlagSet) func(context.Context, *streams
 	}
 }
 
-// signer signs the manifest of a release, and writes the release as a bundle.
-func signer(key, bundle string) (func(*image.Release) ([]byte, error), error) {
+// signer signs the manifest of a release, and writes the release as a bundle. public is the key that holds for it.
+func signer(key, bundle string) (sign func(*image.Release) ([]byte, error), public string, err error) {
 	if key == "" {
 		if bundle != "" {
-			return nil, fmt.Errorf("%w: --bundle needs --key", errUsage)
+			return nil, "", fmt.Errorf("%w: --bundle needs --key", errUsage)
 		}
-		return nil, nil
+		return nil, "", nil
 	}
 	private, err := readUpdateKey(key)
 	if err != nil {
-		return nil, err
+		return nil, "", err
+	}
+	k, err := release.MarshalKey(&private.PublicKey)
+	if err != nil {
+		return nil, "", err
 	}
 	return func(r *image.Release) ([]byte, error) {
 		m, err := r.Manifest(update.Formats())
@@ -199,7 +203,7 @@ func signer(key, bundle string) (func(*image.Release) ([]byte, error), error) {
 		}
 		err = update.Write(f, h, bytes.NewReader(r.Kernel), bytes.NewReader(r.Initrd))
 		return h.Bytes(), errors.Join(err, f.Sync(), f.Close())
-	}, nil
+	}, k.String(), nil
 }
 
 func imagePinFlags(f *flag.FlagSet) func(context.Context, *streams, []string) error {

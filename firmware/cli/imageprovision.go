@@ -16,6 +16,7 @@ import (
 type provisionFlags struct {
 	config, token, servers, hostname, nic, addresses, gateway, nameservers string
 	found                                                                  bool
+	signs                                                                  string // the public key of the release, which the machine trusts unless its configuration has others
 }
 
 func (o *provisionFlags) declare(f *flag.FlagSet) {
@@ -56,6 +57,14 @@ func (o *provisionFlags) file() ([]byte, error) {
 	}
 	if token != "" {
 		table("provision")["token"] = token
+	}
+	if o.servers != "" && token == "" {
+		return nil, fmt.Errorf("%w: --server needs --join-token", errUsage)
+	}
+	if o.signs != "" {
+		if t := table("update"); t["keys"] == nil {
+			t["keys"] = []string{o.signs}
+		}
 	}
 	if o.servers != "" {
 		table("provision")["servers"] = strings.Split(o.servers, ",")

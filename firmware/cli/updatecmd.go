@@ -27,7 +27,7 @@ otherwise it goes back by itself. docs/update.md
 Examples:
   holdfast update key --out update.key                     (once; keep the file where no box is)
   holdfast update trust first MFkwEwYHKoZI...              (on a box: the site decides)
-  holdfast update bundle --key update.key --board qemu-virt --arch arm64 --kernel vmlinuz --initrd initrd.img --out 1.2.hfb
+  holdfast image build --profile generic-arm64 --key update.key --bundle 1.2.hfb -o 1.2.img
   holdfast update inspect 1.2.hfb
   holdfast update site 1.2.hfb
   holdfast update status

@@ -6,12 +6,14 @@ import (
 	"crypto/elliptic"
 	"crypto/rand"
 	"crypto/x509"
+	"encoding/binary"
 	"encoding/json"
 	"encoding/pem"
 	"errors"
 	"flag"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
 	"slices"
 	"strings"
@@ -70,6 +72,9 @@ func writeUpdateKey(path string) (*ecdsa.PrivateKey, error) {
 		return nil, err
 	}
 	f, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
+	if errors.Is(err, fs.ErrExist) {
+		return nil, fmt.Errorf("%s is there and stays: a key that is lost cannot be made again; --show prints its public key", path)
+	}
 	if err != nil {
 		return nil, err
 	}
@@ -111,8 +116,9 @@ func updateBundleCommand(b Build) command {
 	return command{
 		name: "bundle", about: "make a signed bundle of a kernel and an initrd",
 		more: `
-The initrd has the program as /init (holdfast image makes both). The bundle says which formats of data the release reads and writes: those of
-this program, unless --formats names a file with others, so make a bundle with the program that is in it.
+For a kernel and an initrd of one's own; the initrd has the program as /init. ` + "`holdfast image build --key KEY --bundle FILE`" + ` makes an image and the bundle of
+the same release. The bundle says which formats of data the release reads and writes: those of this program, unless --formats names a file
+with others, so make a bundle with the program that is in it.
 
 Example:
   holdfast update bundle --key update.key --board qemu-virt --arch arm64 --kernel vmlinuz --initrd initrd.img --out 1.2.hfb
@@ -221,6 +227,16 @@ func bootable(arch string, kernel, initrd *os.File) error {
 	// A program of UEFI, compressed, or what a Raspberry Pi's loader wants in one archive.
 	if !begins(kernel, 0, "MZ", gz) && !begins(kernel, tarAt, "ustar") {
 		return fmt.Errorf("%w: %s is no kernel", errNoRelease, kernel.Name())
+	}
+	// A kernel with UEFI's stub says which processor it is for (PE format, COFF file header).
+	var at [4]byte
+	var pe [6]byte
+	if n, _ := kernel.ReadAt(at[:], 0x3c); n == len(at) {
+		if n, _ := kernel.ReadAt(pe[:], int64(binary.LittleEndian.Uint32(at[:]))); n == len(pe) && string(pe[:4]) == "PE\x00\x00" {
+			if is := binary.LittleEndian.Uint16(pe[4:]); is != map[string]uint16{"amd64": 0x8664, "arm64": 0xaa64}[arch] {
+				return fmt.Errorf("%w: %s is a kernel for another processor than %s", errNoRelease, kernel.Name(), arch)
+			}
+		}
 	}
 	// Documentation/driver-api/early-userspace/buffer-format.rst in Linux; and zstd, xz, bzip2, lz4, lzma.
 	if !begins(initrd, 0, "07070", gz, "\x28\xb5\x2f\xfd", "\xfd7zXZ", "BZh", "\x02\x21\x4c\x18", "\x5d\x00\x00") {

@@ -33,6 +33,8 @@ func TestABundleIsShownWhenItIsWholeAndRefusedWhenItIsNot(t *testing.T) {
 	bundle(exitFailed, "it is arm64 or amd64", "--arch", "sparc")
 	bundle(exitFailed, "is no kernel", "--arch", "arm64", "--kernel", initrd)
 	bundle(exitFailed, "is no initial RAM disk", "--arch", "arm64", "--initrd", kernel)
+	elsewhere := write("elsewhere", "MZ"+strings.Repeat("\x00", 0x3a)+"\x40\x00\x00\x00PE\x00\x00\x64\x86kernel")
+	bundle(exitFailed, "another processor than arm64", "--arch", "arm64", "--kernel", elsewhere)
 	if _, err := os.Stat(at("b.hfb")); err == nil {
 		t.Error("a bundle was made of them")
 	}

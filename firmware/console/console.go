@@ -49,6 +49,8 @@ type Site interface {
 // Config is what a console needs; Site, Audit, Desk, Record and Logger are required.
 type Config struct {
 	Site Site
+	// Notice is what people should know about the machine beside that; may be empty.
+	Notice string
 	// Audit is the box's audit log.
 	Audit Audit
 	// Desk is where operators log in.

@@ -69,6 +69,9 @@ func (c *Console) nextSteps(v *site.View, d *overview) (steps []nextStep) {
 	if waits > 0 {
 		say("/decisions", "Decisions", "%s for this box's word.", plural(waits, "A decision waits", "%d decisions wait"))
 	}
+	if c.cfg.Notice != "" {
+		say("", "", "%s", c.cfg.Notice)
+	}
 	if c.cfg.Desk.Fresh() {
 		say("/setup", "Set up", "The site has no operator yet, and anybody who has the setup code can become the first.")
 	}

@@ -309,7 +309,7 @@ func (c *Console) updatePages() []*page {
 	}
 	return []*page{{
 		path: "/update", title: "Update", name: "update", group: "Manage", action: "update.read", live: true, data: c.updateData,
-		acts:     []string{"update.install", "update.site", "update.pause", "update.resume", "update.rollback"},
+		acts:     []string{"update.install", "update.site", "update.pause", "update.resume", "update.rollback", "update.key"},
 		sections: []part{{"plan", ""}, {"box", "half"}, {"new", "half bare"}, {"keys", ""}},
 	}}
 }

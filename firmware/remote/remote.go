@@ -549,7 +549,7 @@ func (b *Box) do(ctx context.Context, req *http.Request) (io.ReadCloser, error) 
 		why = e.Error
 	}
 	if resp.StatusCode == http.StatusUnauthorized {
-		return nil, fmt.Errorf("remote: %w: %s: %s; ask on the box itself over its socket, or put a token into %s", ErrRefused, resp.Status, why, TokenEnv)
+		return nil, fmt.Errorf("remote: %w: %s: %s; put a token into %s (Settings in the console makes one), or ask on the box itself over its socket", ErrRefused, resp.Status, why, TokenEnv)
 	}
 	if resp.StatusCode == http.StatusNotFound {
 		return nil, fmt.Errorf("remote: %w: %s", ErrNotFound, why)

@@ -2,6 +2,7 @@ package supervise
 
 import (
 	"bufio"
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -105,6 +106,15 @@ func (m *machine) choose(line string) (text string, open bool, confirm func(stri
 		}
 		return "Being done.\n"
 	}
+	sure := func(a act) func(string) {
+		return func(line string) {
+			if line != "yes" {
+				m.console.print("Nothing was done.\n")
+				return
+			}
+			m.console.print(wish(a))
+		}
+	}
 	s := m.status()
 	switch line {
 	case "", "?":
@@ -120,9 +130,9 @@ func (m *machine) choose(line string) (text string, open bool, confirm func(stri
 	case "4":
 		return wish(actRestart), true, nil
 	case "5":
-		return wish(actReboot), false, nil
+		return "The machine starts again. Type yes to do so: ", true, sure(actReboot)
 	case "6":
-		return wish(actPowerOff), false, nil
+		return "The machine is switched off, and somebody has to come to switch it on. Type yes to do so: ", true, sure(actPowerOff)
 	case "7":
 		if err := m.otherOnce(s.Slot); err != nil {
 			return "Not done: " + err.Error() + "\n", true, nil
@@ -207,8 +217,11 @@ func (m *machine) otherOnce(slot string) error {
 	if err != nil {
 		return err
 	}
-	if !found {
+	switch {
+	case !found:
 		return errors.New("the other slot is empty")
+	case !x.Bootable():
+		return fmt.Errorf("the release in the other slot was given up: %s", cmp.Or(e.Reason(x.Slot), "it did not come up"))
 	}
 	if e.Tryboot() {
 		m.mu.Lock()

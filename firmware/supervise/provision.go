@@ -58,7 +58,7 @@ func (m *machine) provision() *provisioned {
 	p, err := provision(m.esp, dataDir)
 	if err != nil {
 		m.log.Error("the boot medium's settings are not used", "err", err)
-		p.said = "not used: " + err.Error()
+		p.said = status.NotUsed + err.Error()
 	} else if p.said != "" {
 		m.log.Info("settings from the boot medium", "what", p.said)
 	}

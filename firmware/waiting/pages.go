@@ -20,6 +20,7 @@ type State struct {
 	Name    string      `json:"name,omitempty"`
 	Key     []byte      `json:"key"` // public, PKIX DER
 	Todo    string      `json:"todo"`
+	Notice  string      `json:"notice,omitempty"`
 	// Doing and Progress are of what is under way, Failed is why the last try was of no use.
 	Doing    string `json:"doing,omitempty"`
 	Progress string `json:"progress,omitempty"`
@@ -38,7 +39,7 @@ type page struct {
 func (d *Desk) state() State {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	return State{!d.done, d.cfg.ID, d.cfg.Box.Name, d.cfg.Key, d.cfg.Todo, d.what, d.progress, d.failed}
+	return State{!d.done, d.cfg.ID, d.cfg.Box.Name, d.cfg.Key, d.cfg.Todo, d.cfg.Notice, d.what, d.progress, d.failed}
 }
 
 // Handler serves the pages.
@@ -158,6 +159,7 @@ label{display:block;margin:.8rem 0 .2rem}input,textarea{width:100%;box-sizing:bo
 {{if .Done}}<h1>This box is in a site now</h1><p class="note" role="status">Its console opens here in a moment. <a href="/">Go there</a></p>
 {{else}}<h1>{{with .Box.Name}}{{.}}{{else}}This box{{end}} is in no site yet</h1>
 <p>Box <code>{{.ID}}</code></p>
+{{with .Notice}}<p class="note bad" role="alert">{{.}}</p>{{end}}
 {{with .Error}}<p class="note bad" role="alert">{{.}}</p>{{end}}
 {{if .Doing}}<p class="note" role="status"><strong>{{.Doing}}</strong>{{with .Progress}}: {{.}}{{end}}</p>
 <form method="post" action="/stop"><label for="stopcode">Setup code</label><input id="stopcode" name="code" autocomplete="off" spellcheck="false" required><button>Stop that</button></form>{{end}}

@@ -62,6 +62,8 @@ type Config struct {
 	// Box is how the box would be known as its configuration has it; what is empty has to be given.
 	Box  coord.Member
 	Todo string
+	// Notice is something else that people should know; may be empty.
+	Notice string
 	// Closed says that the box has been in a site: it is not to join another.
 	Closed bool
 	// Code is the box's setup code.

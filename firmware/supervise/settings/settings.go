@@ -136,7 +136,7 @@ func Parse(data []byte) (*File, error) {
 	}
 	for _, k := range meta.Undecoded() {
 		if ours(k[0]) {
-			return nil, fmt.Errorf("%w: there is no key %s", ErrValue, k)
+			return nil, fmt.Errorf("line %d: %w: there is no key %s", lineOf(data, k), ErrValue, k)
 		}
 	}
 	f.Appliance, f.Provision = known.Appliance, known.Provision
@@ -151,6 +151,25 @@ func Parse(data []byte) (*File, error) {
 		return nil, err
 	}
 	return f, f.Provision.check()
+}
+
+// lineOf is where a key, or a table, first stands in a file that could be read.
+func lineOf(data []byte, key toml.Key) int {
+	in, name := strings.Join(key[:len(key)-1], "."), key[len(key)-1]
+	at, n := "", 0
+	for line := range strings.Lines(string(data)) {
+		n++
+		line = strings.TrimSpace(line)
+		if strings.HasPrefix(line, "[") {
+			at = strings.Trim(line, "[] ")
+			if at == strings.Join(key, ".") {
+				break
+			}
+		} else if word, _, ok := strings.Cut(line, "="); ok && at == in && strings.Trim(word, "\"' \t") == name {
+			break
+		}
+	}
+	return n
 }
 
 // Is says whether a file is one for a boot medium: it has a table that the configuration of a box has not.

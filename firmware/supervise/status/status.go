@@ -29,6 +29,9 @@ const (
 	Stopping  = "stopping"
 )
 
+// NotUsed begins what became of a boot medium's file that has a mistake.
+const NotUsed = "not used: "
+
 // Status is an appliance as its supervisor sees it.
 type Status struct {
 	Mode string `json:"mode"`
