@@ -152,6 +152,9 @@ func imageBuildFlags(b Build) func(*flag.FlagSet) func(context.Context, *streams
 					return err
 				}
 			}
+			if _, err := fmt.Fprintf(s.err, "making %s for %s; it takes half a minute when its packages are here\n", *out, o.Profile); err != nil {
+				return err
+			}
 			r, err := image.Create(ctx, *out, !*raw, o)
 			if err != nil {
 				return err
