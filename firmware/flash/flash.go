@@ -280,6 +280,9 @@ func openImage(name string) (in image, size int64, err error) {
 			err = errors.Join(err, in.Close())
 		}
 	}()
+	if st, err := f.Stat(); err == nil && !st.Mode().IsRegular() {
+		return in, 0, fmt.Errorf("%w: %s is no file; the image comes first, and then the device", ErrImage, name)
+	}
 	r := bufio.NewReaderSize(f, tableBytes)
 	head, err := r.Peek(len(zstdMagic))
 	if err != nil {

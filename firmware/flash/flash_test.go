@@ -160,6 +160,14 @@ func TestAMediumThatIsTooSmallForAPackedImageIsKnownBefore(t *testing.T) {
 	}
 }
 
+func TestADeviceInTheImagesPlaceIsNotReadAsOne(t *testing.T) {
+	for _, name := range []string{"/dev/zero", t.TempDir()} {
+		if _, err := Check(Options{Image: name, Device: filepath.Join(t.TempDir(), "to")}); !errors.Is(err, ErrImage) || !strings.Contains(err.Error(), "the image comes first") {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+}
+
 func TestAnImageIsNotWrittenOntoItself(t *testing.T) {
 	raw, packed, _ := disk(t)
 	for _, name := range []string{raw, packed} {
