@@ -67,7 +67,7 @@ func (b *ownBox) bundle(addr string) (m *manifest, files map[string]string, said
 // Secrets are wherever they can be: files, configuration, environment, keys and values of programs, the audit log, the log.
 func TestASupportBundleHasNoSecrets(t *testing.T) {
 	const (
-		key, value   = "/customers/4711-secret-name", "a-value-that-nobody-may-see-1"
+		key, value   = "/customers/mueller-secret-name", "a-value-that-nobody-may-see-1"
 		code         = "ABCD-EFGH-IJKL-MN23"
 		leftBehind   = "what-a-crash-left-behind-2"
 		comment      = "a-password-in-a-comment-3"
@@ -128,7 +128,7 @@ func TestASupportBundleHasNoSecrets(t *testing.T) {
 	m, files, progress := b.bundle(b.socket())
 	for name, text := range files {
 		for _, s := range []string{
-			key, "4711", value, code, leftBehind, comment, otherToken, passphrase, token, token[len(token)-30:], join, join[len(join)-32:], annPassword, deniedBearer[4:], "PRIVATE KEY",
+			key, "mueller", value, code, leftBehind, comment, otherToken, passphrase, token, token[len(token)-30:], join, join[len(join)-32:], annPassword, deniedBearer[4:], "PRIVATE KEY",
 			topic, "nobody-guesses", ntfyToken,
 		} {
 			if i := strings.Index(text, s); i >= 0 {

@@ -125,6 +125,9 @@ func (r *Runner) Apply(ctx context.Context, id coord.Digest, rules rollout.Rules
 	if err := h.Fits(r.running(), true); err != nil {
 		return fmt.Errorf("update: %w", err)
 	}
+	if err := startable(r.esp, s); err != nil {
+		return err
+	}
 	if rules == (rollout.Rules{}) {
 		rules = rollout.RulesDefault
 	}

@@ -14,6 +14,7 @@ import (
 	"github.com/holdfast-edge/holdfast/coord"
 	"github.com/holdfast-edge/holdfast/coord/release"
 	"github.com/holdfast-edge/holdfast/firmware/console/api"
+	"github.com/holdfast-edge/holdfast/firmware/slots"
 )
 
 const (
@@ -268,7 +269,31 @@ func (r *Runner) takeRest(ctx context.Context, f *fetching, h *release.Head, fro
 	if _, err := io.CopyN(io.Discard, from, have); err != nil {
 		return fmt.Errorf("update: the bundle broke off: %w", err)
 	}
-	return receive(ctx, r.esp, to, h, have, from, r.told(f))
+	if err := receive(ctx, r.esp, to, h, have, from, r.told(f)); err != nil {
+		return err
+	}
+	return startable(r.esp, to)
+}
+
+// startable says whether a slot's kernel is one that the loader can hand over to. One that it cannot even load ends in the machine's
+// own firmware, where it stays until somebody switches it off and on. On a Raspberry Pi the parcel says what is in it. Errors: release.ErrUnfit.
+func startable(e *slots.ESP, s slots.Slot) error {
+	if e.Tryboot() {
+		return nil
+	}
+	f, err := e.File(s, slots.Kernel)
+	if err != nil {
+		return err
+	}
+	var b [2]byte
+	_, err = f.ReadAt(b[:], 0)
+	if err := errors.Join(err, f.Close()); err != nil {
+		return fmt.Errorf("update: %w", err)
+	}
+	if string(b[:]) != "MZ" { // PE format, MS-DOS stub: as UEFI's programs begin
+		return fmt.Errorf("update: %w: its kernel is no program for UEFI", release.ErrUnfit)
+	}
+	return nil
 }
 
 // cannotNow is why this box takes no bundle now.

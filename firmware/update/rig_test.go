@@ -57,7 +57,7 @@ func newKey(t *testing.T) (*ecdsa.PrivateKey, release.Key) {
 // bundled is a bundle of two files that take some chunks.
 func bundled(t *testing.T, key *ecdsa.PrivateKey, edit func(*release.Manifest)) (*release.Head, []byte) {
 	t.Helper()
-	kernel, initrd := bytes.Repeat([]byte("kernel "), 400_000), bytes.Repeat([]byte("initrd"), 300_001)
+	kernel, initrd := append([]byte("MZ"), bytes.Repeat([]byte("kernel "), 400_000)...), bytes.Repeat([]byte("initrd"), 300_001)
 	m := &release.Manifest{Version: "1.1.0", Board: "fake", Arch: "arm64", Formats: Formats()}
 	for _, x := range []struct {
 		to   *release.File

@@ -263,3 +263,34 @@ func TestAnOperatorsWordIsSaidAgainWhenAStepOvertookIt(t *testing.T) {
 		t.Errorf("it goes on for ever: %v", err)
 	}
 }
+
+func TestAReleaseWhoseKernelTheLoaderCannotLoadIsNotTaken(t *testing.T) {
+	key, public := newKey(t)
+	kernel, initrd := []byte("a text that somebody took for a kernel"), []byte("initrd")
+	m := &release.Manifest{Version: "1.1.0", Board: "fake", Arch: "arm64", Formats: Formats()}
+	var err error
+	if m.Kernel, err = release.Describe(bytes.NewReader(kernel)); err == nil {
+		m.Initrd, err = release.Describe(bytes.NewReader(initrd))
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	h, err := release.Sign(m, key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var b bytes.Buffer
+	if err := Write(&b, h, bytes.NewReader(kernel), bytes.NewReader(initrd)); err != nil {
+		t.Fatal(err)
+	}
+	r := runnerOn(t, flashed(t), public)
+	if _, err := r.Take(t.Context(), &b, false); !errors.Is(err, release.ErrUnfit) {
+		t.Errorf("taken: %v", err)
+	}
+	if err := r.Apply(t.Context(), h.ID(), rollout.RulesDefault, "ann", false); !errors.Is(err, release.ErrUnfit) {
+		t.Errorf("started: %v", err)
+	}
+	if e, found, err := r.esp.Entry(slots.B); err != nil || found {
+		t.Errorf("the loader has it: %+v, %v", e, err)
+	}
+}
