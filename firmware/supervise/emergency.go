@@ -90,6 +90,7 @@ func (m *machine) emergency(ctx context.Context, why error, dog *dog) act {
 			}
 			if err := m.mountReadOnly(); err != nil {
 				m.log.Error("the data cannot even be read", "err", err)
+				m.change(func(s *status.Status) { s.Reason = fmt.Sprintf("%v; nor can it be read: %v", why, err) })
 			}
 		}
 	}
@@ -243,12 +244,16 @@ func (v *doorView) page(w http.ResponseWriter, _ *http.Request) {
 		http.Error(w, v.reason, http.StatusInternalServerError)
 		return
 	}
+	st, reason := v.m.status(), v.reason
+	if v.choose {
+		reason = cmp.Or(st.Reason, reason) // what came of a choice is in it
+	}
 	w.Header().Set("Content-Type", "text/html; charset=utf-8")
 	_ = t.Execute(w, struct { // the reader has gone: nothing to tell it
 		S      status.Status
 		Reason string
 		Choose bool
-	}{v.m.status(), v.reason, v.choose})
+	}{st, reason, v.choose})
 }
 
 // may says whether a request has the setup code, and answers it when not.
