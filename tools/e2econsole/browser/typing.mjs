@@ -45,6 +45,16 @@ export async function typing({ browser, config, report, cookies }) {
     await shown.getByText("second and mine").waitFor({ timeout: 10_000 });
     must((await page.locator("[role=alert]").count()) === 0, await page.locator("#messages").innerText());
   });
+  await report.step("a file from here is sent, and what the box says of it is on the page", async () => {
+    page.expected.add(409);
+    await page.goto(config.base + "/update");
+    await isLive(page);
+    await page.locator("input[name=bundle]").setInputFiles({ name: "1.2.hfb", mimeType: "application/octet-stream", buffer: Buffer.from("no bundle") });
+    await page.getByRole("button", { name: "Send it" }).click();
+    await page.locator("[role=alert]").first().waitFor();
+    const said = await alert(page);
+    must(said.includes("cannot be done now") && page.url().endsWith("/update"), `${page.url()} says ${said}`);
+  });
   await report.step("a part of the page that changes leaves what is typed and opened in it as it is", async () => {
     const name = `typing-${process.pid}`;
     await page.goto(config.base + "/settings");
