@@ -93,7 +93,16 @@ func FuzzPeer(f *testing.F) {
 func FuzzRecord(f *testing.F) {
 	seed(f, "record")
 	f.Fuzz(func(t *testing.T, b []byte) {
-		if r, err := DecodeRecord(b); err == nil && !bytes.Equal(AppendRecord(nil, r), b) {
+		r, err := DecodeRecord(b)
+		if err != nil {
+			return
+		}
+		again := AppendRecord(nil, r)
+		if b[2] == recordSilent { // what older releases wrote is read and not written
+			if n, err := DecodeRecord(again); err != nil || !reflect.DeepEqual(r, n) {
+				t.Fatalf("% x decodes, and encodes to % x: %+v, %v", b, again, n, err)
+			}
+		} else if !bytes.Equal(again, b) {
 			t.Fatalf("% x decodes, and encodes to other bytes", b)
 		}
 	})
