@@ -35,7 +35,8 @@ func raspberry() machineKind {
 		devices: func(v *vm) []string {
 			return []string{
 				"-serial", "null", "-serial", "chardev:s0",
-				"-drive", "if=sd,format=raw,cache=writeback,file=nbd:unix:" + v.socket(),
+				// A card has no command to flush: what it has taken it keeps, but for the write in which its power goes.
+				"-drive", "if=sd,format=raw,cache=writethrough,file=nbd:unix:" + v.socket(),
 				"-netdev", "tap,id=n0,ifname=" + v.tap + ",script=no,downscript=no", "-device", "usb-net,netdev=n0,mac=" + v.mac,
 			}
 		},
