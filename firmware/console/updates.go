@@ -317,8 +317,7 @@ func (c *Console) updatePages() []*page {
 // updatePage is what the page of updates shows.
 type updatePage struct {
 	*api.Update
-	Boxes   []updateBox
-	Percent int64
+	Boxes []updateBox
 	// Ready is a bundle that the other slot has and that does not run.
 	Ready *api.UpdateSlot
 }
@@ -331,9 +330,6 @@ type updateBox struct {
 
 func (c *Console) updateData(*look) (any, error) {
 	d := &updatePage{Update: c.cfg.Updates.View()}
-	if f := d.Fetch; f != nil && f.Bytes > 0 {
-		d.Percent = f.Have * 100 / f.Bytes
-	}
 	if d.Plan != nil {
 		for i, b := range d.Plan.Boxes {
 			mood := map[rollout.Step]string{rollout.Good: "good", rollout.Failed: "bad", rollout.Begun: "warn"}[b.Step]

@@ -149,23 +149,37 @@ func unpack(ctx context.Context, name string, progress func(string, int64, int64
 		return err
 	}
 	defer in.Close()
-	buf, done := make([]byte, chunkBytes), int64(0)
+	_, err = chunks(ctx, in, total, func(b []byte, at int64) error {
+		progress("check", at+int64(len(b)), total)
+		return nil
+	})
+	return err
+}
+
+// chunks reads an image to its end, chunkBytes at a time, and gives how long it is. total is 0 while that is not known. each must not keep
+// its bytes. Errors: ErrImage, ctx's, and each's.
+func chunks(ctx context.Context, in io.Reader, total int64, each func(b []byte, at int64) error) (done int64, err error) {
+	buf := make([]byte, chunkBytes)
 	for {
 		if err := ctx.Err(); err != nil {
-			return err
+			return done, err
 		}
 		n, err := fill(in, buf)
-		done += int64(n)
-		progress("check", done, total)
+		if n > 0 {
+			if err := each(buf[:n], done); err != nil {
+				return done, err
+			}
+			done += int64(n)
+		}
 		switch {
 		case errors.Is(err, io.EOF) && done < total:
-			return fmt.Errorf("%w: it ends after %d of %d bytes", ErrImage, done, total)
+			return done, fmt.Errorf("%w: it ends after %d of %d bytes", ErrImage, done, total)
 		case errors.Is(err, io.EOF):
-			return nil
+			return done, nil
 		case err != nil:
-			return fmt.Errorf("%w: it breaks off at byte %d: %w", ErrImage, done, err)
+			return done, fmt.Errorf("%w: it breaks off at byte %d: %w", ErrImage, done, err)
 		case done > imageBytesMax:
-			return fmt.Errorf("%w: more than %d bytes", ErrImage, int64(imageBytesMax))
+			return done, fmt.Errorf("%w: more than %d bytes", ErrImage, int64(imageBytesMax))
 		}
 	}
 }
@@ -182,35 +196,21 @@ func fill(r io.Reader, buf []byte) (n int, err error) {
 }
 
 func copyAndVerify(ctx context.Context, in io.Reader, out *os.File, m Medium, total int64, progress func(string, int64, int64)) (Result, error) {
-	h, buf, done := sha256.New(), make([]byte, chunkBytes), int64(0)
-	for {
-		if err := ctx.Err(); err != nil {
-			return Result{}, err
+	h := sha256.New()
+	done, err := chunks(ctx, in, total, func(b []byte, at int64) error {
+		end := at + int64(len(b))
+		if m.Device && end > m.Bytes {
+			return fmt.Errorf("%w: the image has more than the %d bytes of the device", ErrMedium, m.Bytes)
 		}
-		n, err := fill(in, buf)
-		if n > 0 {
-			if m.Device && done+int64(n) > m.Bytes {
-				return Result{}, fmt.Errorf("%w: the image has more than the %d bytes of the device", ErrMedium, m.Bytes)
-			}
-			h.Write(buf[:n])
-			if _, err := out.WriteAt(buf[:n], done); err != nil {
-				return Result{}, fmt.Errorf("flash: write at byte %d: %w", done, err)
-			}
-			done += int64(n)
-			progress("write", done, total)
+		h.Write(b)
+		if _, err := out.WriteAt(b, at); err != nil {
+			return fmt.Errorf("flash: write at byte %d: %w", at, err)
 		}
-		if errors.Is(err, io.EOF) {
-			break
-		}
-		if err != nil {
-			return Result{}, fmt.Errorf("%w: it breaks off at byte %d: %w", ErrImage, done, err)
-		}
-		if done > imageBytesMax {
-			return Result{}, fmt.Errorf("%w: more than %d bytes", ErrImage, int64(imageBytesMax))
-		}
-	}
-	if done < total {
-		return Result{}, fmt.Errorf("%w: it ends after %d of %d bytes", ErrImage, done, total)
+		progress("write", end, total)
+		return nil
+	})
+	if err != nil {
+		return Result{}, err
 	}
 	if err := out.Sync(); err != nil {
 		return Result{}, fmt.Errorf("flash: %w", err)
@@ -220,6 +220,7 @@ func copyAndVerify(ctx context.Context, in io.Reader, out *os.File, m Medium, to
 		return Result{}, err
 	}
 	h.Reset()
+	buf := make([]byte, chunkBytes)
 	for at := int64(0); at < done; {
 		if err := ctx.Err(); err != nil {
 			return Result{}, err

@@ -288,10 +288,6 @@ func (e *ESP) Commit(s Slot, r Release) error {
 	if err := e.unpack(s, r.Cmdline); err != nil {
 		return err
 	}
-	// Why it was once given up does not hold for this try.
-	if err := e.fs.Remove(e.path(string(s), reasonFile)); err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return fmt.Errorf("slots: %w", err)
-	}
 	x := Entry{Slot: s, Sequence: next}
 	switch {
 	case r.Blessed:

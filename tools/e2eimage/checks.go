@@ -237,15 +237,21 @@ func (r *runner) firmware(ctx context.Context, i int) (*api.Update, error) {
 	return b.Update(ctx)
 }
 
+// addr is machine i's console, as --addr has it.
+func (r *runner) addr(ctx context.Context, i int) (string, error) {
+	id, err := r.site.id(ctx, r.vms[i].name)
+	return r.vms[i].addr(id), err
+}
+
 // apply gives machine i a bundle and lets it start with it. It returns when the box has it.
 func (r *runner) apply(ctx context.Context, i int, file string) error {
-	id, err := r.site.id(ctx, r.vms[i].name)
+	addr, err := r.addr(ctx, i)
 	if err != nil {
 		return err
 	}
 	ctx, stop := context.WithTimeout(ctx, r.kind.upload)
 	defer stop()
-	_, err = run(ctx, filepath.Join(r.f.work, "holdfast"), "update", "apply", "--addr", "https://"+id+"@"+r.vms[i].address+":8080", "--health", healthFor, "--box-time", boxTime, "--latency", "30s", file)
+	_, err = run(ctx, filepath.Join(r.f.work, "holdfast"), "update", "apply", "--addr", addr, "--health", healthFor, "--box-time", boxTime, "--latency", "30s", file)
 	if err != nil && strings.Contains(err.Error(), "100 %") && strings.Contains(err.Error(), "no box answers") {
 		return nil // it has all of it and starts again, before its answer is here
 	}
@@ -341,11 +347,10 @@ func (r *runner) goesBack(ctx context.Context, name, version, mode string) {
 func (r *runner) machineChecks(ctx context.Context) {
 	r.check(ctx, "console from outside", func(ctx context.Context) (string, error) {
 		program := filepath.Join(r.f.work, "holdfast")
-		id, err := r.site.id(ctx, r.vms[0].name)
+		addr, err := r.addr(ctx, 0)
 		if err != nil {
 			return "", err
 		}
-		addr := "https://" + id + "@" + r.vms[0].address + ":8080"
 		// A box that has just joined learns who may do what from the state that it fetches.
 		err = until(ctx, joinMax, func() error {
 			_, err := run(ctx, program, "kv", "put", "--addr", addr, key, value)
@@ -397,11 +402,11 @@ func (r *runner) machineChecks(ctx context.Context) {
 // etcdctl is Debian's, on a site whose programs must say who they are: as an operator it writes at machine 0, with the certificates that
 // the machine gives, and reads at another box.
 func (r *runner) etcdctl(ctx context.Context) (string, error) {
-	id, err := r.site.id(ctx, r.vms[0].name)
+	addr, err := r.addr(ctx, 0)
 	if err != nil {
 		return "", err
 	}
-	program, addr := filepath.Join(r.f.work, "holdfast"), "https://"+id+"@"+r.vms[0].address+":8080"
+	program := filepath.Join(r.f.work, "holdfast")
 	var pem string
 	err = until(ctx, joinMax, func() (err error) {
 		pem, err = run(ctx, program, "members", "--pem", "--addr", addr)
@@ -538,12 +543,12 @@ func (r *runner) powerCut(ctx context.Context, n int) (string, error) {
 
 // readBack asks machine 0 for what was once written.
 func (r *runner) readBack(ctx context.Context) error {
-	id, err := r.site.id(ctx, r.vms[0].name)
+	addr, err := r.addr(ctx, 0)
 	if err != nil {
 		return err
 	}
 	return until(ctx, joinMax, func() error {
-		out, err := run(ctx, filepath.Join(r.f.work, "holdfast"), "kv", "get", "--addr", "https://"+id+"@"+r.vms[0].address+":8080", key)
+		out, err := run(ctx, filepath.Join(r.f.work, "holdfast"), "kv", "get", "--addr", addr, key)
 		if err == nil && !strings.Contains(out, value) {
 			err = fmt.Errorf("it has %q", out)
 		}

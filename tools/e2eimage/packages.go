@@ -6,11 +6,18 @@ import (
 	"fmt"
 	"net/url"
 	"os"
+	"path/filepath"
 	"strings"
 
 	"github.com/holdfast-edge/holdfast/firmware/image/debian"
 	"github.com/holdfast-edge/holdfast/firmware/image/pinned"
 )
+
+// cache is where this user's images keep what they are made from.
+func cache() (debian.Store, error) {
+	dir, err := os.UserCacheDir()
+	return debian.Store{Mirror: os.Getenv("HOLDFAST_MIRROR"), Store: pinned.Store{Dir: filepath.Join(dir, "holdfast", "packages"), Said: func(s string) { fmt.Println(s) }}}, err
+}
 
 // packages gives what an image takes from Debian, in the user's cache from then on. It comes from where apt on this machine takes its packages
 // (HOLDFAST_MIRROR is another place), and is what the pins say; when that is gone from there, it is the newest of the same series, and

@@ -14,7 +14,6 @@ import (
 	"github.com/holdfast-edge/holdfast/firmware/image/debian"
 	"github.com/holdfast-edge/holdfast/firmware/image/gomod"
 	"github.com/holdfast-edge/holdfast/firmware/image/gpt"
-	"github.com/holdfast-edge/holdfast/firmware/image/pinned"
 	"github.com/holdfast-edge/holdfast/firmware/slots"
 )
 
@@ -143,10 +142,4 @@ func (v *vm) file(table *gpt.Table, partition int, name string) ([]byte, error) 
 func (v *vm) triesOnce() bool {
 	all := v.console()
 	return strings.Contains(all[min(v.said, len(all)):], piTryboot)
-}
-
-// cache is where this user's images keep what they are made from.
-func cache() (debian.Store, error) {
-	dir, err := os.UserCacheDir()
-	return debian.Store{Mirror: os.Getenv("HOLDFAST_MIRROR"), Store: pinned.Store{Dir: filepath.Join(dir, "holdfast", "packages"), Said: func(s string) { fmt.Println(s) }}}, err
 }

@@ -216,9 +216,14 @@ func (v *vm) answers(ctx context.Context, most time.Duration) (time.Duration, er
 	})
 }
 
+// addr is where a box with an id has its console on this machine, as --addr has it.
+func (v *vm) addr(id string) string {
+	return "https://" + id + "@" + net.JoinHostPort(v.address, "8080")
+}
+
 // box asks the machine's coordinator, which has an id.
 func (v *vm) box(id string) (*remote.Box, error) {
-	return remote.New("https://" + id + "@" + net.JoinHostPort(v.address, "8080"))
+	return remote.New(v.addr(id))
 }
 
 // until asks again and again; the error is the last one.
